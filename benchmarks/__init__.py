@@ -1,1 +1,3 @@
-"""Measure Hilum: accuracy, speed, robustness. Run from the repository: `python -m benchmarks.KIND.NAME`."""
+"""Measure Hilum: accuracy, speed, robustness. Run from the repository: `python -m
+benchmarks.KIND.NAME`.
+"""

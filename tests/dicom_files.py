@@ -1,4 +1,6 @@
-"""Small DICOM files that the tests write themselves: any header, any transfer syntax that can be encoded."""
+"""Small DICOM files that the tests write themselves: any header, any transfer syntax that can be
+encoded.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +61,7 @@ NATIVE = {
 
 
 def dataset(stored: np.ndarray, *, bits: int, signed: bool = False, **said) -> Dataset:
-    """A CR picture of nobody; `said` goes on top, None takes away."""
+    """A CR image of nobody; `said` goes on top, None takes away."""
     made = Dataset()
     made.file_meta = FileMetaDataset()
     made.SOPClassUID, made.SOPInstanceUID, made.StudyInstanceUID, made.SeriesInstanceUID = (
@@ -71,7 +73,7 @@ def dataset(stored: np.ndarray, *, bits: int, signed: bool = False, **said) -> D
     made.Modality, made.PatientID, made.PatientName = "CR", "nobody", "Nobody"
     made.Rows, made.Columns = stored.shape[:2]
     made.SamplesPerPixel, made.PhotometricInterpretation, made.PixelRepresentation = (
-        stored.ndim == 3 and 3 or 1,
+        (stored.ndim == 3 and 3) or 1,
         "MONOCHROME2",
         int(signed),
     )
@@ -97,7 +99,7 @@ def write(
     stream: bytes | list[bytes] | None = None,
     **said,
 ) -> Path:
-    """`stream`: the encoded picture, or its fragments, in place of the encoder of `syntax`."""
+    """`stream`: the encoded image, or its fragments, in place of the encoder of `syntax`."""
     made = dataset(stored, bits=bits, **said)
     uid = syntax.split(" ")[0]
     made.file_meta.TransferSyntaxUID = STAND_INS.get(uid, uid)

@@ -45,7 +45,9 @@ def cohort(
     images_each: int = 1,
     start: int = 0,
 ) -> Manifest:
-    """`patients` patients dealt evenly to sources, every second one with tuberculosis, each with `images_each` images."""
+    """`patients` patients dealt evenly to sources, every second one with tuberculosis, each with
+    `images_each` images.
+    """
     return manifest(
         [
             (

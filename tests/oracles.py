@@ -1,4 +1,6 @@
-"""Slow, plain answers to check the fast ones against: loops over pairs, rows and pixels, without NumPy."""
+"""Slow, plain answers to check the fast ones against: loops over pairs, rows and pixels, without
+NumPy.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,7 @@ def overlap(truth: Sequence[Sequence[bool]], found: Sequence[Sequence[bool]]) ->
 
 
 def auroc(truth: Sequence[int], score: Sequence[float]) -> float:
-    """The share of positive-negative pairs in the right order, a tie counting one half."""
+    """The fraction of positive-negative pairs in the right order, a tie counting one half."""
     pairs = [
         (p, n)
         for p, is_p in zip(score, truth, strict=True)
@@ -45,7 +47,9 @@ def auroc(truth: Sequence[int], score: Sequence[float]) -> float:
 
 
 def average_precision(truth: Sequence[int], score: Sequence[float]) -> float:
-    """Sum over falling thresholds of precision times the recall gained; nan without both classes."""
+    """Sum over falling thresholds of precision times the recall gained; nan without
+    both classes.
+    """
     if len(set(truth)) < 2:
         return NAN
     total, recall_before = 0.0, 0.0
@@ -59,7 +63,9 @@ def average_precision(truth: Sequence[int], score: Sequence[float]) -> float:
 def at_threshold(
     truth: Sequence[int], score: Sequence[float], threshold: float
 ) -> dict[str, float]:
-    """Sensitivity, specificity, predictive values, F1 and accuracies, positive being score >= threshold."""
+    """Sensitivity, specificity, predictive values, F1 and accuracies, positive being score >=
+    threshold.
+    """
     rows = [
         (bool(is_positive), value >= threshold)
         for is_positive, value in zip(truth, score, strict=True)
@@ -85,7 +91,9 @@ def bootstrap(
     confidence: float,
     seed: int,
 ) -> tuple[float, float, int]:
-    """(low, high, undefined) of the percentile bootstrap over patients, with Python's own generator."""
+    """(low, high, undefined) of the percentile bootstrap over patients, with Python's own
+    generator.
+    """
     generator = random.Random(seed)
     names = list(dict.fromkeys(patients))
     rows_of = {name: [row for row, owner in enumerate(patients) if owner == name] for name in names}
@@ -111,7 +119,7 @@ def share(part: float, whole: float) -> float:
 
 
 def placement(value: float, others: Sequence[float], *, above: bool) -> float:
-    """The share of `others` that a value lies above (or below), a tie counting one half."""
+    """The fraction of `others` that a value lies above (or below), a tie counting one half."""
     return share(
         sum(
             1.0 if (value > other if above else value < other) else 0.5 if value == other else 0.0
@@ -149,7 +157,9 @@ def calibration_error(
 
 
 def mcnemar(first_only: int, second_only: int) -> float:
-    """Two-sided exact chance of a split at least as uneven, each discordant row falling either way with a half."""
+    """Two-sided exact chance of a split at least as uneven, each discordant row falling either way
+    with a half.
+    """
     count = first_only + second_only
     if not count:
         return 1.0

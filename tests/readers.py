@@ -1,4 +1,6 @@
-"""Models that read pictures, made by hand: as small as can be, with all that one that comes with Hilum must carry."""
+"""Models that read images, made by hand: as small as can be, with all that one that comes with
+Hilum must carry.
+"""
 
 from __future__ import annotations
 
@@ -50,9 +52,11 @@ def metadata(
 
 
 def reader(
-    folder: Path, name: str, *concepts: str, size: int = 64, content: str = "crop", **told: Any
+    folder: Path, name: str, *concepts: str, size: int = 64, content: str = "crop", **reported: Any
 ) -> Path:
-    """A model whose score of the k-th concept is the mean of the picture to the power of k + 1; without concepts an anomaly model."""
+    """A model whose score of the k-th concept is the mean of the image to the power of k + 1;
+    without concepts an anomaly model.
+    """
     import torch
     from torch import nn
 
@@ -72,8 +76,12 @@ def reader(
     contract = InputContract(
         "finding" if concepts else "anomaly", size, content, "percentiles", outputs, concepts
     )
-    told = {key: storage.as_json(value) for key, value in metadata(contract, **told).items()}
-    onnx_export.to_onnx(Mean(), folder / f"{name}.onnx", size=size, outputs=outputs, metadata=told)
+    reported = {
+        key: storage.as_json(value) for key, value in metadata(contract, **reported).items()
+    }
+    onnx_export.to_onnx(
+        Mean(), folder / f"{name}.onnx", size=size, outputs=outputs, metadata=reported
+    )
     return folder / f"{name}.onnx"
 
 

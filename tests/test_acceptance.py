@@ -1,5 +1,5 @@
-"""Which images a model may be applied to: the same answer from `hilum classify` and from a run's `hilum
-predict`.
+"""Which images a model may be applied to: the same answer from `hilum classify` and from a run's
+`hilum predict`.
 """
 
 import cv2
@@ -115,7 +115,7 @@ SPOILT = {
 
 
 @pytest.mark.parametrize("words", SPOILT)
-def test_what_looks_like_no_upright_frontal_chest_is_refused_by_both_in_the_same_words(
+def test_what_resembles_no_upright_frontal_chest_is_refused_by_both_in_the_same_words(
     both, tmp_path, words
 ):
     raster.write_png(tmp_path / "a.png", np.ascontiguousarray(SPOILT[words]()))
@@ -211,7 +211,7 @@ def test_an_age_is_within_until_the_next_birthday():
 
 
 @pytest.mark.parametrize(
-    ("people", "looks", "words"),
+    ("people", "features", "words"),
     [
         (People(1, 5, "children"), age_group.GROWN, "adult's image"),
         (People(1, 5, "children"), "", "nothing indicates"),
@@ -221,8 +221,8 @@ def test_an_age_is_within_until_the_next_birthday():
         (People(0, 89, "people"), age_group.SMALL_CHILD, ""),
     ],
 )
-def test_without_an_age_the_outlines_of_the_lungs_decide(monkeypatch, people, looks, words):
-    monkeypatch.setattr(age_group, "classify", lambda labels: looks)
+def test_without_an_age_the_outlines_of_the_lungs_decide(monkeypatch, people, features, words):
+    monkeypatch.setattr(age_group, "classify", lambda labels: features)
     found = acceptance.age_warning("m", people, Stated(), NO_LABELS)
     assert words in found and bool(found) == bool(words)
 
@@ -236,7 +236,7 @@ def test_people_are_those_whose_ages_are_known_without_slips_of_data_entry():
     )
 
 
-def test_people_of_unknown_age_are_told_by_the_outlines_of_lungs_or_not_at_all():
+def test_people_of_unknown_age_are_judged_by_the_outlines_of_lungs_or_not_at_all():
     small, grown = age_group.SMALL_CHILD, age_group.GROWN
     assert (
         acceptance.people_by_outlines(iter([small] * 9 + [grown]), "them").oldest < age_group.OLDEST

@@ -1,4 +1,6 @@
-"""Words for view, body part, modality and side: understood alike wherever they stand, and never guessed."""
+"""Words for view, body part, modality and side: understood alike wherever they stand, and never
+guessed.
+"""
 
 import csv
 from collections import Counter
@@ -143,7 +145,7 @@ def test_two_fields_may_state_the_view_together():
 
 
 @pytest.mark.parametrize(("path", "view"), cases(PATHS))
-def test_a_file_name_tells_the_view_only_where_it_is_spelt_out(path, view):
+def test_a_file_name_states_the_view_only_where_it_is_spelt_out(path, view):
     assert acquisition.view_in_path(path) == view
 
 
@@ -173,7 +175,7 @@ def test_normalised_values_normalise_to_themselves():
     )
 
 
-def test_no_term_is_longer_than_what_is_looked_for():
+def test_no_term_is_longer_than_what_is_searched_for():
     rows = csv.DictReader(TERMS.splitlines())
     lengths = [words.count(" ") + 1 for row in rows for words in row["words"].split("|")]
     assert max(lengths) == acquisition.LONGEST

@@ -1,4 +1,6 @@
-"""The anomaly models: each finds what is planted in made-up chests, points at it, and answers the same alone, in a batch and in ONNX."""
+"""The anomaly models: each finds what is planted in made-up chests, points at it, and answers the
+same alone, in a batch and in ONNX.
+"""
 
 import functools
 import sys
@@ -92,10 +94,10 @@ def ask(network: torch.nn.Module, images: np.ndarray) -> tuple[np.ndarray, np.nd
     return score.numpy(), heat.numpy()
 
 
-# ----------------------------------------------------------------------------------------------------------------------- every model
+# -------------------------------------------------------------------------------------- every model
 
 
-def test_these_are_the_anomaly_models_of_the_shelf():
+def test_these_are_the_anomaly_models_of_the_package():
     found = {
         name for name in plugins.names("models") if plugins.load("models", name).TASK == "anomaly"
     }
@@ -103,7 +105,7 @@ def test_these_are_the_anomaly_models_of_the_shelf():
 
 
 @every
-def test_a_model_of_the_shelf_keeps_its_contract(name):
+def test_a_model_of_the_package_keeps_its_contract(name):
     module = MODELS[name]
     assert module.OUTPUTS == ("score", "map") and module.CARD.caveats and module.CARD.licence
     known = plugins.defaults("models", name, "Settings")
@@ -151,7 +153,7 @@ def test_an_images_answer_does_not_depend_on_the_images_beside_it(name):
 @every
 def test_onnx_runtime_answers_as_torch_does_and_the_file_is_the_same_each_time(name, tmp_path):
     images = planted(chests(5, 3), 4)[0].copy()
-    images[0] = 0  # an empty picture has no spread to divide by
+    images[0] = 0  # an empty image has no spread to divide by
     images[1, :, : SIZE // 2] = 0
     normal = chests(NORMAL, 0)
     for file in ("one.onnx", "two.onnx"):
@@ -176,7 +178,7 @@ def test_onnx_runtime_answers_as_torch_does_and_the_file_is_the_same_each_time(n
 
 
 @every
-def test_only_the_rows_are_learnt_from(name):
+def test_only_the_rows_are_trained_on(name):
     images, rows = chests(NORMAL, 0)[:24], np.arange(0, 24, 2)
     changed = images.copy()
     changed[1::2] = 255
@@ -199,7 +201,9 @@ def test_what_is_black_is_no_anomaly_and_counts_for_nothing(name):
 
 @every
 def test_the_map_lies_on_the_right_pixels_of_a_cropped_and_padded_file(name):
-    """The chest lies in an oblong file; its region is cropped, letterboxed, judged, and the map goes back to the file's own pixels."""
+    """The chest lies in an oblong file; its region is cropped, letterboxed, judged, and the map
+    goes back to the file's own pixels.
+    """
     healthy = chests(1, 6)[0]
     size, labels = (3 * SIZE, 4 * SIZE), np.zeros((4 * SIZE, 4 * SIZE), np.uint8)
     file, (top, left) = np.zeros(size, np.uint8), (SIZE, 2 * SIZE)
@@ -247,7 +251,7 @@ def test_too_few_images_a_wrong_size_and_missing_weights_are_refused(name, monke
 
 
 @every
-def test_progress_is_told_to_the_end(name):
+def test_progress_is_reported_to_the_end(name):
     heard = []
     MODELS[name].fit(
         chests(NORMAL, 0),
@@ -263,7 +267,7 @@ def test_progress_is_told_to_the_end(name):
     )
 
 
-def test_the_score_is_the_mean_of_the_worst_share_of_the_seen_cells():
+def test_the_score_is_the_mean_of_the_worst_fraction_of_the_seen_cells():
     rng = np.random.default_rng(0)
     seen = rng.random((50, 36)) < rng.random((50, 1))
     distance = rng.random((50, 36)) * seen
@@ -287,7 +291,7 @@ def test_the_mirror_of_a_cell_is_the_same_place_on_the_other_side():
     )
 
 
-# ---------------------------------------------------------------------------------------------------------------------------- PaDiM
+# -------------------------------------------------------------------------------------------- PaDiM
 
 
 @pytest.mark.parametrize("mirror", [True, False])
@@ -323,21 +327,23 @@ def test_padim_measures_mahalanobis_distance_given_the_mirror_place(mirror):
 
 
 def test_what_is_new_on_both_sides_alike_is_less_of_an_anomaly_to_padim_than_what_is_new_on_one():
-    """Another hospital's look, here a brighter lower half of every picture, is on both sides; disease on one."""
+    """Another hospital's appearance, here a brighter lower half of every image, is on both sides;
+    disease on one.
+    """
     one = padim.fit(chests(NORMAL, 0), np.arange(NORMAL), padim.Settings(mirror=False), seed=0)
     healthy = chests(30, 1)
     ill = planted(healthy, 2)[0]
     ramp = np.linspace(0.75, 1.25, SIZE)[:, None]
-    strange = np.clip(healthy * ramp, 0, 255).astype(np.uint8)
+    unusual = np.clip(healthy * ramp, 0, 255).astype(np.uint8)
 
     def share(network: torch.nn.Module) -> float:
-        usual, other, sick = (ask(network, some)[0].mean() for some in (healthy, strange, ill))
+        usual, other, sick = (ask(network, some)[0].mean() for some in (healthy, unusual, ill))
         return (other - usual) / (sick - usual)
 
     assert share(fitted("padim")) < share(one)
 
 
-# ------------------------------------------------------------------------------------------------------------------------ PatchCore
+# ---------------------------------------------------------------------------------------- PatchCore
 
 
 def test_the_memory_stays_within_its_bound_however_many_patches_come():
@@ -397,7 +403,7 @@ def test_a_bank_of_nothing_is_refused():
         patchcore.fit(chests(6, 8), np.arange(4), patchcore.Settings(bank=0), seed=0)
 
 
-# ------------------------------------------------------------------------------------------------------------------- reconstruction
+# ----------------------------------------------------------------------------------- reconstruction
 
 
 def test_no_cell_is_seen_while_it_is_reconstructed():
@@ -424,5 +430,5 @@ def test_reconstruction_learns_more_than_the_mean():
         )
         by_place = (
             (z - z.mean(0)).square().mean()
-        )  # the best that a constant of each place can do, told after the fact
+        )  # the best that a constant of each place can do, reported after the fact
         assert network._errors(z).square().mean() < 0.9 * by_place

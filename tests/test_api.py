@@ -1,8 +1,10 @@
 """The public interface: few names, loaded when used, each with an example that runs here."""
 
 import doctest
+import gc
 import subprocess
 import sys
+import tempfile
 from importlib import import_module
 from pathlib import Path
 
@@ -95,6 +97,15 @@ def test_objects_show_themselves_and_escape_what_they_show(names, tmp_path):
     assert hilum.classify(image)._repr_html_()
     run = hilum.open_run(names["run_folder"])
     assert "split" in repr(run) and "<table>" in run._repr_html_()
+
+
+def test_the_temporary_cache_of_issues_goes_with_them(names, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    issues = hilum.find_issues(hilum.open_dataset(names["folder"]))
+    assert list(tmp_path.glob("hilum-cache-*")) and "</html>" in issues.to_html()
+    del issues
+    gc.collect()
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):

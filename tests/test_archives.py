@@ -1,4 +1,6 @@
-"""Archives that are built to harm: each is refused by name, with bounded work, and nothing of it stays."""
+"""Archives that are built to harm: each is refused by name, with bounded work, and nothing of it
+stays.
+"""
 
 import bz2
 import gzip

@@ -19,11 +19,13 @@ from hilum.imaging.files import raster
 from hilum.pipeline import audit, cache, ingest
 from hilum.run_folder import Run
 
-PICTURES = 6
+RADIOGRAPHS = 6
 
 
 def made_up(**changes: dict[int, object]) -> tuple[Manifest, pl.DataFrame]:
-    """A clean set of six pictures `set/0` to `set/5`, with single cells changed: column={number of the picture: value}."""
+    """A clean set of six images `set/0` to `set/5`, with single cells changed: column={number of
+    the image: value}.
+    """
     images = [
         dict.fromkeys(COLUMNS)
         | {
@@ -35,7 +37,7 @@ def made_up(**changes: dict[int, object]) -> tuple[Manifest, pl.DataFrame]:
             "lung_mask": f"masks/{n}.png",
             "sex": "female",
         }
-        for n in range(PICTURES)
+        for n in range(RADIOGRAPHS)
     ]
     facts = [
         {
@@ -57,7 +59,7 @@ def made_up(**changes: dict[int, object]) -> tuple[Manifest, pl.DataFrame]:
             "left_pixels": 8000,
             "cached_digest": f"cached{n}",
         }
-        for n in range(PICTURES)
+        for n in range(RADIOGRAPHS)
     ]
     for column, cells in changes.items():
         for n, value in cells.items():
@@ -92,20 +94,20 @@ def files(**changes):
     return rows_of(audit.audit(*made_up(**changes)))
 
 
-def test_a_picture_under_another_kinds_ending_is_told_by_what_it_holds():
-    assert files(kind={n: "PNG" for n in range(PICTURES)}) == []
-    assert files(kind={n: "JPEG" if n == 2 else "PNG" for n in range(PICTURES)}) == [
+def test_an_image_under_another_kinds_ending_is_reported_by_what_it_holds():
+    assert files(kind=dict.fromkeys(range(RADIOGRAPHS), "PNG")) == []
+    assert files(kind={n: "JPEG" if n == 2 else "PNG" for n in range(RADIOGRAPHS)}) == [
         ("file-extension", "warning", "set/2", None)
     ]
     assert files(kind={3: "TIFF"}, path={3: "a.TIF"}) == []
 
 
-def test_a_picture_in_colour_is_told():
+def test_an_image_in_colour_is_reported():
     assert files(colour={1: True, 2: False}) == [("image-colour", "warning", "set/1", None)]
 
 
 @pytest.mark.parametrize(("height", "width"), [(90, 85), (300, 80), (900, 300)])
-def test_a_thumbnail_or_a_strip_among_whole_pictures_is_a_question(height, width):
+def test_a_thumbnail_or_a_strip_among_whole_images_is_a_question(height, width):
     assert files(height={4: height}, width={4: width}) == [("image-size", "info", "set/4", None)]
 
 
@@ -209,17 +211,19 @@ def test_a_label_map_of_right_and_left_alone_is_no_finding():
     )
 
 
-def test_values_just_beyond_few_levels_are_a_picture():
+def test_values_just_beyond_few_levels_are_an_image():
     assert "image-flat" not in audit.audit(*made_up(minimum={2: 7}, maximum={2: 23}))["rule"]
 
 
 def test_a_set_without_masks_is_one_finding_not_one_an_image():
-    found = audit.audit(*made_up(**{column: dict.fromkeys(range(PICTURES)) for column in NO_MASK}))
+    found = audit.audit(
+        *made_up(**{column: dict.fromkeys(range(RADIOGRAPHS)) for column in NO_MASK})
+    )
     assert rows_of(found) == [("mask-missing", "info", None, None)]
     assert "6" in found["message"][0]
 
 
-def test_messages_tell_files_and_numbers():
+def test_messages_name_files_and_numbers():
     table = audit.audit(
         *made_up(
             left_pixels={3: 0},
@@ -229,15 +233,16 @@ def test_messages_tell_files_and_numbers():
             maximum={2: 7},
         )
     )
-    told = dict(table.select("rule", "message").iter_rows())
+    reported = dict(table.select("rule", "message").iter_rows())
     assert (
-        told["mask-one-lung"] == "masks/3.png: 9000 pixels of the right lung, none of the left one"
+        reported["mask-one-lung"]
+        == "masks/3.png: 9000 pixels of the right lung, none of the left one"
     )
-    assert told["mask-not-binary"].startswith("masks/1.png: 17 ")
-    assert told["image-constant"] == "2.png: every pixel has the value 7"
+    assert reported["mask-not-binary"].startswith("masks/1.png: 17 ")
+    assert reported["image-constant"] == "2.png: every pixel has the value 7"
 
 
-def test_copies_chain_up_to_their_group_and_empty_pictures_are_no_copies():
+def test_copies_chain_up_to_their_group_and_empty_images_are_no_copies():
     manifest, facts = made_up(
         file_digest={0: "a", 1: "b", 2: "b", 4: "flat", 5: "flat"},
         pixel_digest={0: "y", 1: "y", 2: "y", 4: "flat", 5: "flat"},
@@ -250,7 +255,7 @@ def test_copies_chain_up_to_their_group_and_empty_pictures_are_no_copies():
     ]
 
 
-def test_a_copy_under_two_patients_is_told_unless_nothing_names_the_patients():
+def test_a_copy_under_two_patients_is_reported_unless_nothing_names_the_patients():
     manifest, facts = made_up(pixel_digest={0: "y", 1: "y", 2: "y"}, patient_id={1: "set/p0"})
     assert ("duplicate-patients", "warning", "set/2", "set/0") in rows_of(
         audit.audit(manifest, facts)
@@ -334,7 +339,7 @@ def test_a_label_that_was_read_from_the_reading_is_not_against_it():
 def test_remarks_of_ingest_keep_their_severity_and_name_the_image():
     manifest, facts = made_up()
     remarks = [
-        ("masks/9.png", "warning", "mask-orphan", "there is no picture for this mask"),
+        ("masks/9.png", "warning", "mask-orphan", "there is no image for this mask"),
         ("2.png", "info", "same-patient", "joined with p7"),
         ("3.png", "error", "new-rule", "something of its own"),
     ]
@@ -346,7 +351,7 @@ def test_remarks_of_ingest_keep_their_severity_and_name_the_image():
     ]
     assert found["message"].to_list()[:2] == [
         "3.png: new-rule: something of its own",
-        "masks/9.png: there is no picture for this mask",
+        "masks/9.png: there is no image for this mask",
     ]
 
 
@@ -431,7 +436,9 @@ def test_made_up_releases_have_no_errors(tmp_path):
 
 
 def test_planted_faults_of_a_made_up_release_are_found(tmp_path):
-    """From 40 pictures on the example holds a copy under a second patient and a reading against its label."""
+    """From 40 images on the example holds a copy under a second patient and a reading against its
+    label.
+    """
     kaggle_masks.example(tmp_path / "data", images=40)
     readings = {
         path.stem: path.read_text() for path in (tmp_path / "data" / "ClinicalReadings").iterdir()
@@ -456,22 +463,22 @@ def test_planted_faults_of_a_made_up_release_are_found(tmp_path):
 def test_broken_files_are_errors_with_a_remedy_while_the_others_are_cached(tmp_path):
     root = tmp_path / "data"
     montgomery.example(root, images=6)
-    pictures = sorted((root / "CXR_png").iterdir())
+    radiographs = sorted((root / "CXR_png").iterdir())
     masks = root / "ManualMask" / "leftMask"
-    pictures[0].write_bytes(pictures[0].read_bytes()[:500])
-    pictures[1].write_text("this is no picture\n")
-    raster.write_png(masks / pictures[2].name, np.ones((40, 50), bool))
+    radiographs[0].write_bytes(radiographs[0].read_bytes()[:500])
+    radiographs[1].write_text("this is no image\n")
+    raster.write_png(masks / radiographs[2].name, np.ones((40, 50), bool))
     manifest = ingest.ingest(root)
     cached = cache.fill(manifest, Pixels(size=64), tmp_path / "cache")
     found = audit.audit(manifest, cached.index).filter(pl.col("severity") == "error")
-    ids = [f"montgomery/{path.stem}" for path in pictures]
+    ids = [f"montgomery/{path.stem}" for path in radiographs]
     assert found.select("rule", "image_id").rows() == [
         ("image-unreadable", ids[0]),
         ("image-unreadable", ids[1]),
         ("mask-unusable", ids[2]),
     ]
     for message, path in zip(
-        found["message"], (pictures[0], pictures[1], masks / pictures[2].name), strict=True
+        found["message"], (radiographs[0], radiographs[1], masks / radiographs[2].name), strict=True
     ):
         assert path.relative_to(root).as_posix() in message and str(root) not in message
     assert all(found["remedy"])
@@ -486,14 +493,14 @@ def test_the_step_writes_issues_and_is_made_again_when_pixels_change(tmp_path):
     run.finish("ingest", {}, *ingest.make(run, recipe, quietly))
     run.finish("cache", {}, *cache.make(run, recipe, quietly))
     before = audit.made_from(run, recipe)
-    made, told = audit.make(run, recipe, quietly)
+    made, reported = audit.make(run, recipe, quietly)
     found = storage.read_table(run / "issues.parquet")
     assert made["issues.parquet"] == storage.digest_of_table(found)
-    assert told["error"] == 0 and told["warning"] + told["info"] == found.height == sum(
-        told["rules"].values()
+    assert reported["error"] == 0 and reported["warning"] + reported["info"] == found.height == sum(
+        reported["rules"].values()
     )
-    picture = next((root / "CXR_png").iterdir())
-    picture.write_bytes(picture.read_bytes()[:300])
+    image = next((root / "CXR_png").iterdir())
+    image.write_bytes(image.read_bytes()[:300])
     run.finish("cache", {}, *cache.make(run, recipe, quietly))
     assert audit.made_from(run, recipe) != before
     assert audit.make(run, recipe, quietly)[1]["error"] == 1

@@ -1,4 +1,6 @@
-"""Augmentation moves image and mask together, repeats itself, and does nothing when every limit is 0."""
+"""Augmentation moves image and mask together, repeats itself, and does nothing when every limit is
+0.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,9 @@ EVERYTHING = replace(ALL, **WIDE)
 
 
 def two_lungs(height: int = 96, width: int = 128) -> np.ndarray:
-    """A mask with two ellipses: 1 on the left of the picture (the patient's right), 2 on its right."""
+    """A mask with two ellipses: 1 on the left of the image (the patient's right), 2 on
+    its right.
+    """
     row, column = np.ogrid[0:height, 0:width]
     mask = np.zeros((height, width), np.uint8)
     mask[((row - 45) / 32) ** 2 + ((column - 36) / 19) ** 2 < 1] = 1
@@ -70,7 +74,8 @@ def test_image_and_mask_are_moved_by_the_same_map(settings: Augmentation, seed: 
     drawn = draw(settings, np.random.default_rng(seed))
     image, moved = apply(drawn, np.where(mask > 0, 255, 0).astype(np.uint8), mask)
     assert moved.any()
-    # The nearest of the four pixels weighs at least a quarter: that is how far the two interpolations may disagree, and no further.
+    # The nearest of the four pixels weighs at least a quarter: that is how far the two
+    # interpolations may disagree, and no further.
     assert moved[image > 0.76 * 255].all()
     assert not moved[image < 0.24 * 255].any()
     assert ((image > 0) & (image < 255)).mean() < 0.06  # the outline only
@@ -152,14 +157,16 @@ def test_grey_values_change_in_the_image_alone_and_keep_their_order(
 @pytest.mark.parametrize("name", [name for name in WIDE if name not in ("aspect", "border")])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_what_changes_greys_moves_nothing(name: str, dtype: type) -> None:
-    """Turned around, the picture's greys may be anything, but the mask stays where it is and the draw changes nothing else."""
-    picture, changed = (noise().astype(np.float64) / 255 * np.iinfo(dtype).max).astype(dtype), 0
+    """Flipped, the image's greys may be anything, but the mask stays where it is and the draw
+    changes nothing else.
+    """
+    radiograph, changed = (noise().astype(np.float64) / 255 * np.iinfo(dtype).max).astype(dtype), 0
     for seed in range(12):
         drawn = draw(replace(NONE, **{name: WIDE[name]}), np.random.default_rng(seed))
-        image, mask = apply(drawn, picture, two_lungs())
+        image, mask = apply(drawn, radiograph, two_lungs())
         assert np.array_equal(mask, two_lungs())
-        assert image.dtype == dtype and image.shape == picture.shape
-        changed += not np.array_equal(image, picture)
+        assert image.dtype == dtype and image.shape == radiograph.shape
+        changed += not np.array_equal(image, radiograph)
     assert changed > 0
 
 
@@ -195,7 +202,7 @@ def test_draws_of_many_are_those_of_one_after_the_other() -> None:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_everything_at_once_keeps_image_and_mask_aligned(seed: int) -> None:
-    """With greys that come from the geometry alone, a picture of the mask moves as the mask does."""
+    """With greys that come from the geometry alone, an image of the mask moves as the mask does."""
     drawn = draw(EVERYTHING, np.random.default_rng(seed))
     still_grey = replace(
         drawn,
@@ -251,7 +258,7 @@ def test_opacities_brighten_where_they_lie_and_darken_nothing() -> None:
     middle = seen[45:55, 15:25].astype(float) - (
         image[45:55, 15:25] + 0.8 * np.maximum(0.7 * 255 - image[45:55, 15:25], 0)
     )
-    assert np.abs(middle).max() < 6, "in its middle all of its share"
+    assert np.abs(middle).max() < 6, "in its middle all of its fraction"
     bright = np.full((40, 40), 250, np.uint8)
     assert (degradations.opaque(bright, 0.5, 0.5, 0.2, 0.2, 0.7, 1.0) == bright).all(), (
         "what is denser stays"

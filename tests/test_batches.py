@@ -1,4 +1,6 @@
-"""Batches: image, mask, boxes and points stay aligned, draws repeat themselves whatever the threads, and a stack reads what was written."""
+"""Batches: image, mask, boxes and points stay aligned, draws repeat themselves whatever the
+threads, and a stack reads what was written.
+"""
 
 import doctest
 import os
@@ -20,7 +22,7 @@ from hilum.training.transforms import SpatialTransform
 
 STILL = Augmentation(rotation_degrees=0, scale=0, shift=0, contrast=0, brightness=0, gamma=0)
 GEOMETRY = {
-    "turned": Augmentation(30, 0, 0, 0, 0, 0),
+    "rotated": Augmentation(30, 0, 0, 0, 0, 0),
     "scaled": Augmentation(0, 0.3, 0, 0, 0, 0),
     "shifted": Augmentation(0, 0, 0.1, 0, 0, 0),
     "bent": Augmentation(0, 0, 0, 0, 0, 0, elastic=0.03),
@@ -53,7 +55,9 @@ def centre(image: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("name", GEOMETRY)
 def test_image_mask_box_and_points_stay_aligned(name: str) -> None:
-    """A disc in the middle of a box: wherever the image's disc is found, the mask's, the box and the point are too."""
+    """A disc in the middle of a box: wherever the image's disc is found, the mask's, the box and
+    the point are too.
+    """
     place = np.array([[62.0, 85.0]])
     box = np.array([[56.5, 79.5, 68.5, 91.5]])
     image = disc(*place[0])
@@ -78,7 +82,7 @@ def test_image_mask_box_and_points_stay_aligned(name: str) -> None:
         assert not (seen & ~inside).any() and seen.sum() > 0.25 * (bottom - top) * (right - left)
 
 
-def test_a_box_that_left_the_picture_is_empty_and_one_that_half_left_ends_at_the_border() -> None:
+def test_a_box_that_left_the_image_is_empty_and_one_that_half_left_ends_at_the_border() -> None:
     moved = SpatialTransform(
         AugmentationParams(**{**vars(draw(STILL, np.random.default_rng(0))), "shift_columns": 0.5}),
         (100, 100),
@@ -100,7 +104,7 @@ def test_many_draws_at_once_are_the_single_draws_one_after_the_other() -> None:
 
 
 @pytest.mark.parametrize("mirrored", [False, True])
-def test_a_cut_is_a_window_of_the_picture(mirrored: bool) -> None:
+def test_a_cut_is_a_window_of_the_image(mirrored: bool) -> None:
     image = np.random.default_rng(0).integers(0, 256, (40, 50), np.uint8)
     rng, corners = np.random.default_rng(1), set()
     for _ in range(300):
@@ -117,12 +121,12 @@ def test_a_cut_is_a_window_of_the_picture(mirrored: bool) -> None:
     } == set(range(19))
 
 
-def test_a_crop_larger_than_the_picture_is_refused() -> None:
+def test_a_crop_larger_than_the_image_is_refused() -> None:
     with pytest.raises(ValueError, match="smaller crop"):
         SpatialTransform(draw(Augmentation(crop=65), np.random.default_rng(0)), (64, 80))
 
 
-def pictures(count: int = 10) -> TrainingImages:
+def radiographs(count: int = 10) -> TrainingImages:
     rng = np.random.default_rng(3)
     masks = np.repeat(disc(30, 30, 9, (64, 64))[None], count, 0)
     return TrainingImages(
@@ -133,17 +137,17 @@ def pictures(count: int = 10) -> TrainingImages:
 
 
 def test_an_epoch_holds_every_row_once_with_its_target() -> None:
-    made = list(epoch(pictures(), np.arange(10), 4, np.random.default_rng(0)))
+    made = list(epoch(radiographs(), np.arange(10), 4, np.random.default_rng(0)))
     assert [len(batch.rows) for batch in made] == [4, 4, 2]
     rows = np.concatenate([batch.rows for batch in made])
     assert sorted(rows.tolist()) == list(range(10)) and rows.tolist() != list(range(10))
     for batch in made:
         assert np.array_equal(batch.targets, batch.rows) and np.array_equal(
-            batch.images, pictures().images[batch.rows]
+            batch.images, radiographs().images[batch.rows]
         )
     assert [
         row
-        for batch in epoch(pictures(), np.arange(5), 2, np.random.default_rng(0), shuffled=False)
+        for batch in epoch(radiographs(), np.arange(5), 2, np.random.default_rng(0), shuffled=False)
         for row in batch.rows
     ] == list(range(5))
 
@@ -151,11 +155,11 @@ def test_an_epoch_holds_every_row_once_with_its_target() -> None:
 def test_equal_generators_give_equal_epochs_however_the_caller_dawdles() -> None:
     begun = threading.active_count()
     one = list(
-        epoch(pictures(), np.arange(10), 3, np.random.default_rng(5), Augmentation(flip=True))
+        epoch(radiographs(), np.arange(10), 3, np.random.default_rng(5), Augmentation(flip=True))
     )
     other = []
     for batch in epoch(
-        pictures(), np.arange(10), 3, np.random.default_rng(5), Augmentation(flip=True)
+        radiographs(), np.arange(10), 3, np.random.default_rng(5), Augmentation(flip=True)
     ):
         threading.Event().wait(0.002)
         other.append(batch)
@@ -167,7 +171,7 @@ def test_equal_generators_give_equal_epochs_however_the_caller_dawdles() -> None
 
 
 def test_a_stack_gives_the_batches_that_the_array_gives(tmp_path) -> None:
-    array = pictures()
+    array = radiographs()
     array.images.tofile(tmp_path / "a.u8")
     stacked = TrainingImages(ImageStack(tmp_path / "a.u8", 64), array.masks, targets=array.targets)
     for changes in (None, Augmentation()):
@@ -189,7 +193,7 @@ def test_a_fault_in_the_second_thread_reaches_the_caller() -> None:
 
 
 @pytest.mark.parametrize(("dtype", "top"), [(np.uint8, 255), (np.uint16, 65535)])
-def test_floats_are_shares_of_white(dtype: type, top: int) -> None:
+def test_floats_are_fractions_of_white(dtype: type, top: int) -> None:
     values = np.array([0, 1, top // 3, top], dtype)
     assert as_float(values).dtype == np.float32 and np.array_equal(
         as_float(values), values.astype(np.float32) / top
@@ -208,7 +212,7 @@ def test_sixteen_bits_go_through_with_their_grey_values_and_geometry() -> None:
     assert np.abs(as_float(wide) - as_float(narrow)).max() < 0.03
 
 
-# --------------------------------------------------------------------------------------------------------------------------- stacks
+# ------------------------------------------------------------------------------------------- stacks
 
 
 @pytest.fixture(params=[np.uint8, np.uint16])
@@ -218,8 +222,8 @@ def stored(request, tmp_path) -> tuple[np.ndarray, ImageStack]:
         .integers(0, np.iinfo(request.param).max, (9, 32, 32))
         .astype(request.param)
     )
-    array.tofile(tmp_path / "pictures")
-    return array, ImageStack(tmp_path / "pictures", 32, request.param)
+    array.tofile(tmp_path / "radiographs")
+    return array, ImageStack(tmp_path / "radiographs", 32, request.param)
 
 
 @pytest.mark.parametrize("at_once", [True, False])
@@ -228,7 +232,7 @@ def test_a_stack_is_read_like_an_array(stored, at_once, monkeypatch) -> None:
     if not at_once:
         monkeypatch.setattr(
             "hilum.imaging.image_stack._AT_ONCE", None
-        )  # every picture is waited for, in the pool's threads
+        )  # every image is waited for, in the pool's threads
     assert stack.shape == array.shape and stack.dtype == array.dtype and len(stack) == 9
     for key in (
         3,
@@ -257,23 +261,25 @@ def test_a_stack_refuses_rows_and_places_that_are_not_there(stored) -> None:
         stack.read([1], np.empty((2, 32, 32), stack.dtype))
 
 
-def test_a_stack_cut_short_under_its_reader_is_told(stored) -> None:
+def test_a_stack_cut_short_under_its_reader_is_reported(stored) -> None:
     _, stack = stored
     os.truncate(stack.path, 100)
     with pytest.raises(Damaged, match="ends at byte"):
         stack[0]
 
 
-# ---------------------------------------------------------------------------------------------------------------------------- torch
+# -------------------------------------------------------------------------------------------- torch
 
 
 def test_the_torch_data_sets_are_the_same_batches() -> None:
     torch = pytest.importorskip("torch")
     from hilum.training.torch_dataset import CachedBatches, CachedImages
 
-    made = CachedBatches(pictures(), np.arange(10), 4, seed=1, changes=Augmentation())
+    made = CachedBatches(radiographs(), np.arange(10), 4, seed=1, changes=Augmentation())
     loaded = list(torch.utils.data.DataLoader(made, batch_size=None))
-    plain = list(epoch(pictures(), np.arange(10), 4, np.random.default_rng([1, 0]), Augmentation()))
+    plain = list(
+        epoch(radiographs(), np.arange(10), 4, np.random.default_rng([1, 0]), Augmentation())
+    )
     assert len(made) == len(loaded) == 3
     for ours, theirs in zip(plain, loaded, strict=True):
         assert (
@@ -284,7 +290,7 @@ def test_the_torch_data_sets_are_the_same_batches() -> None:
             theirs["rows"], torch.from_numpy(ours.rows)
         )
     assert not torch.equal(next(iter(made))["images"], loaded[0]["images"])  # the next epoch
-    items = CachedImages(pictures(), np.arange(10), seed=1, changes=Augmentation())
+    items = CachedImages(radiographs(), np.arange(10), seed=1, changes=Augmentation())
     together = next(iter(torch.utils.data.DataLoader(items, batch_size=10)))
     assert torch.equal(together["images"][7], items[7]["images"]) and together["images"].shape == (
         10,

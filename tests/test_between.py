@@ -57,7 +57,7 @@ def member(
     )
 
 
-def told(*members: dataset_overlap.AuditedDataset) -> dict[str, str]:
+def reported(*members: dataset_overlap.AuditedDataset) -> dict[str, str]:
     return dict(dataset_overlap.find_overlaps(members)[0].select("rule", "message").iter_rows())
 
 
@@ -93,7 +93,7 @@ def test_names_count_between_sets_that_are_known_to_overlap():
         "kaggle_masks",
         {"MCUCXR_0001_0": ("MCUCXR_0001", "again"), "MCUCXR_0002_1": ("MCUCXR_0002", "other")},
     )
-    rules = told(first, second)
+    rules = reported(first, second)
     assert set(rules) == {"set-known-overlap", "set-shared-images", "set-shared-patients"}
     assert "same name 1" in rules["set-shared-images"] and "all of it" in rules["set-known-overlap"]
     assert (
@@ -102,18 +102,18 @@ def test_names_count_between_sets_that_are_known_to_overlap():
     )
 
 
-def test_a_known_overlap_is_told_by_the_name_of_a_folder_where_no_module_reads_the_set():
+def test_a_known_overlap_is_reported_by_the_name_of_a_folder_where_no_module_reads_the_set():
     first, second = (
         member("a", "nih14", {"1": ("1", "x")}),
         member("b", "folder", {"1": ("1", "y")}, "RSNA-2018"),
     )
-    assert list(told(first, second)) == ["set-known-overlap"]
-    assert told(first, member("b", "folder", {"1": ("1", "y")}, "hospital")) == {}
+    assert list(reported(first, second)) == ["set-known-overlap"]
+    assert reported(first, member("b", "folder", {"1": ("1", "y")}, "hospital")) == {}
 
 
 def test_names_of_unrelated_sets_do_not_count():
     assert (
-        told(member("a", "nih14", {"1": ("1", "x")}), member("b", "kermany", {"1": ("1", "y")}))
+        reported(member("a", "nih14", {"1": ("1", "x")}), member("b", "kermany", {"1": ("1", "y")}))
         == {}
     )
 
@@ -124,7 +124,7 @@ def test_what_is_found_does_not_depend_on_the_order_of_rows():
         member("a", "nih14", images),
         member("b", "nih14", dict(list(images.items())[:5]), "b"),
     )
-    turned = [
+    rotated = [
         replace(
             one,
             index=one.index.reverse(),
@@ -134,7 +134,7 @@ def test_what_is_found_does_not_depend_on_the_order_of_rows():
     ]
     for before, after in zip(
         dataset_overlap.find_overlaps([first, second]),
-        dataset_overlap.find_overlaps(turned),
+        dataset_overlap.find_overlaps(rotated),
         strict=True,
     ):
         assert before.equals(after)
@@ -186,17 +186,19 @@ def test_every_source_gets_a_place_of_its_own(tmp_path):
 
 @pytest.fixture
 def two(tmp_path) -> list[Path]:
-    """Two made-up sets of which the second holds one picture of the first, with the same pixels in another file."""
+    """Two made-up sets of which the second holds one image of the first, with the same pixels in
+    another file.
+    """
     folders = [tmp_path / "first", tmp_path / "second"]
     montgomery.example(folders[0], images=4, seed=1)
     kaggle_masks.example(folders[1], images=6, seed=2)
-    taken = sorted((folders[0] / "CXR_png").glob("*.png"))[0]
-    at = sorted((folders[1] / "CXR_png").glob("CHN*.png"))[0]
+    taken = min((folders[0] / "CXR_png").glob("*.png"))
+    at = min((folders[1] / "CXR_png").glob("CHN*.png"))
     raster.write_png(at, np.asarray(raster.read(taken).values))
     return folders
 
 
-def test_the_verb_audits_each_and_tells_what_they_share(two, tmp_path):
+def test_the_verb_audits_each_and_reports_what_they_share(two, tmp_path):
     done = hilum("audit", *two, "--out", tmp_path / "runs", "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)

@@ -1,4 +1,6 @@
-"""BMP and GIF: every depth, compression and order of rows is read to the value, and what is not one image is refused by name."""
+"""BMP and GIF: every depth, compression and order of rows is read to the value, and what is not one
+image is refused by name.
+"""
 
 from __future__ import annotations
 
@@ -81,7 +83,9 @@ def packed(numbers: np.ndarray, bits: int, from_top: bool) -> bytes:
 
 
 def run_lengths(numbers: np.ndarray, bits: int, plain: bool) -> bytes:
-    """RLE8 or RLE4 from the bottom: runs, or where `plain` rows as they are from three pixels on."""
+    """RLE8 or RLE4 from the bottom: runs, or where `plain` rows as they are from three
+    pixels on.
+    """
     out = b""
     for row in numbers[::-1]:
         if plain and len(row) > 2:
@@ -106,7 +110,9 @@ def gif(
     local=False,
     frames=1,
 ) -> bytes:
-    """A GIF whose table of codes is cleared before it grows; `palette` of a power of two colours."""
+    """A GIF whose table of codes is cleared before it grows; `palette` of a power of
+    two colours.
+    """
     bits = max(2, int(len(palette) - 1).bit_length())
     rows = (
         np.concatenate([numbers[first::step] for first, step in _gif._PASSES])

@@ -1,4 +1,6 @@
-"""What a stranger's file holds costs work and memory in proportion to its size, or is refused by name."""
+"""What an untrusted file holds costs work and memory in proportion to its size, or is refused by
+name.
+"""
 
 import base64
 import io

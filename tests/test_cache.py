@@ -1,4 +1,6 @@
-"""The cache: filled image by image, resumed after a kill to the same bytes, and honest about what it could not read."""
+"""The cache: filled image by image, resumed after a kill to the same bytes, and honest about what
+it could not read.
+"""
 
 import contextlib
 import dataclasses
@@ -47,7 +49,7 @@ def files_of(filled: cache.Cache) -> dict[str, bytes]:
     }
 
 
-def test_every_picture_is_there_letterboxed_with_its_mask(data, tmp_path):
+def test_every_image_is_there_letterboxed_with_its_mask(data, tmp_path):
     manifest = ingest(data)
     filled = cache.fill(manifest, PIXELS, tmp_path / "cache")
     assert (
@@ -152,22 +154,22 @@ def test_sixteen_bits_keep_what_eight_would_round_away(data, tmp_path):
 
 def broken(data, kind):
     """Spoil one file; returns its place and words that the fault must hold."""
-    picture = sorted((data / "CXR_png").glob("CHN*.png"))[1]
-    mask = data / "masks" / f"{picture.stem}_mask.png"
+    radiograph = sorted((data / "CXR_png").glob("CHN*.png"))[1]
+    mask = data / "masks" / f"{radiograph.stem}_mask.png"
     if kind == "truncated":
-        picture.write_bytes(picture.read_bytes()[: picture.stat().st_size // 2])
-        return picture, "error", ("broken or cut short", "copy the file again")
+        radiograph.write_bytes(radiograph.read_bytes()[: radiograph.stat().st_size // 2])
+        return radiograph, "error", ("broken or cut short", "copy the file again")
     if kind == "text":
-        picture.write_text("this is no picture")
-        return picture, "error", ("is not a PNG", "remove it")
+        radiograph.write_text("this is no image")
+        return radiograph, "error", ("is not a PNG", "remove it")
     if kind == "nothing":
-        picture.write_bytes(b"")
-        return picture, "error", ("0 bytes", "copy it again")
+        radiograph.write_bytes(b"")
+        return radiograph, "error", ("0 bytes", "copy it again")
     if kind == "giant":
-        head = bytearray(picture.read_bytes())
+        head = bytearray(radiograph.read_bytes())
         head[16:24] = (60_000).to_bytes(4, "big") * 2
-        picture.write_bytes(head)
-        return picture, "error", ("60000x60000", "shrink it")
+        radiograph.write_bytes(head)
+        return radiograph, "error", ("60000x60000", "shrink it")
     raster.write_png(mask, np.zeros((50, 60), np.uint8))
     return mask, "mask_error", ("50x60", "export the mask again")
 
@@ -176,16 +178,16 @@ def broken(data, kind):
 def test_a_broken_file_is_a_fact_with_name_and_remedy_and_the_others_are_read(data, tmp_path, kind):
     place, column, words = broken(data, kind)
     filled = cache.fill(ingest(data), PIXELS, tmp_path / "cache")
-    told = filled.index.filter(pl.col(column).is_not_null())
-    assert told.height == 1 and filled.index.height == 12
-    message = told[column][0]
+    reported = filled.index.filter(pl.col(column).is_not_null())
+    assert reported.height == 1 and filled.index.height == 12
+    message = reported[column][0]
     assert (
         place.name in message
         and all(word in message for word in words)
         and str(data) not in message
     )
     assert filled.readable.height == (11 if column == "error" else 12)
-    assert not filled.masks[told["row"][0]].any()
+    assert not filled.masks[reported["row"][0]].any()
 
 
 FORKING = """
@@ -204,9 +206,14 @@ for line in sys.stdin:  # nothing here has begun a thread, so forking is safe
 """
 
 
-def test_killed_twenty_times_at_random_while_filling_it_goes_on_to_the_same_bytes(tmp_path):
-    """SIGKILL to a process that fills, each at a random moment; it is let go on from there, and begins anew when it came to its end."""
-    kaggle_masks.example(tmp_path / "data", images=36, seed=1)
+KILLS = 8
+
+
+def test_killed_eight_times_at_random_while_filling_it_goes_on_to_the_same_bytes(tmp_path):
+    """SIGKILL to a process that fills, each at a random moment; it is let go on from there, and
+    begins anew when it came to its end.
+    """
+    kaggle_masks.example(tmp_path / "data", images=24, seed=1)
     manifest = ingest(tmp_path / "data")
     manifest.write(tmp_path)
     whole = cache.fill(manifest, PIXELS, tmp_path / "whole")
@@ -240,10 +247,10 @@ def test_killed_twenty_times_at_random_while_filling_it_goes_on_to_the_same_byte
             if (folder / "index.parquet").exists():
                 assert same(cache.fill(manifest, PIXELS, tmp_path / "cache"), whole)
                 shutil.rmtree(folder)
-            if killed >= 20:
+            if killed >= KILLS:
                 break
         child.stdin.close()
-    assert killed >= 20 and len(seen) >= 4, (
+    assert killed >= KILLS and len(seen) >= 4, (
         f"{killed} were killed, with {seen} lines in the journal"
     )
     folder.mkdir(parents=True, exist_ok=True)
@@ -298,7 +305,9 @@ def stopped_at(writes: int, monkeypatch, error: int = errno.ENOSPC) -> None:
 
 
 @pytest.mark.parametrize("writes", [0, 1, 9, 15])
-def test_a_full_disk_is_told_and_the_cache_goes_on_afterwards(data, tmp_path, monkeypatch, writes):
+def test_a_full_disk_is_reported_and_the_cache_goes_on_afterwards(
+    data, tmp_path, monkeypatch, writes
+):
     stopped_at(writes, monkeypatch)
     with pytest.raises(
         CannotWrite, match="disk is full; free some space and run the same command again"
@@ -323,7 +332,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", str(place)], check=True)
 
 
-def test_a_really_full_disk_is_told_and_the_cache_goes_on_when_it_has_grown(
+def test_a_really_full_disk_is_reported_and_the_cache_goes_on_when_it_has_grown(
     data, tmp_path, small_disk
 ):
     with pytest.raises(CannotWrite, match="disk is full"):
@@ -333,7 +342,7 @@ def test_a_really_full_disk_is_told_and_the_cache_goes_on_when_it_has_grown(
     assert files_of(again) == files_of(cache.fill(ingest(data), PIXELS, tmp_path / "whole"))
 
 
-def test_a_picture_spoilt_on_the_disk_is_found_and_it_alone_is_read_again(
+def test_an_image_spoilt_on_the_disk_is_found_and_it_alone_is_read_again(
     data, tmp_path, monkeypatch
 ):
     manifest = ingest(data)
@@ -381,15 +390,15 @@ def test_a_file_that_changed_behind_its_size_and_time_is_found(data, tmp_path):
     assert "cannot be opened" in dict(filled.mismatches(data, paths))[image_id]
 
 
-def test_verify_tells_what_does_not_fit_and_the_next_cache_mends_it(tmp_path):
+def test_verify_reports_what_does_not_fit_and_the_next_cache_mends_it(tmp_path):
     kaggle_masks.example(tmp_path / "data", images=8, seed=1)
     run = tmp_path / "run"
     assert said("cache", tmp_path / "data", "--out", run).exit_code == 0
     fine = said("verify-cache", run, "--files")
     assert fine.exit_code == 0 and "8 images checked, 0 do not fit" in fine.stdout
-    (pictures,) = run.glob("cache/*/images.u8")
-    marker, whole = (run / "finished/cache.json").read_text(), pictures.read_bytes()
-    pictures.write_bytes(whole[: 64 * 64] + b"spoilt..." + whole[64 * 64 + 9 :])
+    (radiographs,) = run.glob("cache/*/images.u8")
+    marker, whole = (run / "finished/cache.json").read_text(), radiographs.read_bytes()
+    radiographs.write_bytes(whole[: 64 * 64] + b"spoilt..." + whole[64 * 64 + 9 :])
     found = said("verify-cache", run)
     assert (
         found.exit_code == 1
@@ -398,7 +407,7 @@ def test_verify_tells_what_does_not_fit_and_the_next_cache_mends_it(tmp_path):
         and f"hilum cache {run}" in found.stderr
     )
     assert said("cache", run).exit_code == 0
-    assert pictures.read_bytes() == whole and (run / "finished/cache.json").read_text() == marker
+    assert radiographs.read_bytes() == whole and (run / "finished/cache.json").read_text() == marker
     assert said("verify-cache", run, "--json").exit_code == 0
     assert said("cache", tmp_path / "data", run).exit_code == 2
 
@@ -449,7 +458,7 @@ def test_colour_that_is_grey_and_alpha_are_read_as_the_grey_they_are(tmp_path):
         assert np.array_equal(raster.read(tmp_path / name).values, grey)
 
 
-def test_one_picture_in_two_files_has_one_pixel_digest(tmp_path):
+def test_one_image_in_two_files_has_one_pixel_digest(tmp_path):
     import imagecodecs
 
     grey = np.random.default_rng(0).integers(0, 256, (70, 80)).astype(np.uint8)

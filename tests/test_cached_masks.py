@@ -1,4 +1,6 @@
-"""Masks of every habit in the cache, the exports and the measures: one set of labels for all of them."""
+"""Masks of every habit in the cache, the exports and the measures: one set of labels for all of
+them.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ PIXELS = Pixels(size=160)
 
 
 def manifest(root: Path, masks: dict[str, bytes], **cells: dict[str, str]) -> Manifest:
-    """Images of noise, each with the mask file of its name; `cells` are of other columns, by name."""
+    """Images of noise, each with the mask file of its name; `cells` are of other
+    columns, by name.
+    """
     rows = []
     for number, (name, data) in enumerate(masks.items()):
         for place, written in (
@@ -145,7 +149,9 @@ def test_what_values_stand_for_is_kept_with_the_cache(tmp_path, monkeypatch):
 
 
 def test_masks_are_read_again_when_their_folder_says_something_else(tmp_path):
-    """One mask of a left lung alone; then masks beside it say that its value means the right lung."""
+    """One mask of a left lung alone; then masks beside it say that its value means the
+    right lung.
+    """
     before = cache.fill(manifest(tmp_path, {"alone": grey(2 * LEFT)}), PIXELS, tmp_path / "cache")
     assert (
         of(before, "alone")[0]["mask_form"] == "binary"
@@ -195,8 +201,10 @@ def test_masks_lie_as_the_radiograph_stands_before_sides_are_seen(tmp_path):
         and np.array_equal(labels, LABELS)
     )
     coco.write(made, tmp_path / "out", split=None)
-    told = annotations(tmp_path / "out")
-    drawn = [RunLengths.from_coco(one["segmentation"]).to_mask(SIZE) for one in told["annotations"]]
+    reported = annotations(tmp_path / "out")
+    drawn = [
+        RunLengths.from_coco(one["segmentation"]).to_mask(SIZE) for one in reported["annotations"]
+    ]
     assert np.array_equal(drawn[0], RIGHT[:, ::-1]) and np.array_equal(drawn[1], LEFT[:, ::-1])
 
 
@@ -232,9 +240,9 @@ def test_coco_has_the_labels_of_the_cache(tmp_path):
         "empty": grey(WHITE * 0),
     }
     coco.write(manifest(tmp_path / "data", contents), tmp_path / "out", split=None)
-    told = annotations(tmp_path / "out")
+    reported = annotations(tmp_path / "out")
     names, images = (
-        {one["id"]: one[key] for one in told[kind]}
+        {one["id"]: one[key] for one in reported[kind]}
         for kind, key in (("categories", "name"), ("images", "image_id"))
     )
     assert list(names) == [1, 2, 3] and list(names.values()) == ["lungs", "right_lung", "left_lung"]
@@ -242,7 +250,7 @@ def test_coco_has_the_labels_of_the_cache(tmp_path):
         (images[one["image_id"]], names[one["category_id"]]): RunLengths.from_coco(
             one["segmentation"]
         ).to_mask(SIZE)
-        for one in told["annotations"]
+        for one in reported["annotations"]
     }
     exact = {
         ("set/binary", "lungs"): BOTH,
@@ -254,7 +262,7 @@ def test_coco_has_the_labels_of_the_cache(tmp_path):
     assert all(
         np.array_equal(drawn[key], mask) for key, mask in exact.items()
     ) and drawn.keys() == exact.keys() | {("set/small", "lungs")}
-    assert told["info"]["left_out"] == [
+    assert reported["info"]["left_out"] == [
         "set/empty: lungs covers no pixel of the image",
         "set/ignored: masks/ignored: values 255=ignore, which are not lungs",
         "set/map: masks/map: values 3=heart, which are not lungs",
@@ -291,7 +299,9 @@ def rotated(kind: str, values: np.ndarray, orientation: int) -> bytes:
 @pytest.mark.parametrize("form", ["coco", "imagefolder", "torchxrayvision"])
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])
 def test_written_images_agree_with_what_is_written_of_them(tmp_path, form, orientation):
-    """The oracle reads the written file without Exif: the bright corner lies where the mask of it does, and no tag turns it."""
+    """The oracle reads the written file without Exif: the bright corner lies where the mask of it
+    does, and no tag turns it.
+    """
     stored = np.zeros((60, 90), np.uint8)
     stored[5:20, 10:40] = 250
     root = tmp_path / "data"
@@ -317,9 +327,9 @@ def test_written_images_agree_with_what_is_written_of_them(tmp_path, form, orien
             else imagecodecs.jpeg8_decode(file.read_bytes())
         )
         if form == "coco":
-            told = annotations(tmp_path / "out")
-            image = next(one for one in told["images"] if one["file_name"].endswith(file.name))
-            drawn = next(one for one in told["annotations"] if one["image_id"] == image["id"])
+            reported = annotations(tmp_path / "out")
+            image = next(one for one in reported["images"] if one["file_name"].endswith(file.name))
+            drawn = next(one for one in reported["annotations"] if one["image_id"] == image["id"])
             assert (image["height"], image["width"]) == values.shape
             mask = RunLengths.from_coco(drawn["segmentation"]).to_mask(values.shape)
             assert values[mask].mean() > 240 and values[~mask].mean() < 10

@@ -1,4 +1,6 @@
-"""Probabilities: their measures against scikit-learn and loops, their fits against scikit-learn, and a reason where there is no fit."""
+"""Probabilities: their measures against scikit-learn and loops, their fits against scikit-learn,
+and a reason where there is no fit.
+"""
 
 from __future__ import annotations
 
@@ -133,7 +135,7 @@ def test_what_is_no_probability_is_refused(metric):
         metric([0, 1, 1], [0.2, 0.5, 1.2])
 
 
-# ------------------------------------------------------------------------------------------------------------------------------- fits
+# --------------------------------------------------------------------------------------------- fits
 
 
 def test_isotonic_agrees_with_scikit_learn_on_tied_cases_and_beyond_their_range():
@@ -143,9 +145,9 @@ def test_isotonic_agrees_with_scikit_learn_on_tied_cases_and_beyond_their_range(
         assert (found is None) == bool(why) == bool(calibration.refusal(truth, score))
         if found:
             fitted += 1
-            asked = np.linspace(-0.2, 1.2, 57)
+            requested = np.linspace(-0.2, 1.2, 57)
             reference = IsotonicRegression(out_of_bounds="clip").fit(score, truth)
-            np.testing.assert_allclose(found(asked), reference.predict(asked), atol=1e-9)
+            np.testing.assert_allclose(found(requested), reference.predict(requested), atol=1e-9)
             assert (np.diff(found.score) > 0).all() and (np.diff(found.probability) >= 0).all()
     assert fitted > CASES / 2
 
@@ -226,12 +228,16 @@ def test_a_calibration_never_turns_an_order_over_and_stays_within_0_and_1(rows):
 def test_rows_that_carry_no_calibration_give_the_reason_in_its_place(truth, score, why):
     for fit in (calibration.temperature, calibration.isotonic):
         assert fit(np.array(truth), np.array(score)) == (None, why)
-    told = calibration.to_json(math.nan, np.array(truth), np.array(score))
+    reported = calibration.to_json(math.nan, np.array(truth), np.array(score))
     assert (
-        told["reason"] == why
-        and told["threshold"] is told["temperature"] is told["bias"] is told["isotonic"] is None
+        reported["reason"] == why
+        and reported["threshold"]
+        is reported["temperature"]
+        is reported["bias"]
+        is reported["isotonic"]
+        is None
     )
-    assert calibration.from_json(told) == {}
+    assert calibration.from_json(reported) == {}
 
 
 def test_a_score_without_a_logit_or_that_runs_the_wrong_way_has_no_temperature():

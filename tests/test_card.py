@@ -1,4 +1,6 @@
-"""Data cards: figures from the files, published beside found, text that stays text, and a Croissant file that its validator accepts."""
+"""Data cards: figures from the files, published beside found, text that stays text, and a Croissant
+file that its validator accepts.
+"""
 
 import csv
 import hashlib
@@ -56,14 +58,16 @@ def written(data, folder, **options):
 
 @pytest.fixture(scope="module")
 def child(tmp_path_factory):
-    """A card, with pictures, of made-up data with a split of its own and two levels of findings."""
+    """A card, with images, of made-up data with a split of its own and two levels of findings."""
     folder = tmp_path_factory.mktemp("child")
     kermany.example(folder / "data", images=24, seed=1)
     return written(folder / "data", folder / "run", images=True)
 
 
 def rows_of(page, head):
-    """Cells of the first table whose head starts with `head`, as a Markdown reader sees them; formatting is dropped."""
+    """Cells of the first table whose head starts with `head`, as a Markdown reader sees them;
+    formatting is dropped.
+    """
     cells, table = [], []
     for token in READER.parse(page):
         if token.type == "tr_open":
@@ -83,7 +87,7 @@ def kinds(page):
     return {part.type for token in READER.parse(page) for part in [token, *(token.children or [])]}
 
 
-# ------------------------------------------------------------------------------------------------------------------------- facts
+# -------------------------------------------------------------------------------------------- facts
 
 
 def test_facts_are_those_of_the_files(child):
@@ -91,14 +95,18 @@ def test_facts_are_those_of_the_files(child):
         path.relative_to(child.folder.parents[1] / "data/chest_xray")
         for path in (child.folder.parents[1] / "data").rglob("*.jpeg")
     )
-    told = child.facts["kermany"]
+    reported = child.facts["kermany"]
     for part, folder in (("train", "train"), ("tune", "val"), ("test", "test")):
         for state, name in (("absent", "NORMAL"), ("present", "PNEUMONIA")):
-            assert told[f"part.{part}.concept.pneumonia.{state}"] == sum(
+            assert reported[f"part.{part}.concept.pneumonia.{state}"] == sum(
                 path.parts[:2] == (folder, name) for path in files
             )
-    assert told["images"] == len(files) == 24 and told["formats"] == ["JPEG"] and told["bits"] == 8
-    assert told["classes"] == 2 and told["findings"] == 3, (
+    assert (
+        reported["images"] == len(files) == 24
+        and reported["formats"] == ["JPEG"]
+        and reported["bits"] == 8
+    )
+    assert reported["classes"] == 2 and reported["findings"] == 3, (
         "bacterial and viral are kinds of pneumonia"
     )
     sizes = np.array(
@@ -108,19 +116,19 @@ def test_facts_are_those_of_the_files(child):
         ]
     )
     assert (
-        told["size.min"] == sizes.min(axis=0).tolist()
-        and told["size.max"] == sizes.max(axis=0).tolist()
+        reported["size.min"] == sizes.min(axis=0).tolist()
+        and reported["size.max"] == sizes.max(axis=0).tolist()
     )
-    assert told["size.median"] == np.floor(np.median(sizes, axis=0) + 0.5).tolist()
+    assert reported["size.median"] == np.floor(np.median(sizes, axis=0) + 0.5).tolist()
 
 
 def test_a_missing_lung_and_a_missing_mask_are_counted(tmp_path):
     montgomery.example(tmp_path / "m", images=8, seed=0)  # the last has its right lung alone
     shenzhen.example(tmp_path / "s", images=8, seed=0)  # every seventh has no mask
-    told = written(tmp_path / "m", tmp_path / "mrun").facts["montgomery"]
-    assert (told["masks"], told["lungs"], told["patients"]) == (8, 15, 7)
-    told = written(tmp_path / "s", tmp_path / "srun").facts["shenzhen"]
-    assert (told["images"], told["masks"], told["lungs"]) == (8, 7, 14)
+    reported = written(tmp_path / "m", tmp_path / "mrun").facts["montgomery"]
+    assert (reported["masks"], reported["lungs"], reported["patients"]) == (8, 15, 7)
+    reported = written(tmp_path / "s", tmp_path / "srun").facts["shenzhen"]
+    assert (reported["images"], reported["masks"], reported["lungs"]) == (8, 7, 14)
     page = (tmp_path / "srun/card/README.md").read_text()
     assert "| Images without | 1 |" in page and "| Both lungs in one mask file" in page
 
@@ -148,11 +156,12 @@ def test_lungs_that_are_drawn_count_as_masks():
         ],
         schema=FACTS,
     )
-    told = facts.facts(manifest, index)
+    reported = facts.facts(manifest, index)
     assert (
-        (told["masks"], told["lungs"], told["lung_objects"], told["shapes"]) == (2, 3, 3, 1)
-        and "findings" not in told
-        and "bits" not in told
+        (reported["masks"], reported["lungs"], reported["lung_objects"], reported["shapes"])
+        == (2, 3, 3, 1)
+        and "findings" not in reported
+        and "bits" not in reported
     )
 
 
@@ -165,7 +174,7 @@ def test_several_sets_are_each_held_against_their_own_cards(tmp_path):
         pixels=Pixels(size=64),
     )
     one = written(recipe, tmp_path / "run")
-    assert {name: told["images"] for name, told in one.facts.items()} == {
+    assert {name: reported["images"] for name, reported in one.facts.items()} == {
         "montgomery": 6,
         "shenzhen": 4,
     }
@@ -179,25 +188,25 @@ def test_several_sets_are_each_held_against_their_own_cards(tmp_path):
     assert "| Images | 10 |" in page and "not of it" not in page and "    s/  " in page
 
 
-def test_drawn_boxes_ages_and_the_split_are_told(tmp_path):
+def test_drawn_boxes_ages_and_the_split_are_reported(tmp_path):
     nih14.example(tmp_path / "data", images=20, seed=4)
-    told = written(tmp_path / "data", tmp_path / "run").facts["nih14"]
+    reported = written(tmp_path / "data", tmp_path / "run").facts["nih14"]
     table = list(csv.DictReader((tmp_path / "data/Data_Entry_2017_v2020.csv").open()))
     boxes = (tmp_path / "data/BBox_List_2017.csv").read_text().splitlines()[1:]
     ages = [int(row["Patient Age"]) for row in table]
-    assert (told["age.min"], told["age.max"]) == (min(ages), max(ages))
-    assert (told["shapes"], told["shaped_images"]) == (
+    assert (reported["age.min"], reported["age.max"]) == (min(ages), max(ages))
+    assert (reported["shapes"], reported["shaped_images"]) == (
         len(boxes),
         len({line.split(",")[0] for line in boxes}),
     )
-    assert told["no_finding"] == sum(row["Finding Labels"] == "No Finding" for row in table)
-    assert told["torn_patients"] == 0 and told["part.test.images"] == len(
+    assert reported["no_finding"] == sum(row["Finding Labels"] == "No Finding" for row in table)
+    assert reported["torn_patients"] == 0 and reported["part.test.images"] == len(
         (tmp_path / "data/test_list.txt").read_text().split()
     )
-    assert told["patients"] == len({row["Patient ID"] for row in table})
+    assert reported["patients"] == len({row["Patient ID"] for row in table})
 
 
-def test_what_a_folder_cannot_tell_has_a_reason(tmp_path):
+def test_what_a_folder_does_not_state_has_a_reason(tmp_path):
     nih14.example(tmp_path / "data", images=6, seed=4)
     shutil.rmtree(tmp_path / "data/images")
     for name in ("train_val_list.txt", "test_list.txt"):
@@ -212,18 +221,18 @@ def test_what_a_folder_cannot_tell_has_a_reason(tmp_path):
     assert "patients" not in why and "concept.mass.present" not in why
 
 
-# --------------------------------------------------------------------------------------------------------------------- published
+# ---------------------------------------------------------------------------------------- published
 
 
 @pytest.mark.parametrize("dataset", PUBLISHED)
 def test_every_published_fact_has_a_name_that_the_code_computes(dataset):
-    told = published.read(dataset)
-    assert told.statements and len({statement.where for statement in told.statements}) == len(
-        told.statements
-    )
+    reported = published.read(dataset)
+    assert reported.statements and len(
+        {statement.where for statement in reported.statements}
+    ) == len(reported.statements)
     assert all(
         facts.in_words(name) and facts.reason(name, {})
-        for statement in told.statements
+        for statement in reported.statements
         for name in statement.facts
     )
 
@@ -252,13 +261,13 @@ def test_published_figures_are_those_of_a_data_set_that_is_read():
 
 
 def test_stated_is_held_against_found():
-    told = Published(
+    reported = Published(
         (
             Statement("a", {"images": 800, "bits": 8, "age.min": 1}),
             Statement("b", {"images": 688, "formats": ["PNG"]}),
         )
     )
-    one = published.compare(told, {"images": 688, "bits": 8, "formats": ["JPEG"]})
+    one = published.compare(reported, {"images": 688, "bits": 8, "formats": ["JPEG"]})
     assert [(row.verdict, row.why) for row in one.rows] == [
         ("differs", "−112"),
         ("agrees", ""),
@@ -272,10 +281,12 @@ def test_stated_is_held_against_found():
 
 def test_the_table_of_findings_of_the_nih_set_adds_up_but_for_what_it_leaves_out():
     """An independent check of what was copied: parts sum to the sums."""
-    told = {statement.where: statement.facts for statement in published.read("nih14").statements}
+    reported = {
+        statement.where: statement.facts for statement in published.read("nih14").statements
+    }
     sums, parts = (
-        told["Its table of findings, sums over all parts"],
-        told["The table of findings by part"],
+        reported["Its table of findings, sums over all parts"],
+        reported["The table of findings by part"],
     )
     assert len(sums) == 15
     for name, stated in sums.items():
@@ -284,7 +295,7 @@ def test_the_table_of_findings_of_the_nih_set_adds_up_but_for_what_it_leaves_out
         )
 
 
-# -------------------------------------------------------------------------------------------------------------------- the page
+# ----------------------------------------------------------------------------------------- the page
 
 
 def test_the_page_holds_published_beside_found(child):
@@ -302,12 +313,13 @@ def test_the_page_holds_published_beside_found(child):
 
 
 def test_the_page_counts_classes_by_part(child):
-    page, told = (child.folder / "README.md").read_text(), child.facts["kermany"]
+    page, reported = (child.folder / "README.md").read_text(), child.facts["kermany"]
     table = rows_of(page, ["", "train", "tune", "test", "in all"])
     pneumonia = next(row for row in table if row[0] == "Pneumonia")
     assert pneumonia[1:] == [
-        str(told[f"part.{part}.concept.pneumonia.present"]) for part in ("train", "tune", "test")
-    ] + [str(told["concept.pneumonia.present"])]
+        str(reported[f"part.{part}.concept.pneumonia.present"])
+        for part in ("train", "tune", "test")
+    ] + [str(reported["concept.pneumonia.present"])]
     assert (
         "train/  16 .jpeg" in page
         and "CC BY 4.0" in page
@@ -316,7 +328,7 @@ def test_the_page_counts_classes_by_part(child):
     )
 
 
-def test_pictures_are_there_only_where_asked_for(child, tmp_path):
+def test_images_are_there_only_where_requested(child, tmp_path):
     strips = sorted(path.name for path in (child.folder / "images").iterdir())
     page = (child.folder / "README.md").read_text()
     assert len(strips) == 4 and all(f"(images/{name})" in page for name in strips)
@@ -376,7 +388,7 @@ def test_a_folder_with_hostile_names_makes_a_sound_card(tmp_path):
         raster.write_png(
             tmp_path / "data" / f"class {name}".replace("/", "") / f"{name}.png", pixels
         )
-    (tmp_path / "data" / "class a|b" / "x|`[y](z).png").write_bytes(b"no picture")
+    (tmp_path / "data" / "class a|b" / "x|`[y](z).png").write_bytes(b"no image")
     raster.write_png(
         tmp_path / "data" / "normal" / "n.png",
         np.random.default_rng(9).integers(0, 255, (20, 30), np.uint8),
@@ -392,19 +404,19 @@ def test_a_folder_with_hostile_names_makes_a_sound_card(tmp_path):
     assert "image-unreadable" in page
 
 
-# -------------------------------------------------------------------------------------------------------------------- Croissant
+# ---------------------------------------------------------------------------------------- Croissant
 
 
 def test_the_croissant_file_points_to_the_table_that_lies_beside_it(child):
-    told = storage.read_json(child.folder / "croissant.json")
-    table = next(item for item in told["distribution"] if item["@type"] == "cr:FileObject")
+    reported = storage.read_json(child.folder / "croissant.json")
+    table = next(item for item in reported["distribution"] if item["@type"] == "cr:FileObject")
     data = (child.folder / table["contentUrl"]).read_bytes()
     assert (
         table["sha256"] == hashlib.sha256(data).hexdigest()
         and table["contentSize"] == f"{len(data)} B"
     )
     rows = list(csv.DictReader(io.StringIO(data.decode())))
-    columns = [field["source"]["extract"]["column"] for field in told["recordSet"][0]["field"]]
+    columns = [field["source"]["extract"]["column"] for field in reported["recordSet"][0]["field"]]
     assert list(rows[0]) == columns and len(rows) == 24
     first = child.folder.parents[1] / "data" / rows[0]["path"]
     assert hashlib.sha256(first.read_bytes()).hexdigest().startswith(rows[0]["sha256_start"])
@@ -416,7 +428,7 @@ def test_the_croissant_file_points_to_the_table_that_lies_beside_it(child):
     )
 
 
-def test_file_sets_find_every_picture_and_mask(tmp_path):
+def test_file_sets_find_every_image_and_mask(tmp_path):
     montgomery.example(tmp_path / "data", images=6, seed=0)
     one = written(tmp_path / "data", tmp_path / "run")
     sets = [
@@ -443,9 +455,9 @@ def test_the_croissant_file_is_valid_and_gives_its_records(dataset, tmp_path):
     )
     plugins.load("readers", dataset).example(tmp_path / "data", images=8, seed=3)
     one = written(tmp_path / "data", tmp_path / "run")
-    told = mlcroissant.Dataset(one.folder / "croissant.json")
-    assert not told.metadata.ctx.issues.errors
-    records = list(told.records("images"))
+    reported = mlcroissant.Dataset(one.folder / "croissant.json")
+    assert not reported.metadata.ctx.issues.errors
+    records = list(reported.records("images"))
     assert len(records) == one.facts[dataset]["images"]
     table = pl.read_csv(one.folder / "images.csv", infer_schema=False)
     assert [record["images/image_id"].decode() for record in records] == table["image_id"].to_list()
@@ -472,19 +484,19 @@ def test_the_same_files_give_the_same_card_wherever_they_lie(tmp_path):
     )
 
 
-# ------------------------------------------------------------------------------------------------------------- the command line
+# --------------------------------------------------------------------------------- the command line
 
 
 def test_the_verb_writes_the_card_and_prints_json(tmp_path):
     montgomery.example(tmp_path / "data", images=6, seed=0)
     done = hilum("datacard", tmp_path / "data", "--out", tmp_path / "run", "--json")
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)["steps"]
+    reported = json.loads(done.stdout)["steps"]
     assert (
-        list(told) == ["ingest", "cache", "audit", "card"]
-        and told["card"]["facts"]["montgomery"]["images"] == 6
+        list(reported) == ["ingest", "cache", "audit", "card"]
+        and reported["card"]["facts"]["montgomery"]["images"] == 6
     )
-    assert {row["fact"]: row["verdict"] for row in told["card"]["published"]["montgomery"]}[
+    assert {row["fact"]: row["verdict"] for row in reported["card"]["published"]["montgomery"]}[
         "images"
     ] == "differs"
     assert sorted(path.name for path in (tmp_path / "run/card").iterdir()) == [

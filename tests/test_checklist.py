@@ -1,4 +1,6 @@
-"""The reviewer's checklist and the model card: what they answer is in the run, and what they cannot answer is left to a person."""
+"""The reviewer's checklist and the model card: what they answer is in the run, and what they cannot
+answer is left to a person.
+"""
 
 import re
 
@@ -9,61 +11,60 @@ from markdown_it import MarkdownIt
 from hilum.reporting import checklist_items, model_card, report, text
 from hilum.reporting.context import Context
 
-TRIPOD = (
-    [
-        "1",
-        "2",
-        "3a",
-        "3b",
-        "3c",
-        "4",
-        "5a",
-        "5b",
-        "6a",
-        "6b",
-        "6c",
-        "7",
-        "8a",
-        "8b",
-        "8c",
-        "9a",
-        "9b",
-        "9c",
-        "10",
-        "11",
-        "12a",
-        "12b",
-        "12c",
-        "12d",
-        "12e",
-    ]
-    + [
-        "12f",
-        "12g",
-        "13",
-        "14",
-        "15",
-        "16",
-        "17",
-        "18a",
-        "18b",
-        "18c",
-        "18d",
-        "18e",
-        "18f",
-        "19",
-        "20a",
-        "20b",
-        "20c",
-        "21",
-        "22",
-        "23a",
-        "23b",
-        "24",
-        "25",
-    ]
-    + ["26", "27a", "27b", "27c"]
-)
+TRIPOD = [
+    "1",
+    "2",
+    "3a",
+    "3b",
+    "3c",
+    "4",
+    "5a",
+    "5b",
+    "6a",
+    "6b",
+    "6c",
+    "7",
+    "8a",
+    "8b",
+    "8c",
+    "9a",
+    "9b",
+    "9c",
+    "10",
+    "11",
+    "12a",
+    "12b",
+    "12c",
+    "12d",
+    "12e",
+    "12f",
+    "12g",
+    "13",
+    "14",
+    "15",
+    "16",
+    "17",
+    "18a",
+    "18b",
+    "18c",
+    "18d",
+    "18e",
+    "18f",
+    "19",
+    "20a",
+    "20b",
+    "20c",
+    "21",
+    "22",
+    "23a",
+    "23b",
+    "24",
+    "25",
+    "26",
+    "27a",
+    "27b",
+    "27c",
+]
 
 
 @pytest.fixture(scope="module")
@@ -118,8 +119,8 @@ def test_what_the_run_cannot_know_is_left_to_a_person_and_nothing_is_empty(facts
 def test_answers_are_the_runs_own_numbers(facts, rows):
     test = facts.table.filter(pl.col("part") == "test")
     assert (
-        f"test: {test.height} images of {test['patient_id'].n_unique()} patients, {(test['state'] == 1).sum()} with"
-        in answer(rows, "20a")
+        f"test: {test.height} images of {test['patient_id'].n_unique()} patients, "
+        f"{(test['state'] == 1).sum()} with" in answer(rows, "20a")
     )
     figure = facts.metrics.filter(
         (pl.col("task") == "finding")
@@ -192,7 +193,7 @@ def test_it_names_the_lung_model_that_was_used_and_begins_where_the_settings_say
     class Shipped(type(facts.run)):
         def summary(self, step):
             return (
-                {"model": "pretrained", "reason": "asked for"}
+                {"model": "pretrained", "reason": "requested"}
                 if step == "segment"
                 else super().summary(step)
             )

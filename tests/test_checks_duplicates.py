@@ -1,4 +1,6 @@
-"""Planted copies are found, each under its rule; what only looks alike is not; and nothing depends on the order of rows."""
+"""Planted copies are found, each under its rule; what is only similar is not; and nothing depends
+on the order of rows.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ import cv2
 import numpy as np
 import polars as pl
 import pytest
-from test_likeness import CHANGES, picture
+from test_near_duplicates import CHANGES, radiograph
 
 from hilum.audit.checks import duplicates
 from hilum.audit.duplicates import near_duplicates
@@ -27,7 +29,7 @@ PLANTED = {
     "copy/inverted": ("other/05", lambda p: 255 - p, "duplicate-processed"),
     "copy/mirrored": ("other/06", CHANGES["mirrored"], "duplicate-processed"),
     "copy/cropped": ("other/07", CHANGES["cropped"], "duplicate-processed"),
-    "copy/turned": ("other/08", CHANGES["turned"], "duplicate-processed"),
+    "copy/rotated": ("other/08", CHANGES["rotated"], "duplicate-processed"),
     "copy/marked": ("other/09", CHANGES["marked"], "duplicate-processed"),
     "copy/smaller": (
         "other/10",
@@ -38,11 +40,13 @@ PLANTED = {
 
 
 def stored(
-    folder: Path, pictures: dict[str, np.ndarray], digests: dict[str, tuple[str, str]]
+    folder: Path, radiographs: dict[str, np.ndarray], digests: dict[str, tuple[str, str]]
 ) -> tuple[Manifest, pl.DataFrame, Cache]:
-    """A set of these pictures, each with its digests of file and pixels, and a cache of them."""
+    """A set of these images, each with its digests of file and pixels, and a cache of them."""
     folder.mkdir()
-    squares = np.stack([Letterbox(image.shape, 128).forward(image) for image in pictures.values()])
+    squares = np.stack(
+        [Letterbox(image.shape, 128).forward(image) for image in radiographs.values()]
+    )
     squares.tofile(folder / "images.u8")
     facts = [
         dict.fromkeys(pixel_cache.FACTS)
@@ -60,7 +64,7 @@ def stored(
             "file_digest": digests[name][0],
             "pixel_digest": digests[name][1],
         }
-        for row, (name, image) in enumerate(pictures.items())
+        for row, (name, image) in enumerate(radiographs.items())
     ]
     images = [
         dict.fromkeys(COLUMNS)
@@ -71,7 +75,7 @@ def stored(
             "patient_id": name,
             "path": f"{name}.png",
         }
-        for name in pictures
+        for name in radiographs
     ]
     index = pl.DataFrame(facts, schema=pixel_cache.FACTS)
     return Manifest.of(Path("/nowhere"), images, [], []), index, Cache(folder, 128, index)
@@ -79,43 +83,44 @@ def stored(
 
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory):
-    pictures = {f"other/{number:02d}": picture(number) for number in range(OTHERS)}
-    digests = {name: (f"file of {name}", f"pixels of {name}") for name in pictures}
+    radiographs = {f"other/{number:02d}": radiograph(number) for number in range(OTHERS)}
+    digests = {name: (f"file of {name}", f"pixels of {name}") for name in radiographs}
     for name, (source, change, rule) in PLANTED.items():
-        pictures[name] = np.ascontiguousarray(change(pictures[source]))
+        radiographs[name] = np.ascontiguousarray(change(radiographs[source]))
         own = f"file of {name}", f"pixels of {name}"
         digests[name] = {
             "duplicate-file": digests[source],
             "duplicate-pixels": (own[0], digests[source][1]),
         }.get(rule, own)
-    return stored(tmp_path_factory.mktemp("planted") / "cache", pictures, digests)
+    return stored(tmp_path_factory.mktemp("planted") / "cache", radiographs, digests)
 
 
-def test_each_planted_copy_is_told_once_and_under_its_rule(planted):
+def test_each_planted_copy_is_reported_once_and_under_its_rule(planted):
     found = {(one.rule, one.other_image_id, one.image_id) for one in duplicates.check(*planted)}
     assert found == {(rule, *sorted([name, source])) for name, (source, _, rule) in PLANTED.items()}
 
 
 def test_messages_name_the_files_and_say_what_was_done(planted):
-    told = {
+    reported = {
         {one.image_id, one.other_image_id} & set(PLANTED) and one.other_image_id: one.message
         for one in duplicates.check(*planted)
     }
-    assert "inverted" in told["copy/inverted"] and "mirrored" in told["copy/mirrored"]
+    assert "inverted" in reported["copy/inverted"] and "mirrored" in reported["copy/mirrored"]
     assert (
-        "cropped or rotated" in told["copy/cropped"] and "cropped or rotated" in told["copy/turned"]
+        "cropped or rotated" in reported["copy/cropped"]
+        and "cropped or rotated" in reported["copy/rotated"]
     )
     assert (
-        "resized, compressed again" in told["copy/smaller"]
-        and "cropped" not in told["copy/smaller"]
+        "resized, compressed again" in reported["copy/smaller"]
+        and "cropped" not in reported["copy/smaller"]
     )
     assert (
-        told["copy/file"]
+        reported["copy/file"]
         == "other/03.png and copy/file.png are the same file, byte for byte (200x180 pixels)"
     )
 
 
-def test_without_the_pictures_only_equal_ones_are_told(planted):
+def test_without_the_images_only_equal_ones_are_reported(planted):
     manifest, facts, _ = planted
     assert {one.rule for one in duplicates.check(manifest, facts)} == {
         "duplicate-file",
@@ -165,11 +170,11 @@ def test_what_two_sets_share(planted, tmp_path):
     assert near_duplicates.shared(others.clear(), copies, (cache, cache)).is_empty()
 
 
-def test_pictures_that_show_nothing_are_no_copies(tmp_path):
+def test_images_that_show_nothing_are_no_copies(tmp_path):
     flat = np.full((200, 180), 7, np.uint8)
     manifest, facts, cache = stored(
         tmp_path / "cache",
-        {"set/a": flat, "set/b": flat, "set/c": picture(1)},
+        {"set/a": flat, "set/b": flat, "set/c": radiograph(1)},
         dict.fromkeys(["set/a", "set/b", "set/c"], ("f", "p")),
     )
     facts = facts.with_columns(

@@ -1,4 +1,6 @@
-"""Checks of labels, ages, patients, balance, shortcuts and likely label errors: each planted fault is found, and clean tables are left alone."""
+"""Checks of labels, ages, patients, balance, shortcuts and likely label errors: each planted fault
+is found, and clean tables are left alone.
+"""
 
 from __future__ import annotations
 
@@ -56,13 +58,13 @@ def table(images: Iterable[dict]) -> pl.DataFrame:
 
 def made_up(
     images: Iterable[dict],
-    told: Iterable[tuple[int, str, int]] = (),
+    reported: Iterable[tuple[int, str, int]] = (),
     drawn: Iterable[tuple[int, str]] = (),
 ) -> Manifest:
     stated = pl.DataFrame(
         [
             {"image_id": f"set/{n:05d}", "concept": concept, "state": state, "source": "table.csv"}
-            for n, concept, state in told
+            for n, concept, state in reported
         ],
         schema=LABEL_COLUMNS,
     )
@@ -92,11 +94,11 @@ def rules(family, manifest: Manifest) -> list[str]:
     return [one[0] for one in found(family, manifest)]
 
 
-# ------------------------------------------------------------------------------------------------------------------------- labels
+# ------------------------------------------------------------------------------------------- labels
 
 
-def test_a_narrower_finding_against_the_wider_one_is_told_once_an_image():
-    told = [
+def test_a_narrower_finding_against_the_wider_one_is_reported_once_an_image():
+    reported = [
         (0, "consolidation", 1),
         (0, "lung_opacity", 0),
         (0, "airspace_opacity", 0),
@@ -105,7 +107,7 @@ def test_a_narrower_finding_against_the_wider_one_is_told_once_an_image():
         (2, "consolidation", 1),
         (2, "lung_opacity", -1),
     ]
-    (one,) = found(label_conflicts, made_up([{}] * 3, told))
+    (one,) = found(label_conflicts, made_up([{}] * 3, reported))
     assert one[:2] == ("label-hierarchy", "set/00000")
     assert "consolidation is present" in one[3] and "2 such pairs" in one[3]
 
@@ -134,7 +136,7 @@ def test_a_drawing_of_what_is_labelled_absent(drawn, label, wrong):
     )
 
 
-def test_a_picture_of_ones_own_that_is_normal_and_has_a_finding(tmp_path):
+def test_an_image_of_ones_own_that_is_normal_and_has_a_finding(tmp_path):
     for name in ("a", "b", "c"):
         raster.write_png(tmp_path / f"{name}.png", np.full((8, 8), 7, np.uint8))
     (tmp_path / "labels.csv").write_text(
@@ -143,12 +145,14 @@ def test_a_picture_of_ones_own_that_is_normal_and_has_a_finding(tmp_path):
     (tmp_path / "hilum.toml").write_text(
         'tables = ["labels.csv"]\nimage = "image"\nlabel = "label"\nseparator = "|"\n[terms]\nNodule = "nodule"\nMass = "mass"\n'
     )
-    told = ingest.ingest(tmp_path)
-    assert told.remarks.filter(pl.col("rule") == "label-conflict")["path"].to_list() == ["a.png"]
-    assert told.states("nodule")["state"].to_list() == [1, 0, 1]
+    reported = ingest.ingest(tmp_path)
+    assert reported.remarks.filter(pl.col("rule") == "label-conflict")["path"].to_list() == [
+        "a.png"
+    ]
+    assert reported.states("nodule")["state"].to_list() == [1, 0, 1]
 
 
-# --------------------------------------------------------------------------------------------------------------------------- ages
+# --------------------------------------------------------------------------------------------- ages
 
 
 @pytest.mark.parametrize(
@@ -175,7 +179,7 @@ def visits(*years: float, **cells) -> list[dict]:
     ]
 
 
-def test_an_age_that_falls_over_the_examinations_is_told_once_a_patient_at_its_deepest():
+def test_an_age_that_falls_over_the_examinations_is_reported_once_a_patient_at_its_deepest():
     (one,) = found(ages, made_up(visits(50, 40, 60, 45)))
     assert (
         one[:3] == ("age-decreases", "set/00003", "set/00002")
@@ -194,7 +198,7 @@ def test_ages_of_a_patient_or_of_an_examination_that_lie_apart():
     assert rules(ages, made_up(visits(20, 21, study="s1"))) == []
 
 
-# ------------------------------------------------------------------------------------------------------------------------ patients
+# ----------------------------------------------------------------------------------------- patients
 
 
 def test_an_examination_under_two_patients_and_in_two_parts():
@@ -226,26 +230,26 @@ def test_processed_copies_in_two_parts_or_under_two_patients():
     seen = [
         Issue("duplicate-processed", "warning", f"set/0000{one}", "set/00000", "") for one in (1, 2)
     ]
-    told = [
+    reported = [
         (one.rule, one.image_id, one.other_image_id)
         for one in patient_leakage.afterwards(made_up(rows), seen)
     ]
-    assert told == [
+    assert reported == [
         (rule, "set/00001", "set/00000")
         for rule in ("duplicate-processed-parts", "duplicate-processed-patients")
     ]
     assert list(patient_leakage.afterwards(made_up(rows), [])) == []
 
 
-# ------------------------------------------------------------------------------------------------------------------------- balance
+# ------------------------------------------------------------------------------------------ balance
 
 
-def test_one_state_uncertain_unmentioned_imbalanced_and_rare_are_told_together_by_data_set():
-    told = [(n, "effusion", 1) for n in range(100)]
-    told += [(n, "nodule", int(n < 2)) for n in range(100)]
-    told += [(n, "edema", (-1, 0, 1)[n % 3]) for n in range(60)]
+def test_one_state_uncertain_unmentioned_imbalanced_and_rare_are_reported_together_by_data_set():
+    reported = [(n, "effusion", 1) for n in range(100)]
+    reported += [(n, "nodule", int(n < 2)) for n in range(100)]
+    reported += [(n, "edema", (-1, 0, 1)[n % 3]) for n in range(60)]
     by_rule = {
-        rule: message for rule, _, _, message in found(class_balance, made_up([{}] * 100, told))
+        rule: message for rule, _, _, message in found(class_balance, made_up([{}] * 100, reported))
     }
     assert (
         "effusion present on 100" in by_rule["label-one-state"]
@@ -260,10 +264,10 @@ def test_one_state_uncertain_unmentioned_imbalanced_and_rare_are_told_together_b
 
 
 def test_a_class_too_rare_says_what_the_test_part_would_hold():
-    told = [(n, "nodule", int(n < 10)) for n in range(1000)]
+    reported = [(n, "nodule", int(n < 10)) for n in range(1000)]
     message = next(
         message
-        for rule, _, _, message in found(class_balance, made_up([{}] * 1000, told))
+        for rule, _, _, message in found(class_balance, made_up([{}] * 1000, reported))
         if rule == "class-rare"
     )
     assert (
@@ -283,7 +287,7 @@ def test_a_class_too_rare_says_what_the_test_part_would_hold():
     assert rules(class_balance, few_tested) == ["class-rare"]
 
 
-def test_a_handful_of_labels_says_nothing_of_shares():
+def test_a_handful_of_labels_says_nothing_of_fractions():
     assert rules(class_balance, made_up([{}] * 19, [(n, "nodule", 1) for n in range(19)])) == []
 
 
@@ -295,7 +299,7 @@ def test_the_interval_of_an_auroc_is_that_of_drawn_scores():
     assert half_width(0.8, 30, 60) == pytest.approx(1.96 * np.std(drawn), rel=0.05)
 
 
-# ----------------------------------------------------------------------------------------------------------------------- shortcuts
+# ---------------------------------------------------------------------------------------- shortcuts
 
 
 def cohort(count: int, seed: int = 0, **cells) -> list[dict]:
@@ -309,15 +313,15 @@ def cohort(count: int, seed: int = 0, **cells) -> list[dict]:
     return [{name: make(n, rng) for name, make in {**plain, **cells}.items()} for n in range(count)]
 
 
-def test_a_label_that_the_view_tells_is_a_shortcut_and_one_that_nothing_tells_is_none():
+def test_a_label_that_the_view_predicts_is_a_shortcut_and_one_that_nothing_predicts_is_none():
     rng = np.random.default_rng(1)
     rows = cohort(600)
-    told = [
+    reported = [
         (n, "edema", int(rng.uniform() < (0.8 if row["view"] == "AP" else 0.2)))
         for n, row in enumerate(rows)
     ]
-    told += [(n, "nodule", int(rng.uniform() < 0.4)) for n in range(600)]
-    (one,) = found(shortcuts, made_up(rows, told))
+    reported += [(n, "nodule", int(rng.uniform() < 0.4)) for n in range(600)]
+    (one,) = found(shortcuts, made_up(rows, reported))
     assert (
         one[0] == "shortcut"
         and one[3].startswith("pulmonary edema is predicted from")
@@ -326,7 +330,7 @@ def test_a_label_that_the_view_tells_is_a_shortcut_and_one_that_nothing_tells_is
     )
 
 
-def test_sizes_read_from_the_files_tell_too():
+def test_sizes_read_from_the_files_predict_too():
     rows = cohort(400)
     facts = pl.DataFrame(
         [
@@ -347,15 +351,15 @@ def test_sizes_read_from_the_files_tell_too():
 def test_no_shortcut_is_claimed_by_chance():
     rng = np.random.default_rng(5)
     for seed in range(8):
-        told = [(n, "nodule", int(rng.uniform() < 0.5)) for n in range(120)]
-        assert rules(shortcuts, made_up(cohort(120, seed), told)) == []
+        reported = [(n, "nodule", int(rng.uniform() < 0.5)) for n in range(120)]
+        assert rules(shortcuts, made_up(cohort(120, seed), reported)) == []
 
 
-def test_parts_that_differ_in_sex_age_or_labels_are_told_and_equal_ones_are_not():
+def test_parts_that_differ_in_sex_age_or_labels_are_reported_and_equal_ones_are_not():
     part = [("train", "test")[n % 4 == 0] for n in range(800)]
     fair = [{**row, "given_part": part[n]} for n, row in enumerate(cohort(800))]
-    told = [(n, "nodule", int(n % 3 == 0)) for n in range(800)]
-    assert rules(shortcuts, made_up(fair, told)) == []
+    reported = [(n, "nodule", int(n % 3 == 0)) for n in range(800)]
+    assert rules(shortcuts, made_up(fair, reported)) == []
     rng = np.random.default_rng(2)
     older = [
         {**row, "age_years": row["age_years"] + (20 if row["given_part"] == "test" else 0)}
@@ -372,8 +376,8 @@ def test_parts_that_differ_in_sex_age_or_labels_are_told_and_equal_ones_are_not(
         (n, "nodule", int(n % 3 == 0 or (part[n] == "test" and n % 8 == 0))) for n in range(800)
     ]
     for rows, labelled, word in (
-        (older, told, "age differs"),
-        (female, told, "sex differs"),
+        (older, reported, "age differs"),
+        (female, reported, "sex differs"),
         (fair, sick, "nodule differs"),
     ):
         (one,) = found(shortcuts, made_up(rows, labelled))
@@ -385,7 +389,7 @@ def test_parts_that_differ_in_sex_age_or_labels_are_told_and_equal_ones_are_not(
         )
 
 
-# ------------------------------------------------------------------------------------------------------- size, emptiness and order
+# ------------------------------------------------------------------------ size, emptiness and order
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -422,29 +426,31 @@ def test_issues_do_not_depend_on_the_order_of_rows(family):
             "given_part": ("train", "tune", "test")[n % 3],
             "reading": "normal",
         }
-    told = [
+    reported = [
         (n, c, int(rng.integers(-1, 2)))
         for n in range(300)
         for c in ("consolidation", "lung_opacity")
     ]
-    told += [(n, "edema", int(row["view"] == "AP")) for n, row in enumerate(rows)]
-    manifest = made_up(rows, told, [(n, "consolidation") for n in range(0, 300, 5)])
-    turned = Manifest(
+    reported += [(n, "edema", int(row["view"] == "AP")) for n, row in enumerate(rows)]
+    manifest = made_up(rows, reported, [(n, "consolidation") for n in range(0, 300, 5)])
+    rotated = Manifest(
         manifest.root,
         *(
             part.sample(fraction=1, shuffle=True, seed=9)
             for part in (manifest.table, manifest.labels, manifest.remarks, manifest.shapes)
         ),
     )
-    assert sorted(found(family, manifest), key=str) == sorted(found(family, turned), key=str) != []
+    assert sorted(found(family, manifest), key=str) == sorted(found(family, rotated), key=str) != []
 
 
-# -------------------------------------------------------------------------------------------------------------- likely label errors
+# ------------------------------------------------------------------------------ likely label errors
 
 
 @pytest.fixture(scope="module")
 def learnable():
-    """Columns of which two tell the state of 1,200 pictures, of 600 patients, and 40 labels turned around."""
+    """Columns of which two predict the state of 1,200 images, of 600 patients, and 40 labels
+    flipped.
+    """
     rng = np.random.default_rng(0)
     state = np.arange(1200) // 2 % 2 == 1
     seen = rng.normal(size=(1200, 12)).astype(np.float16)
@@ -454,7 +460,7 @@ def learnable():
     return seen, state, wrong, pl.Series([f"p{n // 2:04d}" for n in range(1200)])
 
 
-def test_labels_turned_around_are_suspected_and_hardly_any_other(learnable):
+def test_flipped_labels_are_suspected_and_hardly_any_other(learnable):
     seen, state, wrong, people = learnable
     confidence, suspected = label_errors.suspicions(
         state ^ wrong, label_errors.out_of_fold(seen, state ^ wrong, people)
@@ -467,7 +473,7 @@ def test_of_a_rare_finding_the_few_are_not_suspected_because_they_are_few():
     rng = np.random.default_rng(1)
     state = rng.uniform(size=4000) < 0.03
     seen = rng.normal(size=(4000, 5)).astype(np.float16)
-    seen[:, 0] += state.astype(np.float16)  # told a little: an AUROC of about 0.76
+    seen[:, 0] += state.astype(np.float16)  # weakly predictive: an AUROC of about 0.76
     _, suspected = label_errors.suspicions(
         state, label_errors.out_of_fold(seen, state, pl.Series([f"{n:04d}" for n in range(4000)]))
     )
@@ -485,8 +491,10 @@ def test_the_regression_is_the_usual_one(learnable):
     )
 
 
-def test_pictures_of_one_patient_never_teach_their_own_answer():
-    """Every patient's two pictures have a mark of their own and a random label: who sees one knows the other."""
+def test_images_of_one_patient_never_teach_their_own_answer():
+    """Every patient's two images have a mark of their own and a random label: who sees one knows
+    the other.
+    """
     rng = np.random.default_rng(2)
     marks = np.repeat(np.eye(150, dtype=np.float16) * 9, 2, axis=0)
     state = np.repeat(rng.uniform(size=150) < 0.5, 2)
@@ -510,18 +518,20 @@ def test_edges_know_their_direction_and_not_the_brightness():
 
 @pytest.fixture(scope="module")
 def shown(tmp_path_factory) -> tuple[Manifest, pixel_cache.Cache]:
-    """240 patients with a noisy picture each, every second one with a bright patch and, as labelled, a nodule; six labels are turned around."""
+    """240 patients with a noisy image each, every second one with a bright patch and, as labelled,
+    a nodule; six labels are flipped.
+    """
     rng, folder = np.random.default_rng(0), tmp_path_factory.mktemp("shown")
-    pictures = rng.integers(90, 130, (240, 64, 64), np.uint8)
-    pictures[1::2, 20:36, 24:40] += 60
-    pictures.tofile(folder / "images.u8")
+    radiographs = rng.integers(90, 130, (240, 64, 64), np.uint8)
+    radiographs[1::2, 20:36, 24:40] += 60
+    radiographs.tofile(folder / "images.u8")
     index = pl.DataFrame(
         [
             dict.fromkeys(FACTS)
             | {
                 "image_id": f"set/{n:05d}",
                 "row": n,
-                "image_crc32": checksum(pictures[n]),
+                "image_crc32": checksum(radiographs[n]),
                 "minimum": 0,
                 "maximum": 255,
             }
@@ -537,37 +547,37 @@ PLANTED = (3, 50, 77, 120, 181, 200)
 
 
 def test_suspicions_are_listed_with_the_surest_first(shown):
-    manifest, pictures = shown
-    assert list(label_errors.check(manifest, pictures.index)) == [], (
-        "without pictures nothing is said"
+    manifest, radiographs = shown
+    assert list(label_errors.check(manifest, radiographs.index)) == [], (
+        "without images nothing is said"
     )
-    told = list(label_errors.check(manifest, pictures.index, pictures))
-    assert {one.image_id for one in told} == {f"set/{n:05d}" for n in PLANTED} and {
-        one.rule for one in told
+    reported = list(label_errors.check(manifest, radiographs.index, radiographs))
+    assert {one.image_id for one in reported} == {f"set/{n:05d}" for n in PLANTED} and {
+        one.rule for one in reported
     } == {"label-suspect"}
     assert (
-        told[0].message.startswith("suspicion 1 of 6: nodule is labelled ")
-        and "table.csv" in told[0].message
+        reported[0].message.startswith("suspicion 1 of 6: nodule is labelled ")
+        and "table.csv" in reported[0].message
     )
 
 
 def test_suspicions_do_not_depend_on_the_order_of_rows(shown):
-    manifest, pictures = shown
-    turned = replace(manifest, table=manifest.table.reverse(), labels=manifest.labels.reverse())
-    assert list(label_errors.check(turned, pictures.index.reverse(), pictures)) == list(
-        label_errors.check(manifest, pictures.index, pictures)
+    manifest, radiographs = shown
+    rotated = replace(manifest, table=manifest.table.reverse(), labels=manifest.labels.reverse())
+    assert list(label_errors.check(rotated, radiographs.index.reverse(), radiographs)) == list(
+        label_errors.check(manifest, radiographs.index, radiographs)
     )
 
 
-def test_where_pictures_do_not_tell_a_label_nothing_is_suspected_and_it_is_said(shown):
-    manifest, pictures = shown
+def test_where_images_do_not_predict_a_label_nothing_is_suspected_and_it_is_said(shown):
+    manifest, radiographs = shown
     random = replace(
         manifest,
         labels=manifest.labels.with_columns(
             state=pl.Series(np.random.default_rng(1).integers(0, 2, 240), dtype=pl.Int8)
         ),
     )
-    (one,) = label_errors.check(random, pictures.index, pictures)
+    (one,) = label_errors.check(random, radiographs.index, radiographs)
     assert (
         one.rule == "label-suspect-unknown"
         and one.image_id is None
@@ -575,13 +585,13 @@ def test_where_pictures_do_not_tell_a_label_nothing_is_suspected_and_it_is_said(
     )
 
 
-def test_too_few_patients_of_a_state_are_not_looked_at(shown):
-    manifest, pictures = shown
+def test_too_few_patients_of_a_state_are_not_evaluated(shown):
+    manifest, radiographs = shown
     few = replace(manifest, labels=manifest.labels.filter(pl.col("image_id") < "set/00090"))
-    assert list(label_errors.check(few, pictures.index, pictures)) == []
+    assert list(label_errors.check(few, radiographs.index, radiographs)) == []
 
 
-# -------------------------------------------------------------------------------------------------------------------- known truths
+# ------------------------------------------------------------------------------------- known truths
 
 
 def linked(root: Path, wanted: Iterable[Path], to: Path) -> Path:
@@ -600,7 +610,7 @@ def audited(root: Path, to: Path) -> pl.DataFrame:
 def test_kermanys_doubled_files_and_the_numbers_on_both_sides(tmp_path):
     root = SHARED / "kermany-224"
     names = ("person1430_*", "person1619_*", "person78_*", "person1_*", "IM-0115*")
-    told = audited(
+    reported = audited(
         linked(
             root, [path for name in names for path in root.rglob(f"{name}.jpeg")], tmp_path / "data"
         ),
@@ -608,7 +618,7 @@ def test_kermanys_doubled_files_and_the_numbers_on_both_sides(tmp_path):
     )
     pairs = {
         frozenset(Path(image).name for image in pair)
-        for pair in told.filter(pl.col("rule") == "duplicate-file")
+        for pair in reported.filter(pl.col("rule") == "duplicate-file")
         .select("image_id", "other_image_id")
         .rows()
     }
@@ -627,18 +637,18 @@ def test_kermanys_doubled_files_and_the_numbers_on_both_sides(tmp_path):
 
 @real_data
 def test_montgomerys_notes_of_the_same_patient():
-    told = ingest.ingest(SHARED / "montgomery").remarks.filter(pl.col("rule") == "same-patient")[
-        "message"
-    ]
-    assert any("MCUCXR_0113" in message or "MCUCXR_0117" in message for message in told)
+    reported = ingest.ingest(SHARED / "montgomery").remarks.filter(
+        pl.col("rule") == "same-patient"
+    )["message"]
+    assert any("MCUCXR_0113" in message or "MCUCXR_0117" in message for message in reported)
     assert any(
         "MCUCXR_0162" in message or "MCUCXR_0166" in message or "MCUCXR_0170" in message
-        for message in told
+        for message in reported
     )
 
 
 @real_data
-def test_the_table_of_nih_tells_edema_by_its_view_and_hernia_too_rare():
+def test_the_table_of_nih_predicts_edema_by_its_view_and_hernia_too_rare():
     manifest = ingest.ingest(SHARED / "nih-metadata")
     assert rules(ages, manifest) == [], "the table of 2020 has its impossible ages corrected"
     assert "hernia is present on 227 images of" in next(
@@ -655,7 +665,7 @@ def test_the_pixel_identical_pair_of_nih_where_both_are_present(tmp_path):
         pytest.skip(
             "00002658_001.png and 00002658_002.png are not in this selection of ChestX-ray14"
         )
-    told = audited(root, tmp_path / "cache").filter(pl.col("rule") == "duplicate-pixels")
-    assert ("nih14/00002658_002", "nih14/00002658_001") in told.select(
+    reported = audited(root, tmp_path / "cache").filter(pl.col("rule") == "duplicate-pixels")
+    assert ("nih14/00002658_002", "nih14/00002658_001") in reported.select(
         "image_id", "other_image_id"
     ).rows()

@@ -1,4 +1,4 @@
-"""Checks that look at masks: each planted fault is found and named, and masks that fit are left alone."""
+"""Checks of masks: each planted fault is found and named, and masks that fit are left alone."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def cached(root: Path, to: Path) -> tuple[Manifest, Cache]:
     return manifest, cache.fill(manifest, Pixels(size=128), to)
 
 
-def found(module, manifest: Manifest, pictures: Cache) -> list[Issue]:
-    return list(module.check(manifest, pictures.index, pictures))
+def found(module, manifest: Manifest, radiographs: Cache) -> list[Issue]:
+    return list(module.check(manifest, radiographs.index, radiographs))
 
 
 def rules(issues: list[Issue]) -> set[tuple[str, str | None]]:
@@ -80,9 +80,9 @@ def holed(mask: np.ndarray) -> np.ndarray:
 
 
 def test_masks_that_fit_are_left_alone(clean, tmp_path):
-    manifest, pictures = cached(clean, tmp_path)
-    assert not [one for one in found(mask_shape, manifest, pictures) if one.severity != "info"]
-    assert len(found(mask_alignment, manifest, pictures)) <= 2
+    manifest, radiographs = cached(clean, tmp_path)
+    assert not [one for one in found(mask_shape, manifest, radiographs) if one.severity != "info"]
+    assert len(found(mask_alignment, manifest, radiographs)) <= 2
 
 
 def test_pieces_holes_and_shared_masks_are_named(copy, tmp_path):
@@ -101,40 +101,40 @@ def test_pieces_holes_and_shared_masks_are_named(copy, tmp_path):
     raster.write_png(other, resized)
     second.unlink()
     second.hardlink_to(first)
-    told = found(mask_shape, *cached(copy, tmp_path))
-    assert {("mask-pieces", piece), ("mask-holes", hole)} <= rules(told)
-    twice = [one for one in told if one.rule == "mask-of-another"]
+    reported = found(mask_shape, *cached(copy, tmp_path))
+    assert {("mask-pieces", piece), ("mask-holes", hole)} <= rules(reported)
+    twice = [one for one in reported if one.rule == "mask-of-another"]
     ids = [f"kaggle_masks/{path.stem.removesuffix('_mask')}" for path in (first, second)]
     assert [(one.image_id, one.other_image_id, one.severity) for one in twice] == [
         (ids[1], ids[0], "error")
     ]
 
 
-def test_one_picture_under_two_names_may_share_a_mask(clean, tmp_path):
-    """The example holds a copy of a picture with its mask, from 40 pictures on."""
-    manifest, pictures = cached(clean, tmp_path)
+def test_one_image_under_two_names_may_share_a_mask(clean, tmp_path):
+    """The example holds a copy of an image with its mask, from 40 images on."""
+    manifest, radiographs = cached(clean, tmp_path)
     digests = mask_shape.measured(
-        pictures, manifest.table.join(pictures.with_mask, on="image_id")["image_id"]
+        radiographs, manifest.table.join(radiographs.with_mask, on="image_id")["image_id"]
     )["mask_digest"]
     assert digests.len() - digests.n_unique() == 1
     assert not [
-        one for one in found(mask_shape, manifest, pictures) if one.rule == "mask-of-another"
+        one for one in found(mask_shape, manifest, radiographs) if one.rule == "mask-of-another"
     ]
 
 
-def test_a_shift_is_told_with_its_way(copy, tmp_path):
+def test_a_shift_is_reported_with_its_way(copy, tmp_path):
     planted = {
         change(copy, 1, lambda mask: shifted(mask, 24, 0)): "down",
         change(copy, 4, lambda mask: shifted(mask, 0, -20)): "left",
     }
-    told = {
+    reported = {
         one.image_id: one.message
         for one in found(mask_alignment, *cached(copy, tmp_path))
         if one.rule == "mask-shifted"
     }
-    assert set(told) == set(planted)
+    assert set(reported) == set(planted)
     for image_id, way in planted.items():
-        assert way in told[image_id]
+        assert way in reported[image_id]
 
 
 def test_a_mask_drawn_anywhere_is_a_misfit_even_in_a_small_set(tmp_path):
@@ -142,8 +142,10 @@ def test_a_mask_drawn_anywhere_is_a_misfit_even_in_a_small_set(tmp_path):
     wrong = change(
         tmp_path / "data", 3, lambda mask: shifted(mask[::-1, :], 30, 0) ^ shifted(mask, -90, 40)
     )
-    manifest, pictures = cached(tmp_path / "data", tmp_path)
-    assert {image_id for _, image_id in rules(found(mask_alignment, manifest, pictures))} == {wrong}
+    manifest, radiographs = cached(tmp_path / "data", tmp_path)
+    assert {image_id for _, image_id in rules(found(mask_alignment, manifest, radiographs))} == {
+        wrong
+    }
 
 
 def test_exchanged_sides_are_an_error(tmp_path):
@@ -154,8 +156,8 @@ def test_exchanged_sides_are_an_error(tmp_path):
     kept = left.read_bytes()
     left.write_bytes(right.read_bytes())
     right.write_bytes(kept)
-    told = found(mask_shape, *cached(tmp_path / "data", tmp_path))
-    assert [(one.rule, one.severity, one.image_id) for one in told] == [
+    reported = found(mask_shape, *cached(tmp_path / "data", tmp_path))
+    assert [(one.rule, one.severity, one.image_id) for one in reported] == [
         ("mask-sides-exchanged", "error", f"montgomery/{Path(name).stem}")
     ]
 
@@ -166,36 +168,40 @@ def test_a_form_like_no_other_is_worth_knowing(copy, tmp_path):
         return mask & (np.arange(len(mask)) < rows[0] + (rows[-1] - rows[0]) // 3)[:, None]
 
     odd = change(copy, 6, upper_third)
-    told = [
+    reported = [
         one for one in found(mask_shape, *cached(copy, tmp_path)) if one.rule == "mask-odd-form"
     ]
-    assert odd in {one.image_id for one in told} and all(
-        "usual in its source" in one.message and one.severity == "info" for one in told
+    assert odd in {one.image_id for one in reported} and all(
+        "usual in its source" in one.message and one.severity == "info" for one in reported
     )
 
 
 def test_issues_do_not_depend_on_the_order_of_rows(copy, tmp_path):
     change(copy, 1, lambda mask: shifted(mask, 20, 8))
     change(copy, 5, holed)
-    manifest, pictures = cached(copy, tmp_path)
+    manifest, radiographs = cached(copy, tmp_path)
     mixed = Cache(
-        pictures.folder, pictures.size, pictures.index.sample(fraction=1, shuffle=True, seed=4)
+        radiographs.folder,
+        radiographs.size,
+        radiographs.index.sample(fraction=1, shuffle=True, seed=4),
     )
     table = manifest.table.sample(fraction=1, shuffle=True, seed=5)
     other = Manifest(manifest.root, table, manifest.labels, manifest.remarks, manifest.shapes)
     for module in (mask_alignment, mask_shape):
-        straight = found(module, manifest, pictures)
+        straight = found(module, manifest, radiographs)
         assert straight and straight == found(module, other, mixed)
 
 
-def test_without_pictures_or_masks_there_is_nothing_to_say(tmp_path):
+def test_without_images_or_masks_there_is_nothing_to_say(tmp_path):
     montgomery.example(tmp_path / "data", images=4)
     for path in (tmp_path / "data" / "ManualMask").rglob("*.png"):
         path.unlink()
-    manifest, pictures = cached(tmp_path / "data", tmp_path)
+    manifest, radiographs = cached(tmp_path / "data", tmp_path)
     for module in (mask_alignment, mask_shape):
         assert (
-            found(module, manifest, pictures) == [] == list(module.check(manifest, pictures.index))
+            found(module, manifest, radiographs)
+            == []
+            == list(module.check(manifest, radiographs.index))
         )
 
 
@@ -228,13 +234,15 @@ def test_sixteen_bits_measure_the_same():
     not (DATA / "montgomery").is_dir(), reason="needs the radiographs of ../shared/data"
 )
 def test_real_masks_drawn_with_care_raise_no_error_and_few_warnings(tmp_path):
-    manifest, pictures = cached(DATA / "montgomery", tmp_path)
-    told = [
-        one for module in (mask_alignment, mask_shape) for one in found(module, manifest, pictures)
+    manifest, radiographs = cached(DATA / "montgomery", tmp_path)
+    reported = [
+        one
+        for module in (mask_alignment, mask_shape)
+        for one in found(module, manifest, radiographs)
     ]
-    assert not [one for one in told if one.severity == "error"]
+    assert not [one for one in reported if one.severity == "error"]
     assert (
-        len({one.image_id for one in told if one.severity == "warning"})
+        len({one.image_id for one in reported if one.severity == "warning"})
         <= 0.04 * manifest.table.height
     )
-    assert pl.Series([one.message for one in told]).str.contains(str(tmp_path)).sum() == 0
+    assert pl.Series([one.message for one in reported]).str.contains(str(tmp_path)).sum() == 0

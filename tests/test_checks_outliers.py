@@ -142,7 +142,7 @@ def test_an_image_of_something_else_is_reported_as_a_whole(plant):
     assert found(manifest, facts, cache) == PLANTED and found(manifest, facts) == []
 
 
-def test_what_is_doubted_already_is_not_told_twice_and_a_few_pictures_tell_nothing():
+def test_what_is_flagged_already_is_not_stated_twice_and_a_few_images_have_no_information():
     assert found(*made_up(border=0.5, out_of_distribution=12.0)) == []
     assert (
         found(*made_up(count=outliers.FEWEST - 1, border=0.5))

@@ -1,4 +1,4 @@
-"""What the audit says of pictures: each rule on a planted row, and whole files made wrong."""
+"""What the audit says of images: each rule on a planted row, and whole files made wrong."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ RIGHT = {
 
 
 def made_up(**changes: object) -> tuple[Manifest, pl.DataFrame]:
-    """Three right pictures; the second with single cells changed."""
+    """Three right images; the second with single cells changed."""
     names = [
         {
             "image_id": f"set/{n}",
@@ -101,7 +101,7 @@ def test_what_is_within_its_limits_or_unreadable_is_left_alone(changes):
     assert found(**changes) == []
 
 
-def test_a_constant_or_flat_picture_is_left_to_the_rules_of_files():
+def test_a_constant_or_flat_image_is_left_to_the_rules_of_files():
     assert (
         found(minimum=7, maximum=7, flat=1.0, out_of_distribution=9.0) == []
         and found(minimum=7, maximum=20, out_of_distribution=9.0) == []
@@ -128,16 +128,16 @@ def test_facts_without_features_are_of_images_that_were_not_measured():
 
 
 SPOILT = {
-    "image-inverted": lambda picture: 255 - picture,
-    "image-rotated": lambda picture: np.rot90(picture, 3),
-    "image-mirrored": lambda picture: picture[:, ::-1],
-    "image-not-frontal-chest": lambda picture: np.random.default_rng(0).integers(
-        0, 256, picture.shape, np.uint8
+    "image-inverted": lambda image: 255 - image,
+    "image-rotated": lambda image: np.rot90(image, 3),
+    "image-mirrored": lambda image: image[:, ::-1],
+    "image-not-frontal-chest": lambda image: np.random.default_rng(0).integers(
+        0, 256, image.shape, np.uint8
     ),
-    "image-clipped": lambda picture: np.where(picture > 120, np.uint8(255), picture),
-    "image-border": lambda picture: np.pad(picture, 300),
-    "image-empty": lambda picture: np.where(
-        np.arange(picture.size).reshape(picture.shape) < 900, np.uint8(200), np.uint8(0)
+    "image-clipped": lambda image: np.where(image > 120, np.uint8(255), image),
+    "image-border": lambda image: np.pad(image, 300),
+    "image-empty": lambda image: np.where(
+        np.arange(image.size).reshape(image.shape) < 900, np.uint8(200), np.uint8(0)
     ),
 }
 
@@ -145,13 +145,13 @@ SPOILT = {
 @pytest.mark.parametrize("size", [64, 256])
 def test_files_made_wrong_are_named_by_the_audit_and_the_others_are_not(tmp_path, size):
     kaggle_masks.example(tmp_path / "data", images=16, seed=901)
-    pictures = sorted((tmp_path / "data" / "CXR_png").glob("*.png"))
+    radiographs = sorted((tmp_path / "data" / "CXR_png").glob("*.png"))
     expected = []
-    for path, (rule, spoil) in zip(pictures, SPOILT.items(), strict=False):
+    for path, (rule, spoil) in zip(radiographs, SPOILT.items(), strict=False):
         raster.write_png(path, np.ascontiguousarray(spoil(raster.read(path).values)))
         expected.append((rule, f"kaggle_masks/{path.stem}"))
     manifest = ingest.ingest(tmp_path / "data")
     filled = cache.fill(manifest, Pixels(size=size), tmp_path / "cache")
-    told = audit.audit(manifest, orientation.describe_cache(filled, filled.index))
-    ours = told.filter(pl.col("rule").is_in([rule.name for rule in image_quality.RULES]))
+    reported = audit.audit(manifest, orientation.describe_cache(filled, filled.index))
+    ours = reported.filter(pl.col("rule").is_in([rule.name for rule in image_quality.RULES]))
     assert sorted(ours.select("rule", "image_id").rows()) == sorted(expected)

@@ -1,4 +1,6 @@
-"""Text in pictures and people in headers: each rule on planted files; what is written is never told."""
+"""Text in images and people in headers: each rule on planted files; what is written is never
+reported.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +58,7 @@ def said(tmp_path, **header):
         (dict(PatientIdentityRemoved="NO", PatientID=NUMBER), "identity-in-header", "warning"),
     ],
 )
-def test_what_a_header_tells_is_the_one_finding(header, rule, severity, tmp_path):
+def test_what_a_header_states_is_the_one_finding(header, rule, severity, tmp_path):
     assert said(tmp_path, **header) == [(rule, severity, "set/a")]
 
 
@@ -87,7 +89,7 @@ def test_a_source_of_captures_is_one_issue(tmp_path):
     ].message.startswith("4 of 5 images of set: ")
 
 
-def test_what_is_read_in_the_pictures_is_counted_and_not_kept(tmp_path, monkeypatch):
+def test_what_is_read_in_the_images_is_counted_and_not_kept(tmp_path, monkeypatch):
     box = np.array([[10, 10], [29, 10], [29, 19], [10, 19]], float)
     written = {
         1: [("R", 0.99, box)],
@@ -96,29 +98,26 @@ def test_what_is_read_in_the_pictures_is_counted_and_not_kept(tmp_path, monkeypa
         4: [("a b c", 0.99, box)],
         5: [("Musterfrau", 0.5, box)],
     }
-    monkeypatch.setattr(
-        burned_in_text, "reader", lambda: lambda picture: written[int(picture[0, 0])]
-    )
+    monkeypatch.setattr(burned_in_text, "reader", lambda: lambda image: written[int(image[0, 0])])
     paths = [tmp_path / f"{n}.png" for n in written]
     for n, path in zip(written, paths, strict=True):
-        picture = np.full((50, 40), n, np.uint8)
-        picture[0, 1:3] = 0, 255
-        raster.write_png(path, picture)
+        image = np.full((50, 40), n, np.uint8)
+        image[0, 1:3] = 0, 255
+        raster.write_png(path, image)
     found, filled = checked(tmp_path, *paths, read=True)
     assert [(one.rule, one.image_id) for one in found] == [
         ("text-seen", "set/3"),
         ("text-seen", "set/4"),
     ]
-    assert (
-        found[0].message
-        == "3.png: 1 word(s) beside side markers, the longest of 10 letters, cover 10.0 % of the image"
+    assert found[0].message == (
+        "3.png: 1 word(s) beside side markers, the longest of 10 letters, cover 10.0 % of the image"
     )
     assert filled.index["text_words"].to_list() == [0, 1, 1, 3, 0]
     everything = b"".join(path.read_bytes() for path in filled.folder.iterdir())
     assert b"Musterfrau" not in everything
 
 
-def test_pictures_are_not_read_unless_asked_for_and_caches_are_apart(tmp_path):
+def test_images_are_not_read_unless_requested_and_caches_are_apart(tmp_path):
     raster.write_png(
         tmp_path / "a.png", np.arange(2000, dtype=np.uint16).reshape(50, 40).astype(np.uint8)
     )
@@ -135,10 +134,10 @@ real = pytest.mark.skipif(
 
 @real
 def test_the_real_reader_reads():
-    picture = np.full((600, 800), 40, np.uint8)
-    assert burned_in_text.read(picture) == burned_in_text.Lettering(0, 0, 0.0)
-    cv2.putText(picture, "HOSPITAL 12.03.1961", (60, 80), cv2.FONT_HERSHEY_SIMPLEX, 1.5, 255, 3)
-    seen = burned_in_text.read(picture)
+    image = np.full((600, 800), 40, np.uint8)
+    assert burned_in_text.read(image) == burned_in_text.Words(0, 0, 0.0)
+    cv2.putText(image, "HOSPITAL 12.03.1961", (60, 80), cv2.FONT_HERSHEY_SIMPLEX, 1.5, 255, 3)
+    seen = burned_in_text.read(image)
     assert seen.words >= 2 and seen.longest == 8 and 0.01 < seen.covered < 0.2
 
 

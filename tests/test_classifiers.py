@@ -1,4 +1,6 @@
-"""Classifiers of several findings: what is learnt from an unknown label, and what every one of them promises about its outputs."""
+"""Classifiers of several findings: what is trained on an unknown label, and what every one of them
+promises about its outputs.
+"""
 
 import json
 from functools import cache
@@ -30,8 +32,10 @@ QUICK_LEARNERS = (
 )  # from random weights DenseNet-121 learns nothing in a few batches
 
 
-def pictures(count=COUNT, seed=0):
-    """Grey noise, some with a bright blob, some with a dark stripe; targets (count, 2), every third cell of each column unknown."""
+def radiographs(count=COUNT, seed=0):
+    """Grey noise, some with a bright blob, some with a dark stripe; targets (count, 2), every third
+    cell of each column unknown.
+    """
     rng = np.random.default_rng(seed)
     targets = (rng.random((count, 2)) < 0.5).astype(np.float32)
     images = rng.normal(110, 12, (count, SIZE, SIZE))
@@ -67,11 +71,11 @@ def ask(network, images):
 
 @cache
 def network_of(name):
-    images, targets = pictures()
+    images, targets = radiographs()
     return fitted(name, images, targets, np.arange(COUNT))
 
 
-# ------------------------------------------------------------------------------------------------------------------------ learning
+# ----------------------------------------------------------------------------------------- learning
 
 
 def test_every_model_of_findings_is_tested_here():
@@ -122,11 +126,11 @@ def test_a_rare_finding_weighs_as_much_as_its_absence_but_within_bounds():
 
 
 @pytest.mark.parametrize("name", QUICK_LEARNERS)
-def test_every_finding_is_learnt_although_a_third_of_its_cells_is_unknown(name):
-    images, _ = pictures(90, seed=1)
+def test_every_finding_is_learned_although_a_third_of_its_cells_is_unknown(name):
+    images, _ = radiographs(90, seed=1)
     score, _ = ask(network_of(name), images)
     rng = np.random.default_rng(1)
-    truth = rng.random((90, 2)) < 0.5  # the first draw of `pictures`, without its unknown cells
+    truth = rng.random((90, 2)) < 0.5  # the first draw of `images`, without its unknown cells
     assert all(roc_auc_score(truth[:, column], score[:, column]) > 0.9 for column in (0, 1))
 
 
@@ -134,8 +138,8 @@ def test_every_finding_is_learnt_although_a_third_of_its_cells_is_unknown(name):
     "name, settings",
     [("efficientnet_lite0", {"epochs": 1, "least_steps": 1}), ("linear_probe", {})],
 )
-def test_only_its_rows_are_learnt_from(name, settings):
-    images, targets = pictures(32)
+def test_only_its_rows_are_trained_on(name, settings):
+    images, targets = radiographs(32)
     changed, other = images.copy(), targets.copy()
     changed[20:], other[20:] = 0, 1 - other[20:]
     module = module_of(name)
@@ -150,11 +154,14 @@ def test_only_its_rows_are_learnt_from(name, settings):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_a_finding_that_is_all_unknown_or_one_sided_is_refused_by_name(name):
-    images, targets = pictures(12)
+    images, targets = radiographs(12)
     targets[:, 0], targets[:, 1] = np.nan, 1
     with pytest.raises(
         TooFew,
-        match=r"blob: 0 image\(s\) with the finding and 0 without; stripe: 12 image\(s\) with the finding and 0 without",
+        match=(
+            r"blob: 0 image\(s\) with the finding and 0 without; stripe: 12 image\(s\) with the "
+            r"finding and 0 without"
+        ),
     ):
         fitted(name, images, targets, np.arange(12))
 
@@ -162,7 +169,7 @@ def test_a_finding_that_is_all_unknown_or_one_sided_is_refused_by_name(name):
 def test_a_training_that_was_interrupted_reaches_the_same_weights_with_tune_images_watched(
     tmp_path,
 ):
-    images, targets = pictures(80)
+    images, targets = radiographs(80)
     checkpoint = tmp_path / "checkpoint"
     rows, tune = np.arange(40), np.arange(40, 80)
     settings = efficientnet_lite0.Settings(
@@ -197,7 +204,7 @@ def test_a_training_that_was_interrupted_reaches_the_same_weights_with_tune_imag
 
 
 def test_a_checkpoint_of_other_labels_is_not_gone_on_from(tmp_path):
-    images, targets = pictures(16)
+    images, targets = radiographs(16)
     settings = efficientnet_lite0.Settings(epochs=2, least_steps=1, frozen=6)
 
     def stop_in_the_last_epoch(done, of):
@@ -224,7 +231,7 @@ def test_a_checkpoint_of_other_labels_is_not_gone_on_from(tmp_path):
     assert heard[0] == 1 and not (tmp_path / "checkpoint").exists()
 
 
-# ------------------------------------------------------------------------------------------------------------------------ watching
+# ----------------------------------------------------------------------------------------- watching
 
 
 def watching(settings, targets, tune):
@@ -281,13 +288,13 @@ def test_watching_the_loss_is_higher_for_better_and_an_unknown_way_of_watching_i
         watching(efficientnet_lite0.Settings(watch="accuracy"), targets, np.arange(40))
 
 
-# ------------------------------------------------------------------------------------------------------------------------ outputs
+# ------------------------------------------------------------------------------------------ outputs
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_scores_lie_between_0_and_1_and_the_maps_mean_tells_the_logit(name):
+def test_scores_lie_between_0_and_1_and_the_maps_mean_gives_the_logit(name):
     network = network_of(name)
-    images, _ = pictures(6, seed=2)
+    images, _ = radiographs(6, seed=2)
     score, where = ask(network, images)
     assert (
         score.dtype == where.dtype == np.float32
@@ -323,8 +330,8 @@ def test_no_logit_is_so_large_that_a_score_is_0_or_1():
 @pytest.mark.parametrize("name", MODELS)
 def test_batch_equals_one_by_one_and_onnx_equals_torch(name, tmp_path):
     network = network_of(name)
-    images, _ = pictures(5, seed=3)
-    images[0] = 0  # an empty picture has no spread to divide by
+    images, _ = radiographs(5, seed=3)
+    images[0] = 0  # an empty image has no spread to divide by
     together, alone = ask(network, images), [ask(network, image[None]) for image in images]
     outputs = module_of(name).OUTPUTS
     assert outputs == ("score", "map")
@@ -346,11 +353,11 @@ def test_batch_equals_one_by_one_and_onnx_equals_torch(name, tmp_path):
         np.testing.assert_allclose(found, together[place], atol=1e-4 * largest)
 
 
-# ------------------------------------------------------------------------------------------------------------------------ the probe
+# ---------------------------------------------------------------------------------------- the probe
 
 
 def test_the_probe_is_the_logistic_regression_that_scikit_learn_finds():
-    images, targets = pictures(48, seed=4)
+    images, targets = radiographs(48, seed=4)
     strength = 0.05
     network = linear_probe.fit(
         images,
@@ -376,7 +383,7 @@ def test_the_probe_is_the_logistic_regression_that_scikit_learn_finds():
 
 def test_the_probe_chooses_its_strength_on_the_tune_part_where_that_is_large_enough(monkeypatch):
     monkeypatch.setattr(linear_probe, "STRENGTHS", (1.0, 0.1, 0.001))
-    images, targets = pictures(100, seed=5)
+    images, targets = radiographs(100, seed=5)
     targets = np.where(np.isnan(targets), 0, targets)
     rows, tune = np.arange(40), np.arange(40, 100)
     chosen = fitted("linear_probe", images, targets, rows, tune=tune)
@@ -404,11 +411,13 @@ def test_the_probe_chooses_its_strength_on_the_tune_part_where_that_is_large_eno
     assert torch.equal(few.network.weights, without.network.weights)
 
 
-# ------------------------------------------------------------------------------------------------------- weights of a user's own
+# -------------------------------------------------------------------------- weights of a user's own
 
 
 def torchvision_named(channels, old=False):
-    """A made-up state dict of a DenseNet-121 with torchvision's names, of MONAI's own random weights; `old` has CheXNet's."""
+    """A made-up state dict of a DenseNet-121 with torchvision's names, of MONAI's own random
+    weights; `old` has CheXNet's.
+    """
     with training_loop.seeded(3):
         body = densenet121.features(None).body
     names = {
@@ -420,22 +429,27 @@ def torchvision_named(channels, old=False):
         for name, value in names.items()
     }
     names["conv0.weight"] = torch.randn((64, channels, 7, 7), generator=generator)
-    told = {f"features.{name}": value for name, value in names.items()}
+    reported = {f"features.{name}": value for name, value in names.items()}
     if old:
         split = {part: f"{part[:-1]}.{part[-1]}" for part in ("norm1", "norm2", "conv1", "conv2")}
-        told = {
+        reported = {
             f"module.densenet121.{'.'.join(split.get(part, part) if 'denselayer' in name else part for part in name.split('.'))}": value
-            for name, value in told.items()
+            for name, value in reported.items()
         }
-        told = {
-            name: value for name, value in told.items() if not name.endswith("num_batches_tracked")
+        reported = {
+            name: value
+            for name, value in reported.items()
+            if not name.endswith("num_batches_tracked")
         }
         return {
-            "state_dict": {**told, "module.densenet121.classifier.0.weight": torch.zeros(14, 1024)},
+            "state_dict": {
+                **reported,
+                "module.densenet121.classifier.0.weight": torch.zeros(14, 1024),
+            },
             "epoch": 3,
         }, names
     return {
-        **told,
+        **reported,
         "classifier.weight": torch.zeros(18, 1024),
         "op_threshs": torch.zeros(18),
     }, names
@@ -445,8 +459,8 @@ def torchvision_named(channels, old=False):
 def test_weights_with_torchvisions_names_come_to_their_place_with_their_own_scale(
     channels, old, tmp_path
 ):
-    told, names = torchvision_named(channels, old)
-    torch.save(told, tmp_path / "weights.pt")
+    reported, names = torchvision_named(channels, old)
+    torch.save(reported, tmp_path / "weights.pt")
     found = densenet121.features(densenet121.read_weights(tmp_path / "weights.pt")).eval()
     for name, value in found.body.state_dict().items():
         assert name.endswith("num_batches_tracked") or torch.equal(
@@ -454,7 +468,7 @@ def test_weights_with_torchvisions_names_come_to_their_place_with_their_own_scal
         ), name
     grey = torch.rand((2, 1, SIZE, SIZE), generator=torch.Generator().manual_seed(0))
     if channels == 1:
-        scaled = (2 * grey - 1) * 1024  # as torchxrayvision.datasets.normalize scales a picture
+        scaled = (2 * grey - 1) * 1024  # as torchxrayvision.datasets.normalize scales an image
     else:
         mean, spread = (
             torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1),
@@ -470,7 +484,7 @@ def test_weights_with_torchvisions_names_come_to_their_place_with_their_own_scal
 def test_weights_of_another_network_and_files_that_are_none_are_refused_with_what_is_wrong(
     tmp_path,
 ):
-    told, _ = torchvision_named(1)
+    reported, _ = torchvision_named(1)
     path = tmp_path / "weights.pt"
     for change, words in (
         (
@@ -487,10 +501,10 @@ def test_weights_of_another_network_and_files_that_are_none_are_refused_with_wha
         ),
         ({"features.conv0.weight": torch.zeros(64, 2, 7, 7)}, "of 1 or 3 channels"),
     ):
-        torch.save({**told, **change}, path)
+        torch.save({**reported, **change}, path)
         with pytest.raises(BadData, match=words):
             densenet121.features(densenet121.read_weights(path))
-    torch.save({name: value for name, value in told.items() if "norm0" not in name}, path)
+    torch.save({name: value for name, value in reported.items() if "norm0" not in name}, path)
     with pytest.raises(BadData, match="norm0.weight is missing"):
         densenet121.features(densenet121.read_weights(path))
     with pytest.raises(NotFound, match="there is no file"):
@@ -510,9 +524,9 @@ def test_a_model_saved_whole_is_refused_with_the_way_to_a_state_dict(tmp_path):
 
 
 def test_frozen_blocks_keep_the_files_weights_and_statistics_and_the_others_learn(tmp_path):
-    told, names = torchvision_named(1)
-    torch.save(told, tmp_path / "weights.pt")
-    images, targets = pictures(8)
+    reported, names = torchvision_named(1)
+    torch.save(reported, tmp_path / "weights.pt")
+    images, targets = radiographs(8)
     settings = densenet121.Settings(
         weights=str(tmp_path / "weights.pt"),
         frozen=3,

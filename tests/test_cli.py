@@ -1,4 +1,6 @@
-"""The command line: quick to answer, each verb with help and an example, faults in one message with an exit code."""
+"""The command line: quick to answer, each verb with help and an example, faults in one message with
+an exit code.
+"""
 
 import errno
 import json
@@ -32,7 +34,9 @@ def data(tmp_path):
 
 
 def test_help_takes_under_a_third_of_a_second_of_cpu_and_imports_neither_torch_nor_pandas():
-    """The promise is 0.3 s; the imports are what keeps it, and the time is printed rather than asserted."""
+    """The promise is 0.3 s; the imports are what keeps it, and the time is printed rather than
+    asserted.
+    """
     program = (
         "import sys, resource\nsys.argv = ['hilum', '--help']\nfrom hilum.__main__ import main\n"
         "try: main()\nexcept SystemExit: pass\n"
@@ -94,27 +98,25 @@ def test_a_misused_verb_exits_with_2_and_a_fault_with_1(tmp_path):
 
 def test_json_is_all_that_goes_to_standard_output(data, tmp_path):
     done = hilum("audit", data, "--out", tmp_path / "run", "--json")
-    told = json.loads(done.stdout)
+    reported = json.loads(done.stdout)
     assert (
-        list(told["steps"]) == ["ingest", "cache", "audit"]
-        and told["steps"]["ingest"]["images"] == 8
+        list(reported["steps"]) == ["ingest", "cache", "audit"]
+        and reported["steps"]["ingest"]["images"] == 8
     )
 
 
 def test_fail_on_sets_the_exit_code(data, tmp_path):
     assert hilum("audit", data, "--out", tmp_path / "run", "--fail-on", "error").returncode == 0
-    picture = next((data / "CXR_png").glob("*.png"))
-    picture.write_bytes(picture.read_bytes()[:500])
+    image = next((data / "CXR_png").glob("*.png"))
+    image.write_bytes(image.read_bytes()[:500])
     done = hilum("audit", data, "--out", tmp_path / "run", "--fail-on", "error")
     assert (
-        done.returncode == 1
-        and picture.name in done.stdout
-        and "copy the file again" in done.stdout
+        done.returncode == 1 and image.name in done.stdout and "copy the file again" in done.stdout
     )
     assert hilum("audit", data, "--out", tmp_path / "run").returncode == 0
 
 
-def test_a_misspelt_recipe_is_told_before_anything_is_written(data, tmp_path):
+def test_a_misspelt_recipe_is_reported_before_anything_is_written(data, tmp_path):
     (tmp_path / "r.toml").write_text('[data]\nfolder = "data"\n[segmant]\nmodel = "unet"\n')
     done = hilum("run", tmp_path / "r.toml", "--out", tmp_path / "run")
     assert (
@@ -187,8 +189,10 @@ def test_no_fault_of_the_users_ends_in_a_traceback(monkeypatch, capsys, fault, c
     monkeypatch.setattr("hilum.cli.verbs.app", fail)
     with pytest.raises(SystemExit) as ended:
         __main__.main()
-    told = capsys.readouterr().err
-    assert ended.value.code == code and told.startswith("hilum: ") and "Traceback" not in told
+    reported = capsys.readouterr().err
+    assert (
+        ended.value.code == code and reported.startswith("hilum: ") and "Traceback" not in reported
+    )
 
 
 def test_an_example_is_deterministic_and_never_overwrites(tmp_path):

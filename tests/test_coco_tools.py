@@ -1,7 +1,7 @@
 """What COCO's own tools make of an export: every annotation becomes the pixels that Hilum drew.
 
-The oracle is pycocotools, which reads the exported files as its users do. Without it these tests are
-skipped by name, but for those on the count of pixels, which need none.
+The oracle is pycocotools, which reads the exported files as its users do. Without it these tests
+are skipped by name, but for those on the count of pixels, which need none.
 """
 
 import contextlib
@@ -151,9 +151,7 @@ def with_orientation(data, orientation):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_pixels_and_annotations_of_a_rotated_picture_are_those_that_are_shown(
-    orientation, tmp_path
-):
+def test_pixels_and_annotations_of_a_rotated_image_are_those_that_are_shown(orientation, tmp_path):
     stored = np.zeros((40, 64), np.uint8)
     stored[4:12, 8:24] = 200
     shown_at = raster.oriented(stored, orientation)
@@ -173,12 +171,12 @@ def test_pixels_and_annotations_of_a_rotated_picture_are_those_that_are_shown(
         assert np.array_equal(pixels > 100, mask), "a reader that heeds Exif and one that does not"
 
 
-def test_what_was_written_anew_is_told(tmp_path):
+def test_what_was_written_anew_is_reported(tmp_path):
     manifest = set_with(tmp_path / "data", pixels=np.zeros((40, 64), np.uint8), name="a.jpg")
     path = tmp_path / "data" / "nodule" / "a.jpg"
     path.write_bytes(with_orientation(path.read_bytes(), 6))
     for form in (coco, imagefolder):
-        told = form.write(manifest, tmp_path / form.__name__, split=None)
-        assert told["image files"] == "copied, 1 rotated as their headers say, as PNG"
+        reported = form.write(manifest, tmp_path / form.__name__, split=None)
+        assert reported["image files"] == "copied, 1 rotated as their headers say, as PNG"
     lines = (tmp_path / imagefolder.__name__ / "train" / "metadata.jsonl").read_text()
     assert {json.loads(line)["file_name"][-4:] for line in lines.splitlines()} == {".png"}

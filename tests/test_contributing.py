@@ -1,5 +1,6 @@
 """The examples of CONTRIBUTING.md are complete: each works when it stands in the place it names."""
 
+import json
 import re
 import sys
 from importlib import util
@@ -8,13 +9,17 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import typer
+from typer.testing import CliRunner
 
 from hilum.dataset.manifest import COLUMNS, Manifest, Row
 from hilum.dataset.pixel_cache import FACTS
 
 PAGE = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
 EXAMPLES = dict(
-    re.findall(r"^## [^\n]*`(src/hilum/[^`]*)`\n\n```python\n(.*?)```$", PAGE, re.M | re.S)
+    re.findall(
+        r"^## [^\n]*`(src/hilum/[^`]*)`\n\n```python\n(.*?)```$", PAGE, re.MULTILINE | re.DOTALL
+    )
 )
 
 
@@ -24,7 +29,7 @@ def loaded(place: str, folder: Path):
     (folder / f"{name}.py").write_text(EXAMPLES[place])
     found = util.spec_from_file_location(name, folder / f"{name}.py")
     module = util.module_from_spec(found)
-    sys.modules[name] = module  # dataclasses look their module up
+    sys.modules[name] = module  # dataclasses resolve their module
     found.loader.exec_module(module)
     return module
 
@@ -65,3 +70,13 @@ def test_the_metric_agrees_with_an_oracle(tmp_path):
 def test_the_chapter_has_a_title_an_order_and_a_template(tmp_path):
     chapter = loaded("src/hilum/reporting/sections/test_ages.py", tmp_path)
     assert chapter.TITLE and chapter.ORDER and "section.chart" in chapter.TEMPLATE
+
+
+def test_the_verb_counts_the_parts_of_a_run(small_run, tmp_path):
+    verb = loaded("src/hilum/cli/verbs/parts.py", tmp_path)
+    app = typer.Typer()
+    app.command("parts", short_help=verb.SHORT_HELP, epilog=verb.EXAMPLE)(verb.verb)
+    done = CliRunner().invoke(app, [str(small_run.folder), "--json"], catch_exceptions=False)
+    counted = {row["part"]: row["images"] for row in json.loads(done.stdout)}
+    split = small_run.table("split", "split.parquet")
+    assert counted == dict(split["part"].value_counts().iter_rows())

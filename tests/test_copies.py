@@ -91,7 +91,7 @@ def test_a_changed_copy_is_recognised_and_another_image_is_not(known, tmp_path, 
         assert found(known, path) is None
 
 
-def test_equal_files_and_equal_pixels_are_told_as_such(known, tmp_path):
+def test_equal_files_and_equal_pixels_are_reported_as_such(known, tmp_path):
     raster.write_png(tmp_path / "same.png", chest(5))
     assert found(known, tmp_path / "same.png").kind == near_duplicates.SAME_FILE
     (tmp_path / "same.tif").write_bytes(imagecodecs.tiff_encode(chest(5)))
@@ -129,7 +129,7 @@ def warnings(small_run, path):
         ("test", ""),
     ],
 )
-def test_predict_tells_an_image_that_the_run_was_trained_or_tuned_on_and_a_changed_copy_of_it(
+def test_predict_reports_an_image_that_the_run_was_trained_or_tuned_on_and_a_changed_copy_of_it(
     small_run, tmp_path, part, words
 ):
     split = storage.read_table(small_run / "split.parquet").filter(pl.col("part") == part)
@@ -151,7 +151,7 @@ def test_predict_tells_an_image_that_the_run_was_trained_or_tuned_on_and_a_chang
         )
 
 
-def test_predict_says_where_nobody_can_tell_as_the_cache_is_gone(small_run, tmp_path):
+def test_predict_says_where_nothing_is_known_as_the_cache_is_gone(small_run, tmp_path):
     import shutil
 
     run = Path(
@@ -162,7 +162,9 @@ def test_predict_says_where_nobody_can_tell_as_the_cache_is_gone(small_run, tmp_
     assert "the run's cache is missing" in one.scores[0].warning
 
 
-def test_read_tells_a_changed_copy_of_an_image_that_a_model_was_trained_on(tmp_path, monkeypatch):
+def test_classify_reports_a_changed_copy_of_an_image_that_a_model_was_trained_on(
+    tmp_path, monkeypatch
+):
     made = installation(tmp_path / "installed")
     raster.write_png(tmp_path / "a.png", chest(7))
     file = image_file.read(tmp_path / "a.png")

@@ -107,9 +107,11 @@ def cohort(patients, **rare):
     ],
 )
 def test_one_split_where_it_holds_enough_else_folds_else_nothing_is_trained(patients, mode):
-    table, told = divide(cohort(patients), Split())
-    assert told.mode == mode and told.finding == "tuberculosis"
-    assert (told.trained is None) == (mode == UNDIVIDED) and bool(told.why) == (mode != SINGLE)
+    table, reported = divide(cohort(patients), Split())
+    assert reported.mode == mode and reported.finding == "tuberculosis"
+    assert (reported.trained is None) == (mode == UNDIVIDED) and bool(reported.why) == (
+        mode != SINGLE
+    )
     assert (
         set(table["part"])
         == {SINGLE: {"train", "tune", "test"}, CROSS_VALIDATED: {"train"}, UNDIVIDED: {"test"}}[
@@ -118,11 +120,11 @@ def test_one_split_where_it_holds_enough_else_folds_else_nothing_is_trained(pati
     )
 
 
-def test_folds_are_dealt_where_they_are_asked_for_and_never_where_they_are_ruled_out():
-    table, told = divide(cohort(400), Split(folds=4))
+def test_folds_are_dealt_where_they_are_requested_and_never_where_they_are_ruled_out():
+    table, reported = divide(cohort(400), Split(folds=4))
     assert (
-        told.mode == CROSS_VALIDATED
-        and told.why == "requested in the recipe"
+        reported.mode == CROSS_VALIDATED
+        and reported.why == "requested in the recipe"
         and sorted(table["fold"].unique()) == [0, 1, 2, 3]
     )
     assert divide(cohort(400), Split())[1].mode == SINGLE
@@ -131,52 +133,52 @@ def test_folds_are_dealt_where_they_are_asked_for_and_never_where_they_are_ruled
 
 
 def test_a_finding_that_is_too_rare_is_named_with_its_numbers_and_left_out():
-    _, told = divide(cohort(40, nodule=4, effusion=5, fracture=0), Split())
-    assert set(told.concepts) == {"tuberculosis", "effusion"}
+    _, reported = divide(cohort(40, nodule=4, effusion=5, fracture=0), Split())
+    assert set(reported.concepts) == {"tuberculosis", "effusion"}
     assert (
-        told.too_rare["nodule"]
+        reported.too_rare["nodule"]
         == "4 patients with it and 36 without, at least 5 of each are needed"
-        and "fracture" in told.too_rare
+        and "fracture" in reported.too_rare
     )
 
 
 def test_a_small_set_is_cross_validated_where_one_split_could_hold_the_leading_finding_alone():
     rare = {"nodule": 12, "effusion": 20}
-    _, told = divide(cohort(150, **rare), Split())
+    _, reported = divide(cohort(150, **rare), Split())
     assert (
-        told.mode == CROSS_VALIDATED
-        and told.finding == "tuberculosis"
-        and told.concepts == ("tuberculosis", "effusion", "nodule")
+        reported.mode == CROSS_VALIDATED
+        and reported.finding == "tuberculosis"
+        and reported.concepts == ("tuberculosis", "effusion", "nodule")
     )
-    assert "2 of 3 findings (pleural effusion, nodule)" in told.why
+    assert "2 of 3 findings (pleural effusion, nodule)" in reported.why
     assert divide(cohort(150, **rare), Split(), finding="tuberculosis")[1].mode == SINGLE, (
-        "the others are not asked for"
+        "the others are not requested"
     )
     assert divide(cohort(150, **rare), Split(folds=1))[1].mode == SINGLE
     assert divide(cohort(600, **rare), Split())[1].mode == SINGLE, "no small set"
 
 
-def test_no_other_finding_takes_the_place_of_the_one_that_is_asked_for():
-    _, told = divide(cohort(40, nodule=3), Split(), finding="nodule")
+def test_no_other_finding_takes_the_place_of_the_one_that_is_requested():
+    _, reported = divide(cohort(40, nodule=3), Split(), finding="nodule")
     assert (
-        told.mode == UNDIVIDED
-        and told.finding == "nodule"
-        and told.concepts == ()
-        and "nodule" in told.too_rare
+        reported.mode == UNDIVIDED
+        and reported.finding == "nodule"
+        and reported.concepts == ()
+        and "nodule" in reported.too_rare
     )
-    _, told = divide(cohort(40, effusion=10), Split(), finding="effusion")
-    assert told.concepts == ("effusion",)
+    _, reported = divide(cohort(40, effusion=10), Split(), finding="effusion")
+    assert reported.concepts == ("effusion",)
     assert divide(cohort(40, effusion=10), Split(), finding="effusion", also=["tuberculosis"])[
         1
     ].concepts == ("effusion", "tuberculosis")
 
 
 def test_a_large_set_with_a_finding_that_is_too_rare_still_has_one_split_for_its_lungs():
-    table, told = divide(several([{"nodule": int(n < 3)} for n in range(200)]), Split())
+    table, reported = divide(several([{"nodule": int(n < 3)} for n in range(200)]), Split())
     assert (
-        told.mode == SINGLE
-        and told.trained is None
-        and "nodule" in told.too_rare
+        reported.mode == SINGLE
+        and reported.trained is None
+        and "nodule" in reported.too_rare
         and set(table["part"]) == {"train", "tune", "test"}
     )
 
@@ -192,9 +194,9 @@ def test_each_patient_is_tested_once_and_each_training_part_has_both_states_of_e
     people, images, folds, seed
 ):
     of = several(people, images)
-    table, told = divide(of, Split(folds=folds, seed=seed))
-    if told.mode != CROSS_VALIDATED:
-        assert told.trained is None
+    table, reported = divide(of, Split(folds=folds, seed=seed))
+    if reported.mode != CROSS_VALIDATED:
+        assert reported.trained is None
         return
     assert (
         table.group_by("patient_id").agg(pl.col("fold").n_unique())["fold"].max() == 1
@@ -202,9 +204,9 @@ def test_each_patient_is_tested_once_and_each_training_part_has_both_states_of_e
     )
     tested = []
     for number in range(folds):
-        parts = cross_validation.fold_table(of, table, told.concepts, number, seed)
+        parts = cross_validation.fold_table(of, table, reported.concepts, number, seed)
         assert parts.group_by("group").agg(pl.col("part").n_unique())["part"].max() == 1
-        assert not cross_validation.untrainable(of, parts, told.concepts)
+        assert not cross_validation.untrainable(of, parts, reported.concepts)
         tested += parts.filter(pl.col("part") == "test")["image_id"].to_list()
     assert sorted(tested) == sorted(table["image_id"])
 
@@ -213,10 +215,12 @@ def test_each_patient_is_tested_once_and_each_training_part_has_both_states_of_e
 @given(seed=st.integers(0, 1000), number=st.integers(0, 4))
 def test_what_a_fold_trains_and_tunes_on_does_not_depend_on_its_own_labels(seed, number):
     of = cohort(50, effusion=10, nodule=8)
-    table, told = divide(of, Split(seed=seed))
-    before = cross_validation.fold_table(of, table, told.concepts, number, seed)
+    table, reported = divide(of, Split(seed=seed))
+    before = cross_validation.fold_table(of, table, reported.concepts, number, seed)
     shuffled = relabelled(of, table.filter(pl.col("fold") == number)["image_id"], seed)
-    assert cross_validation.fold_table(shuffled, table, told.concepts, number, seed).equals(before)
+    assert cross_validation.fold_table(shuffled, table, reported.concepts, number, seed).equals(
+        before
+    )
 
 
 def relabelled(of, images, seed):
@@ -237,7 +241,7 @@ def relabelled(of, images, seed):
 
 @pytest.fixture(scope="module")
 def crossed(tmp_path_factory):
-    """A finished run in two folds, with a lung segmenter of its own; look, do not touch."""
+    """A finished run in two folds, with a lung segmenter of its own; read only."""
     folder = tmp_path_factory.mktemp("crossed")
     kaggle_masks.example(folder / "data", images=56, seed=5)
     (folder / "recipe.toml").write_text(RECIPE)
@@ -297,8 +301,8 @@ def test_figures_at_a_threshold_are_of_the_calls_of_each_folds_own_threshold(cro
         .join(table.select("image_id", "state"), on="image_id")
     )
     thresholds = {
-        int(number): told["finding"]["tuberculosis"]["threshold"]
-        for number, told in of_folds.items()
+        int(number): reported["finding"]["tuberculosis"]["threshold"]
+        for number, reported in of_folds.items()
     }
     assert None not in thresholds.values()
     present = rows.filter(pl.col("state") == 1)
@@ -412,11 +416,7 @@ def test_killed_in_a_fold_it_goes_on_to_the_same_digests(crossed, tmp_path):
         "--out",
         str(tmp_path / "run"),
     ]
-    for marker in (
-        "finished/crop.json",
-        "folds/0/finished/segment-fold0.json",
-        "folds/1/finished/segment.json",
-    ):
+    for marker in ("finished/crop.json", "folds/1/finished/segment.json"):
         child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         until = time.monotonic() + 120
         while (
@@ -466,8 +466,8 @@ def test_its_final_models_score_a_file_without_torch(crossed):
     image = next((Manifest.read(crossed.folder).root / "CXR_png").glob("*.png"))
     done = without_torch("apply", crossed.folder, image, "--json")
     assert done.returncode == 0, done.stderr
-    (told,) = json.loads(done.stdout)
-    finding = next(said for said in told["scores"] if said["model"] == "finding")
+    (reported,) = json.loads(done.stdout)
+    finding = next(said for said in reported["scores"] if said["model"] == "finding")
     assert 0 <= finding["score"] <= 1 and finding["call"] in ("present", "absent", None)
 
 
@@ -513,7 +513,7 @@ def test_a_quick_run_is_stamped_and_stays_so_when_it_is_done_again(dozen):
 
 
 @pytest.mark.parametrize(("images", "finding"), [(16, "pneumonia"), (2, "pneumonia")])
-def test_the_split_of_a_tiny_set_tells_its_leading_finding(tmp_path, images, finding):
+def test_the_split_of_a_tiny_set_names_its_leading_finding(tmp_path, images, finding):
     own_folder.example(tmp_path / "data", images=images, seed=1)
     (tmp_path / "recipe.toml").write_text('[data]\nfolder = "data"\n[split]\nmin_per_class = 1\n')
     done = hilum("split", tmp_path / "recipe.toml", "--out", tmp_path / "run")

@@ -1,5 +1,6 @@
-"""No decoder is trusted: of every format, pixels that are missing, short or too many are a fault that names the file, and none come from
-memory that was not written."""
+"""No decoder is trusted: of every format, pixels that are missing, short or too many are a fault
+that names the file, and none come from memory that was not written.
+"""
 
 import logging
 import resource

@@ -1,4 +1,6 @@
-"""What is shown of each stored value, worked out by hand from PS3.3: each row of the table is a small file."""
+"""What is shown of each stored value, worked out by hand from PS3.3: each row of the table is a
+small file.
+"""
 
 import numpy as np
 import pytest
@@ -25,7 +27,8 @@ TABLE = {
         dict(kind=U8, bits=8, WindowCenter=128, WindowWidth=256),
         [0, 0.2, 1],
     ),
-    # (x - (c - 0.5)) / (w - 1) + 0.5 with c 500, w 101: 450 and below are 0, 549 is 0.995, 550 and above 1
+    # (x - (c - 0.5)) / (w - 1) + 0.5 with c 500, w 101: 450 and below are 0, 549 is 0.995, 550 and
+    # above 1
     "10 bit, LINEAR": (
         [0, 450, 499, 500, 550, 1023],
         dict(bits=10, WindowCenter=500, WindowWidth=101),
@@ -117,7 +120,7 @@ TABLE = {
         ),
         [0, 50 / 255, 100 / 255],
     ),
-    "VOI LUT that tells too few bits": (
+    "VOI LUT that states too few bits": (
         [0, 1, 2],
         dict(bits=12, VOILUTSequence=[lut([0, 2047, 4095], 0, 8)]),
         [0, 2047 / 4095, 1],
@@ -250,7 +253,7 @@ def test_the_account_says_what_was_done(case, tmp_path):
     assert any(ACCOUNTS[case] in line for line in shown(tmp_path, stored, **said)[1])
 
 
-def test_what_is_not_told_is_said_too(tmp_path):
+def test_what_is_not_reported_is_said_too(tmp_path):
     account = shown(tmp_path, [0, 10], bits=12)[1]
     assert (
         any("no window stated" in line for line in account)

@@ -50,11 +50,11 @@ KEYWORDS = {
 PIXELS = np.arange(48, dtype=np.uint16).reshape(6, 8)
 
 
-def told(tmp_path, **said) -> dicom.Header:
+def reported(tmp_path, **said) -> dicom.Header:
     return dicom.header(write(tmp_path / "a.dcm", PIXELS, bits=12, **said))
 
 
-def as_pydicom_tells(path: Path) -> dict[int, list[str]]:
+def as_pydicom_states(path: Path) -> dict[int, list[str]]:
     """The same attributes by pydicom's public reading alone."""
     from pydicom import dcmread
 
@@ -87,13 +87,13 @@ def by_pydicom(path: Path) -> dicom.Header:
 
 
 def same_as_pydicom(path: Path) -> bool:
-    """Whether the walker did it; fails where it tells anything else than pydicom."""
+    """Whether the walker did it; fails where it states anything else than pydicom."""
     facts = _dicom_tags.walked(path)
     if facts is None:
         return False
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        theirs = as_pydicom_tells(path)
+        theirs = as_pydicom_states(path)
     for tag, values in theirs.items():
         mine = facts.get(tag)
         parts = (
@@ -106,12 +106,12 @@ def same_as_pydicom(path: Path) -> bool:
     return True
 
 
-def test_the_quick_index_tells_the_same_as_pydicom_of_its_own_files():
+def test_the_quick_index_states_the_same_as_pydicom_of_its_own_files():
     assert sum(same_as_pydicom(path) for path in packaged()) >= 155
 
 
 @real_files
-def test_the_quick_index_tells_the_same_as_pydicom_of_real_files():
+def test_the_quick_index_states_the_same_as_pydicom_of_real_files():
     assert all(same_as_pydicom(path) for path in sorted(SHARED.glob("*.dcm")))
 
 
@@ -200,7 +200,7 @@ def test_names_beside_ascii_are_read_as_pydicom_does(tmp_path):
         assert dicom.read(path).header == dicom.header(path)
 
 
-def test_headers_cut_or_spoilt_are_refused_or_told_as_pydicom_does(tmp_path):
+def test_headers_cut_or_spoilt_are_refused_or_reported_as_pydicom_does(tmp_path):
     whole = write(tmp_path / "a.dcm", PIXELS, bits=12, **SAID).read_bytes()
     rng, spoilt = np.random.default_rng(5), tmp_path / "spoilt.dcm"
     for _ in range(150):
@@ -225,7 +225,7 @@ def test_a_giant_length_reads_no_giant(tmp_path):
     assert _dicom_tags.walked(tmp_path / "b.dcm") is None
 
 
-# ------------------------------------------------------------------------------------------------------------------------------ meaning
+# ------------------------------------------------------------------------------------------ meaning
 
 
 VIEWS = [
@@ -255,7 +255,7 @@ VIEWS = [
 
 @pytest.mark.parametrize(("said", "view", "source"), VIEWS)
 def test_the_view_is_found_where_it_hides(said, view, source, tmp_path):
-    header = told(tmp_path, **said)
+    header = reported(tmp_path, **said)
     assert (header.view, header.view_from) == (view, source)
 
 
@@ -290,25 +290,25 @@ SPACINGS = [
 
 @pytest.mark.parametrize(("said", "spacing", "words"), SPACINGS)
 def test_spacing_and_what_it_was_measured_at(said, spacing, words, tmp_path):
-    header = told(tmp_path, **said)
+    header = reported(tmp_path, **said)
     assert header.spacing_mm == (pytest.approx(spacing) if spacing else None) and (
         words in header.spacing_from if words else header.spacing_from is None
     )
 
 
-PICTURE = np.arange(2 * 3, dtype=np.uint16).reshape(2, 3)  # 0 1 2 / 3 4 5
+IMAGE = np.arange(2 * 3, dtype=np.uint16).reshape(2, 3)  # 0 1 2 / 3 4 5
 POSES = [
     ("L\\F", [[0, 1, 2], [3, 4, 5]], "L\\F is the standard view"),
     ("R\\F", [[2, 1, 0], [5, 4, 3]], "mirrored"),
     ("L\\H", [[3, 4, 5], [0, 1, 2]], "upside down"),
-    ("R\\H", [[5, 4, 3], [2, 1, 0]], "turned by half"),
+    ("R\\H", [[5, 4, 3], [2, 1, 0]], "rotated by half"),
     ("F\\L", [[0, 3], [1, 4], [2, 5]], "rows lead to the feet"),
     ("F\\R", [[3, 0], [4, 1], [5, 2]], "a quarter turn"),
     ("H\\L", [[2, 5], [1, 4], [0, 3]], "the other quarter"),
     ("LP\\FA", [[0, 1, 2], [3, 4, 5]], "the first letter counts"),
     ("A\\F", [[0, 1, 2], [3, 4, 5]], "lateral: left as it is"),
     ("P\\F", [[0, 1, 2], [3, 4, 5]], "lateral: the other side is customary too"),
-    ("A\\H", [[5, 4, 3], [2, 1, 0]], "lateral upside down: turned, not mirrored"),
+    ("A\\H", [[5, 4, 3], [2, 1, 0]], "lateral upside down: rotated, not mirrored"),
     ("F\\A", [[3, 0], [4, 1], [5, 2]], "lateral: a quarter turn"),
     ("H\\A", [[2, 5], [1, 4], [0, 3]], "lateral: the other quarter"),
     ("L\\R", [[0, 1, 2], [3, 4, 5]], "cannot be"),
@@ -317,21 +317,21 @@ POSES = [
 
 
 @pytest.mark.parametrize(("orientation", "expected", "why"), POSES)
-def test_pictures_are_turned_to_the_standard_view_and_back(orientation, expected, why, tmp_path):
+def test_images_are_rotated_to_the_standard_view_and_back(orientation, expected, why, tmp_path):
     file = dicom.read(
         write(
             tmp_path / "a.dcm",
-            PICTURE,
+            IMAGE,
             bits=12,
             PatientOrientation=orientation.split("\\"),
             ImagerPixelSpacing=[0.2, 0.2],
         )
     )
     assert file.values.tolist() == expected, why
-    assert np.array_equal(file.pose.back(file.values), PICTURE) and np.array_equal(
-        file.pose.forward(PICTURE, labels=True), file.values
+    assert np.array_equal(file.pose.back(file.values), IMAGE) and np.array_equal(
+        file.pose.forward(IMAGE, labels=True), file.values
     )
-    assert file.header.size == PICTURE.shape and file.pose.target == file.values.shape
+    assert file.header.size == IMAGE.shape and file.pose.target == file.values.shape
     assert any(f"Patient Orientation {orientation}" in line for line in file.processing_log) == (
         orientation not in ("L\\F", "LP\\FA", "A\\F", "P\\F")
     )
@@ -360,7 +360,9 @@ def test_pixels_that_are_not_square_are_made_so(said, size, spacing, tmp_path):
 
 
 def test_masks_drawn_on_a_file_follow_its_turn_in_the_cache_and_come_back_in_exports(tmp_path):
-    """A mirrored picture with a mask of both lungs: the patient's right must be on the picture's left, and named right."""
+    """A mirrored image with a mask of both lungs: the patient's right must be on the image's left,
+    and named right.
+    """
     from hilum.annotations import lung_masks
     from hilum.imaging.files import image_file, raster
     from hilum.imaging.files.label_image import Consensus

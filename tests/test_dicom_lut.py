@@ -1,4 +1,6 @@
-"""LUTs mean what their descriptor and bytes say, whatever their VR; windows are pairs; decimals are understood or not used."""
+"""LUTs mean what their descriptor and bytes say, whatever their VR; windows are pairs; decimals are
+understood or not used.
+"""
 
 import numpy as np
 import pytest
@@ -55,7 +57,9 @@ def shown(path):
 
 
 def white(entries, bits):
-    """The rule in words: the largest that the bits hold; the largest entry where that is two bits or more below."""
+    """The rule in words: the largest that the bits hold; the largest entry where that is two bits
+    or more below.
+    """
     largest, needed = max(entries), max(entries).bit_length()
     if needed > bits:
         return (1 << needed) - 1
@@ -150,7 +154,7 @@ def test_bits_that_are_those_of_a_cell_are_not_the_range(largest, bits, top, tmp
     assert shown(path) == pytest.approx([0, largest // 2 / top, largest / top], abs=2e-6)
     account = dicom.read(path).processing_log
     assert any("is white" in line or "are stated" in line for line in account) == (
-        top not in ((1 << bits) - 1,)
+        top != (1 << bits) - 1
     )
 
 
@@ -197,7 +201,7 @@ def test_a_palette_of_greys_is_applied_whatever_its_vr(vr, tmp_path):
     assert dicom.read(path).values[0].tolist() == ramp[stored[0]].tolist()
 
 
-# ------------------------------------------------------------------------------------------------------------------ windows
+# ------------------------------------------------------------------------------------------ windows
 
 
 def linear(values, centre, width):
@@ -281,7 +285,7 @@ def test_a_rescale_that_is_not_understood_is_refused_because_values_mean_somethi
     assert shown(path) == pytest.approx(linear(stored[0] * 0.5, 5, 11), abs=2e-6)
 
 
-# ----------------------------------------------------------------------------------------------------------------- decimals
+# ----------------------------------------------------------------------------------------- decimals
 
 
 @pytest.mark.parametrize(

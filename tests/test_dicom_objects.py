@@ -1,4 +1,6 @@
-"""DICOM is recognised by content, what is no single image is named from the header, and what is broken is refused with the true reason."""
+"""DICOM is recognised by content, what is no single image is named from the header, and what is
+broken is refused with the true reason.
+"""
 
 import os
 
@@ -35,7 +37,7 @@ def plain(syntax=EXPLICIT, *, more=(), **options):
     return meta(syntax) + data_set(image(STORED, 12, more=more), **options)
 
 
-# -------------------------------------------------------------------------------------------------------------- recognition
+# -------------------------------------------------------------------------------------- recognition
 
 
 @pytest.mark.parametrize(
@@ -92,7 +94,7 @@ def test_a_pipe_is_no_dicom_and_does_not_hang(tmp_path):
     assert dicom.is_one(tmp_path / "link")
 
 
-# ------------------------------------------------------------------------------------------------------------------ objects
+# ------------------------------------------------------------------------------------------ objects
 
 
 def described(
@@ -133,7 +135,9 @@ OBJECTS = [
 
 
 @pytest.mark.parametrize(("sop_class", "pixels", "frames", "reason"), OBJECTS)
-def test_what_a_file_holds_is_told_from_its_header(sop_class, pixels, frames, reason, tmp_path):
+def test_what_a_file_holds_is_recognised_from_its_header(
+    sop_class, pixels, frames, reason, tmp_path
+):
     path = put(tmp_path, described(sop_class, pixels=pixels, frames=frames))
     header = dicom.header(path)
     assert dicom.object_kind(header) == reason and header.sop_class == sop_class
@@ -184,7 +188,7 @@ def test_a_header_longer_than_what_is_read_at_first_finds_the_pixels(tmp_path):
     )
 
 
-# ----------------------------------------------------------------------------------------------- syntaxes that are not what they say
+# -------------------------------------------------------------- syntaxes that are not what they say
 
 
 @pytest.mark.parametrize("size", [(3, 4), (35, 48), (100, 111), (200, 160), (2, 11176), (128, 66)])
@@ -241,7 +245,10 @@ def test_an_unknown_transfer_syntax_is_refused_by_name_and_never_read_as_uncompr
     path = put(tmp_path, plain(syntax, implicit=implicit))
     with pytest.raises(
         BadData,
-        match=rf"1\.2\.840\.5: its transfer syntax is {syntax} \(.*{name}.*\), which is not supported; expected .*uncompressed",
+        match=(
+            rf"1\.2\.840\.5: its transfer syntax is {syntax} \(.*{name}.*\), which is not "
+            rf"supported; expected .*uncompressed"
+        ),
     ):
         dicom.read(path)
     assert dicom.header(path).syntax == syntax
@@ -259,7 +266,7 @@ def test_encapsulated_pixels_of_a_stated_length_are_read(tmp_path):
     )
 
 
-# ---------------------------------------------------------------------------------------------------------- icons and wrong lengths
+# -------------------------------------------------------------------------- icons and wrong lengths
 
 
 def icon(*, encapsulated: bool = False, item_length: int | None = None) -> bytes:
@@ -349,7 +356,10 @@ def test_pixels_that_are_lost_are_refused_with_the_true_reason(kind, tmp_path):
     for verb in (dicom.read, dicom.header):
         with pytest.raises(
             BadData,
-            match=rf"1\.2\.840\.5: its (?:header|data set) is broken or cut short \(ValueError: (?:{BROKEN[kind][1]}).*Pixel Data seems to stand at byte",
+            match=(
+                rf"1\.2\.840\.5: its (?:header|data set) is broken or cut short \(ValueError: "
+                rf"(?:{BROKEN[kind][1]}).*Pixel Data seems to stand at byte"
+            ),
         ):
             verb(path)
 
@@ -368,7 +378,10 @@ def test_a_stray_delimiter_is_named_unless_the_pixels_follow_it(tmp_path):
     for verb in (dicom.read, dicom.header):
         with pytest.raises(
             BadData,
-            match=r"a delimiter \(FFFE,E00D\) of a sequence stands behind \(0008,0060\), outside of any",
+            match=(
+                r"a delimiter \(FFFE,E00D\) of a sequence stands behind \(0008,0060\), outside of"
+                r" any"
+            ),
         ):
             verb(path)
 
@@ -381,10 +394,10 @@ def test_a_wrong_length_of_the_pixels_themselves(tmp_path):
         enough = (
             stated > STORED.nbytes
         )  # more than the file has: it was cut, or its length is wrong
-        told = (
+        reported = (
             rf"states {stated:,} bytes"
             if enough
             else rf"{stated} bytes, {STORED.nbytes} are needed"
         )
-        with pytest.raises(BadData, match=told):
+        with pytest.raises(BadData, match=reported):
             dicom.read(path)

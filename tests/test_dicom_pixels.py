@@ -1,4 +1,6 @@
-"""Stored values out of every transfer syntax, what happens where header and picture disagree, and files that others wrote."""
+"""Stored values out of every transfer syntax, what happens where header and image disagree, and
+files that others wrote.
+"""
 
 import os
 import subprocess
@@ -25,7 +27,9 @@ EXPLICIT = "1.2.840.10008.1.2.1"
 
 
 def smooth(bits: int, kind=np.uint16, size=(40, 56)) -> np.ndarray:
-    """A soft hill that fills the bits, with a little noise: what a lossy encoder does not spoil much."""
+    """A soft hill that fills the bits, with a little noise: what a lossy encoder does not spoil
+    much.
+    """
     y, x = np.mgrid[: size[0], : size[1]]
     hill = np.exp(-(((y - size[0] / 2) / 15) ** 2) - ((x - size[1] / 2) / 20) ** 2) * (
         (1 << bits) - 9
@@ -109,7 +113,7 @@ def test_a_file_without_preamble_is_read(syntax, tmp_path):
     )
 
 
-def test_text_and_pictures_of_other_kinds_are_no_dicom(tmp_path):
+def test_text_and_images_of_other_kinds_are_no_dicom(tmp_path):
     for head in (
         b"hello, this is a text",
         b"\x89PNG\r\n\x1a\n" + bytes(40),
@@ -121,7 +125,7 @@ def test_text_and_pictures_of_other_kinds_are_no_dicom(tmp_path):
         assert not dicom.is_one(tmp_path / "a")
 
 
-# ------------------------------------------------------------------------------------------------------- header against compressed picture
+# ------------------------------------------------------------------ header against compressed image
 
 
 @pytest.mark.parametrize(
@@ -157,7 +161,7 @@ def test_text_and_pictures_of_other_kinds_are_no_dicom(tmp_path):
         ),
     ],
 )
-def test_the_compressed_picture_is_believed(said, stored, encoded, bits, words, tmp_path):
+def test_the_compressed_image_is_believed(said, stored, encoded, bits, words, tmp_path):
     file = dicom.read(
         write(
             tmp_path / "a.dcm",
@@ -191,7 +195,7 @@ def test_a_mislabelled_transfer_syntax_is_settled(tmp_path):
     )
 
 
-def test_a_compressed_picture_that_breaks_off_is_refused(tmp_path):
+def test_a_compressed_image_that_breaks_off_is_refused(tmp_path):
     path = write(
         tmp_path / "b.dcm",
         smooth(12),
@@ -208,7 +212,7 @@ def test_a_compressed_picture_that_breaks_off_is_refused(tmp_path):
 @pytest.mark.parametrize(
     "syntax", [JPEG + "70", JPEG + "80", JPEG + "90", JPEG + "201", JPEG + "110"]
 )
-def test_what_a_compressed_picture_says_of_itself(syntax):
+def test_what_a_compressed_image_says_of_itself(syntax):
     seen = _dicom_stream.parse_header(ENCODERS[syntax][0](smooth(12, size=(40, 57))))
     assert (seen.height, seen.width) == (40, 57)
 
@@ -267,7 +271,7 @@ def test_a_deflated_bomb_is_refused(tmp_path):
         dicom.read(path)
 
 
-# ------------------------------------------------------------------------------------------------------------------------------- colour
+# ------------------------------------------------------------------------------------------- colour
 
 
 def test_grey_in_colours_clothes_is_read(tmp_path):
@@ -284,7 +288,7 @@ def test_grey_in_colours_clothes_is_read(tmp_path):
         assert np.array_equal(file.values, grey) and any(
             "that is grey" in line for line in file.processing_log
         )
-    by_plane = np.ascontiguousarray(three.transpose(2, 0, 1)).reshape(grey.shape + (3,))
+    by_plane = np.ascontiguousarray(three.transpose(2, 0, 1)).reshape((*grey.shape, 3))
     assert np.array_equal(
         dicom.read(
             write(
@@ -355,7 +359,7 @@ def test_a_palette_of_greys_is_applied_and_one_of_colours_refused(green, tmp_pat
             dicom.read(path)
 
 
-# --------------------------------------------------------------------------------------------------------------------- others' files
+# ------------------------------------------------------------------------------------ others' files
 
 
 def packaged() -> list[Path]:
@@ -408,7 +412,7 @@ def test_the_same_values_as_pydicoms_own_decoders():
                 AttributeError,
                 RuntimeError,
                 ValueError,
-            ):  # no picture, or none that pydicom reads without its plug-ins: it says nothing of us
+            ):  # no image, or none that pydicom reads without its plug-ins: it says nothing of us
                 continue
         try:
             file = dicom.read(path)
@@ -423,7 +427,7 @@ def test_the_same_values_as_pydicoms_own_decoders():
     assert compared >= 8
 
 
-def test_pydicoms_doubts_reach_the_account_and_not_the_terminal(tmp_path):
+def test_pydicoms_warnings_reach_the_account_and_not_the_terminal(tmp_path):
     path = write(tmp_path / "a.dcm", smooth(12), bits=12)
     path.write_bytes(
         path.read_bytes().replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2\0\0\0")
@@ -468,8 +472,10 @@ def test_the_corrupt_stream_fails_cleanly_and_the_window_beside_its_values_is_mo
     assert 0.1 < np.median(file.radiograph().pixels) < 0.9
 
 
-def test_an_htj2k_picture_broken_within_is_refused_and_not_half_filled(tmp_path, capfd):
-    """imagecodecs gives such a picture back as if it were whole, with a traceback on the terminal."""
+def test_an_htj2k_image_broken_within_is_refused_and_not_half_filled(tmp_path, capfd):
+    """imagecodecs gives such an image back as if it were whole, with a traceback on the
+    terminal.
+    """
     stored = np.random.default_rng(1).integers(0, 4096, (200, 300)).astype(np.uint16)
     whole = imagecodecs.htj2k_encode(stored)
     hook, refused = sys.unraisablehook, 0

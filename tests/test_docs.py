@@ -47,7 +47,9 @@ def test_every_code_block_runs(page, request, tmp_path, monkeypatch):
 
 
 def command(line: str, request) -> None:
-    """Run one line. The run of the tutorial is the suite's small run; other long ones are parsed."""
+    """Run one line. The run of the tutorial is the suite's small run; other long ones
+    are parsed.
+    """
     if line == RUN:
         run = request.getfixturevalue("small_run")
         shutil.copytree(run.folder, "runs/chest")

@@ -1,4 +1,6 @@
-"""Which images are excluded by what the data state, in which words, and how a recipe includes them."""
+"""Which images are excluded by what the data state, in which words, and how a recipe
+includes them.
+"""
 
 import json
 from dataclasses import replace

@@ -87,27 +87,31 @@ def failing(error):
 )
 def test_anything_unforeseen_is_one_sentence_with_the_file_and_a_code(capsys, monkeypatch, error):
     monkeypatch.setattr(sys, "argv", ["hilum", "lungs", "d/x y.png"])
-    code, told = said(capsys, failing(error))
-    assert code == 70 and told.count("\n") == 1 and "Traceback" not in told
-    assert told.startswith("hilum: something unforeseen happened while reading d/x.png: ")
-    assert type(error).__name__ in told and "`hilum --traceback lungs 'd/x y.png'`" in told
+    code, reported = said(capsys, failing(error))
+    assert code == 70 and reported.count("\n") == 1 and "Traceback" not in reported
+    assert reported.startswith("hilum: something unforeseen happened while reading d/x.png: ")
+    assert type(error).__name__ in reported and "`hilum --traceback lungs 'd/x y.png'`" in reported
 
 
 def test_the_traceback_is_there_for_the_curious(capsys, monkeypatch):
     monkeypatch.setenv(exit_status.TRACEBACK, "1")
-    code, told = said(capsys, failing(BadData("x.png: is broken")))
-    assert code == 1 and told.startswith("Traceback") and told.endswith("hilum: x.png: is broken\n")
+    code, reported = said(capsys, failing(BadData("x.png: is broken")))
+    assert (
+        code == 1
+        and reported.startswith("Traceback")
+        and reported.endswith("hilum: x.png: is broken\n")
+    )
 
 
-def test_the_option_shows_the_traceback_and_help_tells_the_codes(tmp_path):
+def test_the_option_shows_the_traceback_and_help_lists_the_codes(tmp_path):
     done = hilum("--traceback", "describe", tmp_path / "nowhere")
     assert done.returncode == 1 and done.stderr.startswith("Traceback")
     assert "70 something unforeseen" in CliRunner().invoke(app, ["--help"]).output
 
 
-def test_too_little_memory_is_told_with_the_file(capsys):
-    code, told = said(capsys, failing(MemoryError("Unable to allocate 90 GiB")))
-    assert code == 1 and "not enough memory while reading d/x.png" in told
+def test_too_little_memory_is_reported_with_the_file(capsys):
+    code, reported = said(capsys, failing(MemoryError("Unable to allocate 90 GiB")))
+    assert code == 1 and "not enough memory while reading d/x.png" in reported
 
 
 @pytest.mark.parametrize(
@@ -118,9 +122,9 @@ def test_too_little_memory_is_told_with_the_file(capsys):
         (errno.EIO, "cannot read d/x.png"),
     ],
 )
-def test_what_could_not_be_read_is_not_told_as_not_written(capsys, number, words):
-    code, told = said(capsys, failing(OSError(number, os.strerror(number), "d/x.png")))
-    assert code == 1 and words in told
+def test_what_could_not_be_read_is_not_reported_as_not_written(capsys, number, words):
+    code, reported = said(capsys, failing(OSError(number, os.strerror(number), "d/x.png")))
+    assert code == 1 and words in reported
 
 
 def test_a_refusal_while_writing_that_names_another_file_is_one_to_read(tmp_path):
@@ -135,8 +139,8 @@ def test_a_refusal_while_writing_that_names_another_file_is_one_to_read(tmp_path
 
 
 def test_a_notice_is_one_sentence_and_stops_nothing(capsys):
-    code, told = said(capsys, lambda: notice("so and so"))
-    assert (code, told) == (0, "hilum: so and so\n")
+    code, reported = said(capsys, lambda: notice("so and so"))
+    assert (code, reported) == (0, "hilum: so and so\n")
     with pytest.warns(Notice):
         notice("so and so")
 
@@ -172,12 +176,15 @@ def test_ctrl_c_says_what_is_kept_and_the_table_holds_it(films, tmp_path):
     while not (out / JOURNAL).exists() and child.poll() is None:
         time.sleep(0.01)
     child.send_signal(signal.SIGINT)
-    told = child.stderr.read()
-    assert child.wait() == 130 and told.count("\n") == 1
-    assert "of 64 images are done and listed in" in told and "the same command continues" in told
+    reported = child.stderr.read()
+    assert child.wait() == 130 and reported.count("\n") == 1
+    assert (
+        "of 64 images are done and listed in" in reported
+        and "the same command continues" in reported
+    )
     with open(out / segment_images.TABLE, newline="") as stream:
         rows = list(csv.DictReader(stream))
-    assert f"hilum: stopped: {len(rows)} of 64" in told
+    assert f"hilum: stopped: {len(rows)} of 64" in reported
     assert all((out / "both" / f"{row['name']}.png").exists() for row in rows)
 
 

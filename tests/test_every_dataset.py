@@ -1,4 +1,4 @@
-"""The contract of the data-set shelf: every module keeps it by being there."""
+"""The contract of the data-set plug-ins: every module keeps it by being there."""
 
 import json
 
@@ -50,7 +50,7 @@ def test_it_recognises_its_own_layout_and_no_other_named_set_does(dataset):
     ]
 
 
-def test_its_example_becomes_a_valid_manifest_whose_pictures_open(dataset):
+def test_its_example_becomes_a_valid_manifest_whose_images_open(dataset):
     name, _, folder = dataset
     manifest = ingest(folder)
     manifest.check()
@@ -61,7 +61,9 @@ def test_its_example_becomes_a_valid_manifest_whose_pictures_open(dataset):
 
 
 def test_its_example_holds_what_trips_readers(dataset):
-    """A patient with several images and masks, unless the reader says that the release lacks them; a missing mask; both states."""
+    """A patient with several images and masks, unless the reader says that the release lacks them;
+    a missing mask; both states.
+    """
     _, module, folder = dataset
     lacks = getattr(module, "LACKS", frozenset())
     assert lacks <= {"patients", "masks"}
@@ -88,7 +90,7 @@ def test_reading_it_twice_gives_one_digest_and_writing_it_twice_gives_one_copy(d
         assert path.read_bytes() == (tmp_path / path.relative_to(folder)).read_bytes()
 
 
-def test_another_seed_gives_other_pictures(dataset, tmp_path):
+def test_another_seed_gives_other_images(dataset, tmp_path):
     _, module, folder = dataset
     module.example(tmp_path, images=16, seed=4)
     first = next(path for path in sorted(folder.rglob("*")) if path.suffix in image_file.ENDINGS)
@@ -98,9 +100,9 @@ def test_another_seed_gives_other_pictures(dataset, tmp_path):
 
 def test_an_empty_folder_says_what_was_expected(dataset, tmp_path):
     name, _, _ = dataset
-    with pytest.raises(HilumError, match="holds no (images of its layout|radiographs)") as told:
+    with pytest.raises(HilumError, match="holds no (images of its layout|radiographs)") as raised:
         ingest(tmp_path, name)
-    assert ".png" in str(told.value) or ".dcm" in str(told.value)
+    assert ".png" in str(raised.value) or ".dcm" in str(raised.value)
 
 
 def test_every_label_says_where_it_stands(dataset):

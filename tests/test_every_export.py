@@ -1,4 +1,6 @@
-"""The contract of the export shelf: every module keeps it by being there; and what each of the forms promises to bring back."""
+"""The contract of the export plug-ins: every module keeps it by being there; and what each of the
+forms promises to bring back.
+"""
 
 import csv
 import errno
@@ -27,7 +29,7 @@ from hilum.run_folder import Run
 from hilum.runs.export import export
 
 NAMES = plugins.names("writers")
-WITH_PICTURES = [
+WITH_RADIOGRAPHS = [
     name for name in NAMES if getattr(plugins.load("writers", name), "COPIES_IMAGES", True)
 ]
 WORDS = {"present": 1, "absent": 0, "uncertain": -1, "not mentioned": None}
@@ -35,7 +37,9 @@ WORDS = {"present": 1, "absent": 0, "uncertain": -1, "not mentioned": None}
 
 @pytest.fixture(scope="module")
 def given(tmp_path_factory) -> Manifest:
-    """Four merged sets: masks of both lungs and of one, boxes, labels in all four states; look, do not touch."""
+    """Four merged sets: masks of both lungs and of one, boxes, labels in all four states; read
+    only.
+    """
     folder = tmp_path_factory.mktemp("data")
     names = ("montgomery", "nih14", "folder", "kermany")
     for name in names:
@@ -53,10 +57,10 @@ def split(given) -> pl.DataFrame:
         patient: ("train", "train", "tune", "test")[index % 4]
         for index, patient in enumerate(patients[:-2])
     }
-    told = given.table.select(
+    reported = given.table.select(
         "image_id", pl.col("patient_id").replace_strict(part, default=None).alias("part")
     )
-    return told.drop_nulls("part")
+    return reported.drop_nulls("part")
 
 
 def all_files(folder):
@@ -83,28 +87,30 @@ def drawn_on(manifest, *shapes_given, place=0) -> Manifest:
     return replace(manifest, shapes=pl.DataFrame(rows, schema=SHAPE_COLUMNS, orient="row"))
 
 
-# ------------------------------------------------------------------------------------------------------------------------ the contract
+# ------------------------------------------------------------------------------------- the contract
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_it_has_a_card_a_docstring_and_the_shelfs_signature(name):
+def test_it_has_a_card_a_docstring_and_the_plugins_signature(name):
     module = plugins.load("writers", name)
     assert module.CARD.title and module.CARD.caveats and len(module.__doc__) > 200
     assert list(inspect.signature(module.write).parameters) == ["manifest", "folder", "split"]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_it_fills_a_new_or_an_empty_folder_alike_and_tells_counts_as_json(
+def test_it_fills_a_new_or_an_empty_folder_alike_and_reports_counts_as_json(
     name, given, split, tmp_path
 ):
     (tmp_path / "empty").mkdir()
-    told = [
+    reported = [
         plugins.load("writers", name).write(given, tmp_path / place, split=split)
         for place in ("empty", "deep/new")
     ]
     assert all_files(tmp_path / "empty") == all_files(tmp_path / "deep/new") != {}
-    assert json.loads(json.dumps(told[0])) == told[0] and told[0]["images"] == split.height
-    assert told[0]["not in the split"] == given.table.height - split.height > 0
+    assert (
+        json.loads(json.dumps(reported[0])) == reported[0] and reported[0]["images"] == split.height
+    )
+    assert reported[0]["not in the split"] == given.table.height - split.height > 0
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -158,7 +164,7 @@ def test_a_split_of_other_images_is_refused(name, given, tmp_path):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_pictures_without_labels_are_exported(name, tmp_path):
+def test_images_without_labels_are_exported(name, tmp_path):
     for image in ("a", "b"):
         raster.write_png(tmp_path / "data" / f"{image}.png", np.full((70, 80), 9, np.uint8))
     manifest = made_up([("a", "1", "here", None), ("b", "2", "here", None)], tmp_path / "data")
@@ -167,8 +173,8 @@ def test_pictures_without_labels_are_exported(name, tmp_path):
     )
 
 
-@pytest.mark.parametrize("name", WITH_PICTURES)
-def test_pictures_that_are_not_there_are_all_named_and_nothing_is_written(name, given, tmp_path):
+@pytest.mark.parametrize("name", WITH_RADIOGRAPHS)
+def test_images_that_are_not_there_are_all_named_and_nothing_is_written(name, given, tmp_path):
     gone = replace(
         given,
         table=given.table.with_columns(
@@ -178,13 +184,13 @@ def test_pictures_that_are_not_there_are_all_named_and_nothing_is_written(name, 
             .alias("path")
         ),
     )
-    with pytest.raises(BadData, match="3 faults") as told:
+    with pytest.raises(BadData, match="3 faults") as raised:
         plugins.load("writers", name).write(gone, tmp_path / "out", split=None)
-    assert gone.table["path"][2] in str(told.value) and not list(tmp_path.iterdir())
+    assert gone.table["path"][2] in str(raised.value) and not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", WITH_PICTURES)
-def test_pictures_whose_names_would_be_one_are_refused(name, tmp_path):
+@pytest.mark.parametrize("name", WITH_RADIOGRAPHS)
+def test_images_whose_names_would_be_one_are_refused(name, tmp_path):
     rows = [("a/b", "1", "here", 1), ("a__b", "2", "here", 0)]
     for image, *_ in rows:
         raster.write_png(tmp_path / "data" / f"{image}.png", np.full((70, 80), 9, np.uint8))
@@ -194,22 +200,22 @@ def test_pictures_whose_names_would_be_one_are_refused(name, tmp_path):
         )
 
 
-@pytest.mark.parametrize("name", WITH_PICTURES)
+@pytest.mark.parametrize("name", WITH_RADIOGRAPHS)
 def test_a_dicom_becomes_a_png_of_the_same_radiograph_and_its_header_stays_behind(name, tmp_path):
     plugins.load("readers", "unidata").example(tmp_path / "data", images=4, seed=1)
     manifest = ingest.ingest(tmp_path / "data")
     plugins.load("writers", name).write(manifest, tmp_path / "out", split=None)
-    pictures = {path.stem: path for path in (tmp_path / "out").rglob("*.png")}
-    assert len(pictures) == 4 and not list((tmp_path / "out").rglob("*.dcm"))
+    radiographs = {path.stem: path for path in (tmp_path / "out").rglob("*.png")}
+    assert len(radiographs) == 4 and not list((tmp_path / "out").rglob("*.dcm"))
     for image_id, path in manifest.table.select("image_id", "path").iter_rows():
         expected = image_file.read(tmp_path / "data" / path).radiograph().pixels
-        written = raster.read(pictures[image_id.partition("/")[2]]).values
+        written = raster.read(radiographs[image_id.partition("/")[2]]).values
         assert (
             written.dtype == np.uint8 and np.abs(written / 255 - expected).max() <= 0.5 / 255 + 1e-6
         )
 
 
-# -------------------------------------------------------------------------------------------------------------------------------- CSV
+# ---------------------------------------------------------------------------------------------- CSV
 
 
 def test_all_four_states_come_back_from_the_wide_table(given, split, tmp_path):
@@ -238,7 +244,7 @@ def test_the_ledger_brings_every_label_back_with_its_origin(given, tmp_path):
     )
 
 
-# -------------------------------------------------------------------------------------------------------------------------- imagefolder
+# -------------------------------------------------------------------------------------- imagefolder
 
 
 def lines_of(folder) -> dict[str, list[dict]]:
@@ -250,7 +256,7 @@ def lines_of(folder) -> dict[str, list[dict]]:
     }
 
 
-def test_every_line_names_a_picture_below_its_part_that_is_the_source_byte_for_byte(
+def test_every_line_names_an_image_below_its_part_that_is_the_source_byte_for_byte(
     given, split, tmp_path
 ):
     imagefolder.write(given, tmp_path / "out", split=split)
@@ -262,23 +268,23 @@ def test_every_line_names_a_picture_below_its_part_that_is_the_source_byte_for_b
     }
     for place, image in named.items():
         assert (tmp_path / "out" / place).read_bytes() == (given.root / source[image]).read_bytes()
-    pictures = {
+    radiographs = {
         path.relative_to(tmp_path / "out").as_posix()
         for path in (tmp_path / "out").rglob("*")
         if path.is_file() and path.suffix != ".jsonl"
     }
-    assert pictures == set(named) and len(named) == split.height
+    assert radiographs == set(named) and len(named) == split.height
 
 
 def test_parts_are_folders_by_the_forms_own_names(given, split, tmp_path):
     imagefolder.write(given, tmp_path / "out", split=split)
     named = {"train": "train", "validation": "tune", "test": "test"}
-    told = {
+    reported = {
         line["image_id"]: named[part]
         for part, lines in lines_of(tmp_path / "out").items()
         for line in lines
     }
-    assert told == dict(split.iter_rows())
+    assert reported == dict(split.iter_rows())
 
 
 def test_no_folder_below_a_part_can_be_taken_for_a_part(given, tmp_path):
@@ -321,7 +327,9 @@ def test_labels_keep_four_states(given, tmp_path):
 def test_all_parts_have_the_same_columns_of_the_same_types_from_their_first_line_on(
     given, split, tmp_path
 ):
-    """What `datasets` demands: it reads types off the first lines, and null alone is a type of its own."""
+    """What `datasets` demands: it reads types off the first lines, and null alone is a type of its
+    own.
+    """
     imagefolder.write(given, tmp_path / "mixed", split=split)
     ageless = given.table.filter(pl.col("age_years").is_null())["image_id"].to_list()
     apart = given.table.select(
@@ -331,8 +339,8 @@ def test_all_parts_have_the_same_columns_of_the_same_types_from_their_first_line
         .otherwise(pl.lit("train"))
         .alias("part"),
     )
-    told = imagefolder.write(given, tmp_path / "apart", split=apart)
-    assert "age_years" in told["left out"]
+    reported = imagefolder.write(given, tmp_path / "apart", split=apart)
+    assert "age_years" in reported["left out"]
     imagefolder.write(
         given.only(given.table.filter(pl.col("dataset") != "folder")["image_id"]),
         tmp_path / "ageless first by name",
@@ -363,11 +371,13 @@ def test_all_parts_have_the_same_columns_of_the_same_types_from_their_first_line
         )
 
 
-# --------------------------------------------------------------------------------------------------------------------------------- COCO
+# --------------------------------------------------------------------------------------------- COCO
 
 
 def decoded(runs: dict) -> np.ndarray:
-    """COCO's compressed run lengths to pixels, by the format's definition and by nothing of ours."""
+    """COCO's compressed run lengths to pixels, by the format's definition and by
+    nothing of ours.
+    """
     counts, place = [], 0
     text = runs["counts"]
     while place < len(text):
@@ -393,13 +403,13 @@ def instances(folder) -> dict[str, dict]:
 
 def test_lung_masks_decode_to_the_pixels_of_their_files(given, tmp_path):
     coco.write(given, tmp_path / "out", split=None)
-    told = instances(tmp_path / "out")["instances"]
-    names = {category["id"]: category["name"] for category in told["categories"]}
-    images = {image["id"]: image["image_id"] for image in told["images"]}
+    reported = instances(tmp_path / "out")["instances"]
+    names = {category["id"]: category["name"] for category in reported["categories"]}
+    images = {image["id"]: image["image_id"] for image in reported["images"]}
     columns = {"lungs": "lung_mask", "right_lung": "right_lung_mask", "left_lung": "left_lung_mask"}
     masks = {
         (images[one["image_id"]], names[one["category_id"]]): one
-        for one in told["annotations"]
+        for one in reported["annotations"]
         if names[one["category_id"]] in columns
     }
     expected = {
@@ -427,11 +437,11 @@ def test_lung_masks_decode_to_the_pixels_of_their_files(given, tmp_path):
 
 def test_parts_share_categories_and_no_number(given, split, tmp_path):
     coco.write(given, tmp_path / "out", split=split)
-    told = instances(tmp_path / "out")
-    assert set(told) == {"instances_train", "instances_val", "instances_test"}
-    assert len({json.dumps(one["categories"]) for one in told.values()}) == 1
+    reported = instances(tmp_path / "out")
+    assert set(reported) == {"instances_train", "instances_val", "instances_test"}
+    assert len({json.dumps(one["categories"]) for one in reported.values()}) == 1
     for kind in ("images", "annotations"):
-        numbers = [entry["id"] for one in told.values() for entry in one[kind]]
+        numbers = [entry["id"] for one in reported.values() for entry in one[kind]]
         assert len(numbers) == len(set(numbers)) > 0
     parts = {
         image["image_id"]: {
@@ -439,21 +449,21 @@ def test_parts_share_categories_and_no_number(given, split, tmp_path):
             "instances_val": "tune",
             "instances_test": "test",
         }[name]
-        for name, one in told.items()
+        for name, one in reported.items()
         for image in one["images"]
     }
     assert parts == dict(split.iter_rows())
-    for one in told.values():
+    for one in reported.values():
         inside = {image["id"] for image in one["images"]}
         assert all(entry["image_id"] in inside for entry in one["annotations"])
 
 
 def test_images_state_their_files_size_labels_and_licence(given, tmp_path):
     coco.write(given, tmp_path / "out", split=None)
-    told = instances(tmp_path / "out")["instances"]
-    licences = {licence["id"]: licence["name"] for licence in told["licenses"]}
+    reported = instances(tmp_path / "out")["instances"]
+    licences = {licence["id"]: licence["name"] for licence in reported["licenses"]}
     read = defaultdict(dict)
-    for image in told["images"]:
+    for image in reported["images"]:
         values = raster.read(tmp_path / "out" / "images" / image["file_name"]).values
         assert (image["height"], image["width"]) == values.shape
         assert (
@@ -466,11 +476,11 @@ def test_images_state_their_files_size_labels_and_licence(given, tmp_path):
 
 def test_boxes_keep_their_numbers(given, tmp_path):
     coco.write(given, tmp_path / "out", split=None)
-    told = instances(tmp_path / "out")["instances"]
-    images = {image["id"]: image["image_id"] for image in told["images"]}
+    reported = instances(tmp_path / "out")["instances"]
+    images = {image["id"]: image["image_id"] for image in reported["images"]}
     drawn = [
         one
-        for one in told["annotations"]
+        for one in reported["annotations"]
         if one["term"] not in ("lungs", "right_lung", "left_lung")
     ]
     boxes = sorted((images[one["image_id"]], one["bbox"]) for one in drawn)
@@ -494,8 +504,8 @@ def test_shapes_of_each_kind_come_back_as_their_pixels(given, tmp_path):
     coco.write(
         drawn_on(given, triangle, ring, bow, patch, place=place), tmp_path / "out", split=None
     )
-    told = instances(tmp_path / "out")["instances"]
-    knots = [one["segmentation"] for one in told["annotations"] if one["term"] == "knot"]
+    reported = instances(tmp_path / "out")["instances"]
+    knots = [one["segmentation"] for one in reported["annotations"] if one["term"] == "knot"]
     flat = [segmentation[0] for segmentation in knots if isinstance(segmentation, list)]
     assert flat == [[10.0, 10.0, 12.5, 40.0, 50.0, 20.0]], (
         "only the sound polygon without holes is points, x before y"
@@ -516,19 +526,19 @@ def test_what_cannot_be_written_is_listed_with_its_reason(given, tmp_path):
         .then(pl.lit(other))
         .otherwise("lung_mask")
     )
-    told = coco.write(
+    reported = coco.write(
         replace(beyond, table=given.table.with_columns(wrong.alias("lung_mask"))),
         tmp_path / "out",
         split=None,
     )
     left = instances(tmp_path / "out")["instances"]["info"]["left_out"]
-    assert told["left out, see info.left_out"] == len(left) == 2
+    assert reported["left out, see info.left_out"] == len(left) == 2
     assert any("covers no pixel" in reason for reason in left) and any(
         "export the mask again in its image's size" in reason for reason in left
     )
 
 
-# --------------------------------------------------------------------------------------------------------------------- step and verb
+# ------------------------------------------------------------------------------------ step and verb
 
 
 def test_an_unknown_form_gets_the_nearest_name(given, tmp_path):

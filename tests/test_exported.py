@@ -1,4 +1,6 @@
-"""A model's contract, held against every picture: what does not fit is refused or told by name, and the score still given."""
+"""A model's contract, held against every image: what does not fit is refused or reported by name,
+and the score still given.
+"""
 
 from __future__ import annotations
 
@@ -28,15 +30,15 @@ def test_a_contract_says_what_does_not_fit():
     ]
 
 
-def test_a_model_takes_one_picture_or_many_of_its_shape_and_nothing_else():
+def test_a_model_takes_one_image_or_many_of_its_shape_and_nothing_else():
     network = orientation._network()
-    pictures = np.random.default_rng(0).integers(0, 256, (3, 64, 64), np.uint8)
-    many, one = network.many(pictures), network(pictures[1])
+    images = np.random.default_rng(0).integers(0, 256, (3, 64, 64), np.uint8)
+    many, one = network.many(images), network(images[1])
     assert all(
         one[name] == pytest.approx(many[name][1], rel=1e-4, abs=1e-4)
         for name in network.contract.outputs
     )
-    for wrong in (pictures.astype(np.float32), pictures[:, :32], pictures[0]):
+    for wrong in (images.astype(np.float32), images[:, :32], images[0]):
         with pytest.raises(ValueError, match=r"takes uint8 \(64, 64\)"):
             network.many(wrong)
 
@@ -52,21 +54,21 @@ def test_a_run_whose_recipe_no_longer_fits_its_models_is_refused(small_run):
 
 
 SPOILT = {
-    orientation.INVERTED: lambda picture: 255 - picture,
-    orientation.ROTATED: lambda picture: np.rot90(picture),
-    orientation.MIRRORED: lambda picture: picture[:, ::-1],
-    orientation.OUT_OF_DISTRIBUTION: lambda picture: np.tile(
-        np.linspace(0, 255, picture.shape[1]).astype(np.uint8), (picture.shape[0], 1)
+    orientation.INVERTED: lambda image: 255 - image,
+    orientation.ROTATED: lambda image: np.rot90(image),
+    orientation.MIRRORED: lambda image: image[:, ::-1],
+    orientation.OUT_OF_DISTRIBUTION: lambda image: np.tile(
+        np.linspace(0, 255, image.shape[1]).astype(np.uint8), (image.shape[0], 1)
     ),
 }
 
 
-def pictures_of(run: Run) -> list:
+def images_of(run: Run) -> list:
     return sorted((Manifest.read(run.folder).root / "CXR_png").glob("*.png"))
 
 
 def test_each_wrong_image_is_refused_by_name_and_the_others_are_still_scored(small_run, tmp_path):
-    path = pictures_of(small_run)[0]
+    path = images_of(small_run)[0]
     for fault, spoil in SPOILT.items():
         raster.write_png(
             tmp_path / f"{fault}.png", np.ascontiguousarray(spoil(raster.read(path).values))
@@ -86,23 +88,23 @@ def test_each_wrong_image_is_refused_by_name_and_the_others_are_still_scored(sma
     } == {"finding", "anomaly"}
 
 
-def test_a_picture_of_one_value_is_refused_by_name_and_the_others_are_still_scored(
+def test_an_image_of_one_value_is_refused_by_name_and_the_others_are_still_scored(
     small_run, tmp_path
 ):
     raster.write_png(tmp_path / "grey.png", np.full((90, 80), 77, np.uint8))
     with pytest.raises(BadData, match="grey.png: every pixel has the same value"):
         predict.RunModels.of(small_run).read(tmp_path / "grey.png")
     found, faults = predict_images.predict_images(
-        small_run.folder, [tmp_path / "grey.png", pictures_of(small_run)[1]]
+        small_run.folder, [tmp_path / "grey.png", images_of(small_run)[1]]
     )
     assert len(found) == 1 and len(faults) == 1 and "grey.png" in faults[0]
 
 
-def test_scores_of_a_run_tell_doubts_beside_each_score(small_run):
+def test_scores_of_a_run_list_quality_flags_beside_each_score(small_run):
     scores = storage.read_table(small_run / predict.SCORES)
     assert scores.schema == pl.Schema(predict.COLUMNS) and scores["quality_flags"].null_count() == 0
     assert (
         small_run.summary("predict")["images with quality flags"]
         == scores.filter(pl.col("quality_flags") != "")["image_id"].n_unique()
     )
-    assert (scores["quality_flags"] != "").mean() <= 0.05  # made-up chests are right pictures
+    assert (scores["quality_flags"] != "").mean() <= 0.05  # made-up chests are right images

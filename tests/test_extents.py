@@ -1,4 +1,6 @@
-"""Widths between lungs: by hand on drawn boxes, and against the anatomy that a phantom was drawn from."""
+"""Widths between lungs: by hand on drawn boxes, and against the anatomy that a phantom was drawn
+from.
+"""
 
 import numpy as np
 import pytest
@@ -9,7 +11,9 @@ from hilum.inference import chest_measurements
 
 
 def chest():
-    """Two lungs of 80 rows; from row 60 on the heart pushes the left one out by 10 columns and the right one by 5."""
+    """Two lungs of 80 rows; from row 60 on the heart pushes the left one out by 10 columns and the
+    right one by 5.
+    """
     labels = np.zeros((120, 110), np.uint8)
     labels[20:100, 10:45], labels[20:100, 60:100] = lung_masks.RIGHT, lung_masks.LEFT
     labels[60:100, 40:45] = labels[60:100, 60:70] = 0

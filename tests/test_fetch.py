@@ -1,4 +1,6 @@
-"""Fetching, against a server on this machine: cut, resumed, changed, refused, unpacked safely. Nothing beyond 127.0.0.1 is asked."""
+"""Fetching, against a server on this machine: cut, resumed, changed, refused, unpacked safely.
+Nothing beyond 127.0.0.1 is evaluated.
+"""
 
 import errno
 import hashlib
@@ -31,7 +33,9 @@ OTHER = DATA[::-1]
 
 
 class Server:
-    """One file behind one address. `plan` is what happens to the next requests: ("cut", n), ("status", code, headers), else all goes well."""
+    """One file behind one address. `plan` is what happens to the next requests: ("cut", n),
+    ("status", code, headers), else all goes well.
+    """
 
     def __init__(self):
         self.data, self.type, self.ranges, self.checks_if_range, self.headers = (
@@ -41,9 +45,9 @@ class Server:
             True,
             {},
         )
-        self.etag, self.plan, self.asked, self.sent = '"one"', [], [], 0
+        self.etag, self.plan, self.requested, self.sent = '"one"', [], [], 0
         self.http = ThreadingHTTPServer(
-            ("127.0.0.1", 0), type("Handler", (Handler,), {"server_told": self})
+            ("127.0.0.1", 0), type("Handler", (Handler,), {"owner": self})
         )
         self.url = f"http://127.0.0.1:{self.http.server_port}/file"
 
@@ -64,26 +68,30 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self):
-        told = self.server_told
-        told.asked.append(dict(self.headers))
-        step = told.plan.pop(0) if told.plan else ("all",)
+        reported = self.owner
+        reported.requested.append(dict(self.headers))
+        step = reported.plan.pop(0) if reported.plan else ("all",)
         self.close_connection = True
         if step[0] == "status":
             self._head(step[1], {"Content-Length": "0", **(step[2] if len(step) > 2 else {})})
             return
-        start = told.start_of(self.headers)
-        if start >= len(told.data):
+        start = reported.start_of(self.headers)
+        if start >= len(reported.data):
             self._head(416, {"Content-Length": "0"})
             return
-        body = told.data[start:]
-        about = {"Content-Length": str(len(body)), "Content-Type": told.type, **told.headers}
-        if told.etag:
-            about["ETag"] = told.etag
+        body = reported.data[start:]
+        about = {
+            "Content-Length": str(len(body)),
+            "Content-Type": reported.type,
+            **reported.headers,
+        }
+        if reported.etag:
+            about["ETag"] = reported.etag
         if start:
-            about["Content-Range"] = f"bytes {start}-{len(told.data) - 1}/{len(told.data)}"
+            about["Content-Range"] = f"bytes {start}-{len(reported.data) - 1}/{len(reported.data)}"
         self._head(206 if start else 200, about)
         body = body[: step[1]] if step[0] == "cut" else body
-        told.sent += len(body)
+        reported.sent += len(body)
         self.wfile.write(body)
 
     def _head(self, status, headers):
@@ -101,14 +109,14 @@ def here_and_at_once(monkeypatch):
 
 @pytest.fixture
 def server():
-    told = Server()
+    reported = Server()
     thread = threading.Thread(
-        target=told.http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
+        target=reported.http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
     )
     thread.start()
-    yield told
-    told.http.shutdown()
-    told.http.server_close()
+    yield reported
+    reported.http.shutdown()
+    reported.http.server_close()
     thread.join()
 
 
@@ -125,7 +133,7 @@ def test_a_file_comes_whole_and_progress_ends_at_its_size(server, part):
     _transfer.download(server.url, part, lambda done, total: seen.append((done, total)))
     assert part.read_bytes() == DATA and seen[-1] == (len(DATA), len(DATA)) and seen == sorted(seen)
     assert (
-        server.asked[0]["Accept-Encoding"] == "identity"
+        server.requested[0]["Accept-Encoding"] == "identity"
     )  # else the bytes counted are not those of the file
 
 
@@ -133,12 +141,12 @@ def test_a_connection_cut_in_the_middle_is_gone_on_with(server, part):
     server.plan = [("cut", 1_000_000), ("cut", 500_000)]
     _transfer.download(server.url, part, quietly)
     assert part.read_bytes() == DATA and server.sent == len(DATA)
-    assert [asked.get("Range") for asked in server.asked] == [
+    assert [requested.get("Range") for requested in server.requested] == [
         None,
         "bytes=1000000-",
         "bytes=1500000-",
     ]
-    assert server.asked[1]["If-Range"] == '"one"'
+    assert server.requested[1]["If-Range"] == '"one"'
 
 
 def test_a_later_call_goes_on_where_the_earlier_one_gave_up(server, part):
@@ -147,7 +155,7 @@ def test_a_later_call_goes_on_where_the_earlier_one_gave_up(server, part):
         HilumError, match=r"1,000,000 bytes have come and are kept: run the same command again"
     ):
         _transfer.download(server.url, part, quietly)
-    assert len(server.asked) == 2 + len(
+    assert len(server.requested) == 2 + len(
         _transfer.WAITS_SECONDS
     )  # bounded: the first, and those without a new byte
     server.plan = []
@@ -155,10 +163,10 @@ def test_a_later_call_goes_on_where_the_earlier_one_gave_up(server, part):
     assert part.read_bytes() == DATA and server.sent == len(DATA)
 
 
-def test_what_came_whole_is_not_asked_for_again(server, part):
+def test_what_came_whole_is_not_requested_again(server, part):
     for _ in range(2):
         _transfer.download(server.url, part, quietly)
-    assert len(server.asked) == 1
+    assert len(server.requested) == 1
 
 
 def test_a_server_without_ranges_sends_all_again(server, part):
@@ -206,16 +214,16 @@ def test_a_file_shrunk_below_what_came_is_begun_again(server, part):
     ],
     ids=[
         "a date will do",
-        "nothing to tell a change by",
+        "no validator to notice a change by",
         "a weak ETag does not promise equal bytes",
     ],
 )
-def test_the_rest_is_asked_for_only_where_a_change_would_be_noticed(
+def test_the_rest_is_requested_only_where_a_change_would_be_noticed(
     server, part, etag, headers, resumed
 ):
     server.etag, server.headers, server.plan = etag, headers, [("cut", 1_000_000)]
     _transfer.download(server.url, part, quietly)
-    assert part.read_bytes() == DATA and ("Range" in server.asked[1]) == resumed
+    assert part.read_bytes() == DATA and ("Range" in server.requested[1]) == resumed
 
 
 def test_notes_that_cannot_be_read_are_no_ground_to_go_on_from(server, part):
@@ -223,7 +231,7 @@ def test_notes_that_cannot_be_read_are_no_ground_to_go_on_from(server, part):
     part.write_bytes(b"x" * 1000)
     part.with_name(f"{part.name}.json").write_text('{"url": ')
     _transfer.download(server.url, part, quietly)
-    assert part.read_bytes() == DATA and "Range" not in server.asked[0]
+    assert part.read_bytes() == DATA and "Range" not in server.requested[0]
 
 
 def test_another_address_does_not_go_on_with_these_bytes(server, part):
@@ -232,7 +240,7 @@ def test_another_address_does_not_go_on_with_these_bytes(server, part):
         _transfer.download(server.url, part, quietly)
     server.data, server.plan = OTHER, []
     _transfer.download(f"{server.url}?other", part, quietly)
-    assert part.read_bytes() == OTHER and "Range" not in server.asked[-1]
+    assert part.read_bytes() == OTHER and "Range" not in server.requested[-1]
 
 
 def test_a_busy_server_is_waited_for_as_long_as_it_asks(server, part, monkeypatch):
@@ -244,11 +252,11 @@ def test_a_busy_server_is_waited_for_as_long_as_it_asks(server, part, monkeypatc
 
 
 @pytest.mark.parametrize("code", [401, 403, 404, 410])
-def test_an_address_that_is_gone_is_told_at_once(server, part, code):
+def test_an_address_that_is_gone_is_reported_at_once(server, part, code):
     server.plan = [("status", code)] * 9
     with pytest.raises(NotFound, match=f"answered {code}"):
         _transfer.download(server.url, part, quietly)
-    assert len(server.asked) == 1 and not part.exists()
+    assert len(server.requested) == 1 and not part.exists()
 
 
 def test_a_web_page_is_not_taken_for_the_file(server, part):
@@ -264,14 +272,14 @@ def test_an_address_that_leads_on_to_an_open_line_is_refused(part, monkeypatch):
         _transfer.download("https://here/file", part, quietly)
 
 
-def test_nobody_at_the_address_is_told_after_some_attempts(part):
+def test_nobody_at_the_address_is_reported_after_some_attempts(part):
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as closed:
         port = closed.server_port
     with pytest.raises(HilumError, match="without a new byte"):
         _transfer.download(f"http://127.0.0.1:{port}/", part, quietly)
 
 
-def test_too_little_room_is_told_before_a_byte_is_written(server, part, monkeypatch):
+def test_too_little_room_is_reported_before_a_byte_is_written(server, part, monkeypatch):
     monkeypatch.setattr(_transfer.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     with pytest.raises(CannotWrite, match="3,000,001 bytes are to come, 1,000 are free"):
         _transfer.download(server.url, part, quietly)
@@ -293,7 +301,7 @@ def test_a_disk_that_fills_up_keeps_what_came_and_the_same_call_goes_on(server, 
     kept = part.stat().st_size
     assert 0 < kept <= 1_000_000
     _transfer.download(server.url, part, quietly)
-    assert part.read_bytes() == DATA and server.asked[-1]["Range"] == f"bytes={kept}-"
+    assert part.read_bytes() == DATA and server.requested[-1]["Range"] == f"bytes={kept}-"
 
 
 # Archives
@@ -414,7 +422,7 @@ def test_two_members_in_one_place_are_refused(unpacked, second):
         unpacked(stream.getvalue())
 
 
-def test_an_archive_that_would_not_fit_is_told_before_a_byte_is_written(unpacked, monkeypatch):
+def test_an_archive_that_would_not_fit_is_reported_before_a_byte_is_written(unpacked, monkeypatch):
     monkeypatch.setattr(_unpack.shutil, "disk_usage", lambda _: SimpleNamespace(free=100))
     with pytest.raises(CannotWrite, match="5,006 bytes are to be unpacked, 100 are free"):
         unpacked(zipped(GOOD))
@@ -463,7 +471,7 @@ def bring(about, folder):
 def test_nothing_is_fetched_before_the_terms_are_accepted(one, server, tmp_path):
     with pytest.raises(download.NotAccepted, match="--accept"):
         download.fetch(one, tmp_path / "set", accepted=False, watch=unwatched)
-    assert not server.asked and not (tmp_path / "set").exists()
+    assert not server.requested and not (tmp_path / "set").exists()
 
 
 def test_the_terms_say_the_licence_and_where_everything_comes_from(one):
@@ -477,7 +485,7 @@ def test_the_terms_say_the_licence_and_where_everything_comes_from(one):
     assert "no hash is published" in " ".join(download.terms(with_file(one, hash="")).split())
 
 
-def test_without_pooch_the_command_that_installs_it_is_told(one, tmp_path, monkeypatch):
+def test_without_pooch_the_command_that_installs_it_is_named(one, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pooch", None)
     with pytest.raises(MissingExtra, match=r"pip install .*\[fetch\]"):
         bring(one, tmp_path / "set")
@@ -501,17 +509,19 @@ def test_a_set_is_fetched_checked_unpacked_and_written_down(pooch, one, server, 
     assert record["licence"] == one.licence and record["files"]["set.zip"]["hash"] == sha256(
         server.data
     )
-    asked = len(server.asked)
-    assert bring(one, tmp_path / "set")["kept"] == ["set.zip"] and len(server.asked) == asked
+    requested = len(server.requested)
+    assert (
+        bring(one, tmp_path / "set")["kept"] == ["set.zip"] and len(server.requested) == requested
+    )
 
 
 def test_wrong_bytes_are_deleted_and_named_with_both_hashes(pooch, one, server, tmp_path):
     right, server.data = server.data, zipped({"evil": b"evil"})
-    with pytest.raises(BadData) as told:
+    with pytest.raises(BadData) as raised:
         bring(one, tmp_path / "set")
     for data in (right, server.data):
-        assert sha256(data).removeprefix("sha256:") in str(told.value)
-    assert "published beside the file" in str(told.value)
+        assert sha256(data).removeprefix("sha256:") in str(raised.value)
+    assert "published beside the file" in str(raised.value)
     assert not [
         path for path in (tmp_path / "set").rglob("*") if path.is_file() and path.name != ".lock"
     ]
@@ -542,7 +552,7 @@ def test_a_kill_while_unpacking_costs_no_second_download(pooch, one, server, tmp
         with pytest.raises(KeyboardInterrupt):
             bring(one, tmp_path / "set")
     assert not (tmp_path / "set" / "set").exists()
-    assert bring(one, tmp_path / "set")["fetched"] == ["set.zip"] and len(server.asked) == 1
+    assert bring(one, tmp_path / "set")["fetched"] == ["set.zip"] and len(server.requested) == 1
 
 
 def test_a_kill_while_the_hash_is_compared_costs_no_second_download(
@@ -555,7 +565,7 @@ def test_a_kill_while_the_hash_is_compared_costs_no_second_download(
         patched.setattr(pooch.core, "hash_matches", killed)
         with pytest.raises(KeyboardInterrupt):
             bring(one, tmp_path / "set")
-    assert bring(one, tmp_path / "set")["fetched"] == ["set.zip"] and len(server.asked) == 1
+    assert bring(one, tmp_path / "set")["fetched"] == ["set.zip"] and len(server.requested) == 1
 
 
 @pytest.mark.parametrize(
@@ -577,7 +587,7 @@ def test_what_lies_there_already_is_never_overwritten(pooch, one, server, tmp_pa
     (tmp_path / "set" / "set" / "mine.png").write_bytes(b"mine")
     with pytest.raises(BadData, match="was not fetched by Hilum"):
         bring(one, tmp_path / "set")
-    assert (tmp_path / "set" / "set" / "mine.png").read_bytes() == b"mine" and not server.asked
+    assert (tmp_path / "set" / "set" / "mine.png").read_bytes() == b"mine" and not server.requested
 
 
 def test_one_folder_holds_one_set(pooch, one, tmp_path):
@@ -615,20 +625,20 @@ def test_the_command_shows_the_terms_and_refuses_without_a_yes(served, one, serv
     assert (
         isinstance(done.exception, download.NotAccepted)
         and one.licence in " ".join(done.stdout.split())
-        and not server.asked
+        and not server.requested
     )
 
 
 @pytest.mark.parametrize("answer", ["y\n", "n\n", ""])
 def test_on_a_terminal_the_command_asks(pooch, served, server, tmp_path, monkeypatch, answer):
-    monkeypatch.setattr("hilum.cli.data.at_a_terminal", lambda: True)
+    monkeypatch.setattr("hilum.cli.verbs.download.at_a_terminal", lambda: True)
     done = CliRunner().invoke(
         app, ["download", "montgomery", "--out", str(tmp_path / "set")], input=answer
     )
     assert "Do you accept" in done.output
     assert (
         (done.exit_code == 0)
-        == bool(server.asked)
+        == bool(server.requested)
         == (tmp_path / "set").exists()
         == (answer == "y\n")
     )
@@ -653,16 +663,16 @@ def test_json_is_all_that_goes_to_standard_output(pooch, served, tmp_path):
 @pytest.mark.parametrize(
     "name", [name for name in catalog.names() if not catalog.entry(name).files]
 )
-def test_a_set_without_public_addresses_tells_each_step_and_asks_for_nothing(name, tmp_path):
+def test_a_set_without_public_addresses_lists_each_step_and_asks_for_nothing(name, tmp_path):
     done = CliRunner().invoke(app, ["download", name, "--out", str(tmp_path / "x")])
-    told = " ".join(done.stdout.split())
+    reported = " ".join(done.stdout.split())
     assert (
         done.exit_code == 0
-        and "how to get it: 1. " in told
-        and f"hilum run {tmp_path / 'x'}" in told
-        and "{to}" not in told
+        and "how to get it: 1. " in reported
+        and f"hilum run {tmp_path / 'x'}" in reported
+        and "{to}" not in reported
     )
-    assert catalog.entry(name).licence in told and not (tmp_path / "x").exists()
+    assert catalog.entry(name).licence in reported and not (tmp_path / "x").exists()
 
 
 def test_an_unknown_set_gets_the_nearest_name(tmp_path):

@@ -1,4 +1,6 @@
-"""Figures of scores from hand-made tables: which there are, what they were measured with, and the reason where there is none."""
+"""Figures of scores from hand-made tables: which there are, what they were measured with, and the
+reason where there is none.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ def made(
     each: int = 1,
     seed: int = 0,
 ):
-    """Scores, people and states: of every finding a third is present, a tenth not mentioned or uncertain, and scores follow the truth."""
+    """Scores, people and states: of every finding a third is present, a tenth not mentioned or
+    uncertain, and scores follow the truth.
+    """
     generator = np.random.default_rng(seed)
     ids = [
         (f"i{number}", "test" if number < test else "tune", f"p{number // each}")
@@ -173,7 +177,7 @@ def test_one_finding_has_no_average():
 def test_the_threshold_is_carried_from_tune_and_the_re_tuned_one_is_named(tables, whole):
     table, fitted = whole
     rows = classification.known(*tables).filter(pl.col("concept") == FINDINGS[0])
-    for part, suffix in (("tune", ""), ("test", "_retuned")):
+    for part, suffix in (("tune", ""), ("test", "_reoptimised")):
         of_part, test = (rows.filter(pl.col("part") == wanted) for wanted in (part, "test"))
         threshold = discrimination.youden_threshold(
             of_part["state"].to_numpy(), of_part["score"].to_numpy()
@@ -186,17 +190,17 @@ def test_the_threshold_is_carried_from_tune_and_the_re_tuned_one_is_named(tables
     assert (
         fitted["finding"][FINDINGS[0]]["threshold"]
         == one(table, "threshold")["value"]
-        != one(table, "threshold_retuned")["value"]
+        != one(table, "threshold_reoptimised")["value"]
     )
 
 
 def test_no_label_of_the_test_part_reaches_what_is_fitted_on_tune(tables, whole):
-    turned = tables[2].with_columns(
+    rotated = tables[2].with_columns(
         state=pl.when(pl.col("image_id").str.slice(1).cast(pl.Int64) < 60)
         .then(1 - pl.col("state").abs())
         .otherwise(pl.col("state"))
     )
-    assert found((tables[0], tables[1], turned))[1] == whole[1]
+    assert found((tables[0], tables[1], rotated))[1] == whole[1]
 
 
 def test_predictive_values_at_a_prevalence_follow_bayes(whole):
@@ -303,7 +307,7 @@ def test_the_same_tables_give_the_same_figures(tables, whole):
     assert again[0].equals(whole[0], null_equal=True) and again[1] == whole[1]
 
 
-# ----------------------------------------------------------------------------------------------------------------- degenerate inputs
+# -------------------------------------------------------------------------------- degenerate inputs
 
 
 @pytest.mark.parametrize(
@@ -319,7 +323,7 @@ def test_a_test_part_of_one_class_or_without_a_known_label_has_no_area_and_says_
     tables, state, why
 ):
     table, _ = found(relabelled(tables, "test", state))
-    for metric in ("auroc", "average_precision", "balanced_accuracy", "sensitivity_retuned"):
+    for metric in ("auroc", "average_precision", "balanced_accuracy", "sensitivity_reoptimised"):
         row = one(table, metric)
         assert math.isnan(row["value"]) and math.isnan(row["ci_low"]) and row["reason"] == why
     assert (
@@ -335,10 +339,10 @@ def test_a_test_part_of_one_class_or_without_a_known_label_has_no_area_and_says_
 )
 def test_a_tune_part_of_one_class_chooses_no_threshold_and_no_calibration(tables, state, why):
     table, fitted = found(relabelled(tables, "tune", state))
-    told = fitted["finding"][FINDINGS[0]]
+    reported = fitted["finding"][FINDINGS[0]]
     assert (
-        told["threshold"] is told["temperature"] is told["isotonic"] is None
-        and told["reason"] == why
+        reported["threshold"] is reported["temperature"] is reported["isotonic"] is None
+        and reported["reason"] == why
     )
     assert (
         one(table, "sensitivity")["reason"]
@@ -346,7 +350,7 @@ def test_a_tune_part_of_one_class_chooses_no_threshold_and_no_calibration(tables
     )
     assert one(table, "brier_temperature")["reason"] == f"not calibrated on tune: {why}"
     assert not math.isnan(one(table, "auroc")["value"]) and not math.isnan(
-        one(table, "sensitivity_retuned")["value"]
+        one(table, "sensitivity_reoptimised")["value"]
     )
 
 
@@ -357,7 +361,7 @@ def test_no_known_label_anywhere_gives_rows_that_say_so(tables):
         and (table["images"] == 0).all()
         and (table["reason"] != "").all()
     )
-    assert {told["reason"] for told in fitted["finding"].values()} == {
+    assert {reported["reason"] for reported in fitted["finding"].values()} == {
         "no image with a known label"
     }
 
@@ -417,8 +421,12 @@ def test_a_finding_of_one_class_is_left_out_of_the_averages_by_name(tables):
 
 def test_a_score_beyond_0_and_1_is_no_probability_but_can_be_calibrated_by_its_order(tables):
     table, fitted = found((tables[0].with_columns(score=pl.col("score") * 40), *tables[1:]))
-    told = fitted["finding"][FINDINGS[0]]
-    assert told["temperature"] is None and "no logit" in told["reason"] and told["isotonic"]
+    reported = fitted["finding"][FINDINGS[0]]
+    assert (
+        reported["temperature"] is None
+        and "no logit" in reported["reason"]
+        and reported["isotonic"]
+    )
     assert one(table, "brier_uncalibrated")["reason"] == measures.NO_PROBABILITY and not math.isnan(
         one(table, "brier_isotonic")["value"]
     )

@@ -1,4 +1,6 @@
-"""`hilum lungs`: what it writes, that nothing depends on anything else, and that what is no chest never gets a confident mask."""
+"""`hilum lungs`: what it writes, that nothing depends on anything else, and that what is no chest
+never gets a confident mask.
+"""
 
 import csv
 import json
@@ -50,7 +52,7 @@ def quality_of(folder, image, model):
 
 
 @pytest.fixture
-def pictures(tmp_path):
+def images(tmp_path):
     made = [chest(seed, 240 + 20 * seed, 300) for seed in range(3)]
     for number, one in enumerate(made):
         raster.write_png(tmp_path / "in" / "ward" / f"{number}.png", one.pixels)
@@ -65,10 +67,8 @@ def written(folder):
     }
 
 
-def test_masks_are_in_the_files_own_pixels_and_the_table_counts_them(
-    pictures, tmp_path, lung_model
-):
-    folder, made = pictures
+def test_masks_are_in_the_files_own_pixels_and_the_table_counts_them(images, tmp_path, lung_model):
+    folder, made = images
     rows, faults = step.segment_images([folder], tmp_path / "out", model=lung_model)
     assert not faults and [row["name"] for row in rows] == [f"ward/{number}" for number in range(3)]
     for row, one in zip(rows, made, strict=True):
@@ -89,10 +89,10 @@ def test_masks_are_in_the_files_own_pixels_and_the_table_counts_them(
             == one.pixels.shape
         )
         assert row["right_mm2"] is None and 0 < row["width_ratio"] < 1 and 0 < row["quality"] < 1
-    told = list(csv.DictReader((tmp_path / "out" / step.TABLE).open()))
-    assert [row["right_pixels"] for row in told] == [
+    reported = list(csv.DictReader((tmp_path / "out" / step.TABLE).open()))
+    assert [row["right_pixels"] for row in reported] == [
         str(row["right_pixels"]) for row in rows
-    ] and list(told[0]) == list(step.COLUMNS)
+    ] and list(reported[0]) == list(step.COLUMNS)
 
 
 @pytest.fixture
@@ -117,9 +117,9 @@ def model_of_both_protocols(lung_model, tmp_path):
 
 
 def test_each_protocol_is_an_output_of_its_own_and_the_full_one_measures_no_heart(
-    pictures, tmp_path, model_of_both_protocols
+    images, tmp_path, model_of_both_protocols
 ):
-    folder, _ = pictures
+    folder, _ = images
     air, full = (
         step.segment_images(
             [folder], tmp_path / protocol, model=model_of_both_protocols, protocol=protocol
@@ -134,8 +134,8 @@ def test_each_protocol_is_an_output_of_its_own_and_the_full_one_measures_no_hear
         assert other["thorax_width_pixels"] >= one["thorax_width_pixels"]
 
 
-def test_a_protocol_that_a_model_does_not_have_is_refused_by_name(pictures, tmp_path, lung_model):
-    folder, _ = pictures
+def test_a_protocol_that_a_model_does_not_have_is_refused_by_name(images, tmp_path, lung_model):
+    folder, _ = images
     with pytest.raises(Mismatch, match="no output 'lungs_full'.*'full'"):
         step.segment_images([folder], tmp_path / "out", model=lung_model, protocol="full")
     with pytest.raises(Mismatch, match="protocol"):
@@ -143,8 +143,8 @@ def test_a_protocol_that_a_model_does_not_have_is_refused_by_name(pictures, tmp_
     assert not (tmp_path / "out").exists()
 
 
-def test_the_order_and_the_neighbours_change_nothing(pictures, tmp_path, lung_model):
-    folder, _ = pictures
+def test_the_order_and_the_neighbours_change_nothing(images, tmp_path, lung_model):
+    folder, _ = images
     files = sorted(folder.rglob("*.png"))
     step.segment_images(files, tmp_path / "a", model=lung_model)
     step.segment_images(
@@ -159,8 +159,8 @@ def test_the_order_and_the_neighbours_change_nothing(pictures, tmp_path, lung_mo
     }
 
 
-def test_a_bad_file_among_many_is_named_and_the_others_are_done(pictures, tmp_path, lung_model):
-    folder, _ = pictures
+def test_a_bad_file_among_many_is_named_and_the_others_are_done(images, tmp_path, lung_model):
+    folder, _ = images
     (folder / "broken.png").write_bytes((folder / "ward" / "0.png").read_bytes()[:500])
     done = hilum(
         "lungs",
@@ -181,8 +181,8 @@ def test_a_bad_file_among_many_is_named_and_the_others_are_done(pictures, tmp_pa
     assert len(list((tmp_path / "out" / "both" / "ward").glob("*.png"))) == 3
 
 
-def test_it_needs_neither_torch_nor_scipy(pictures, tmp_path, lung_model):
-    arguments = ("lungs", pictures[0], "--out", tmp_path / "out", "--model", lung_model)
+def test_it_needs_neither_torch_nor_scipy(images, tmp_path, lung_model):
+    arguments = ("lungs", images[0], "--out", tmp_path / "out", "--model", lung_model)
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT, *map(str, arguments)],
         capture_output=True,
@@ -206,7 +206,7 @@ def test_a_dicom_has_millimetres_and_its_masks_lie_as_its_pixels_do(tmp_path, lu
     assert raster.read(tmp_path / "out" / "both" / "a.png").values.shape == stored.shape
 
 
-def test_files_of_one_name_keep_apart_whatever_the_order(pictures, tmp_path, lung_model):
+def test_files_of_one_name_keep_apart_whatever_the_order(images, tmp_path, lung_model):
     twins = [tmp_path / "x" / "a.png", tmp_path / "y" / "a.png"]
     for path, seed in zip(twins, (1, 2), strict=True):
         raster.write_png(path, chest(seed).pixels)
@@ -218,8 +218,8 @@ def test_files_of_one_name_keep_apart_whatever_the_order(pictures, tmp_path, lun
     )
 
 
-def test_an_image_below_the_output_folder_is_refused(pictures, tmp_path, lung_model):
-    folder, _ = pictures
+def test_an_image_below_the_output_folder_is_refused(images, tmp_path, lung_model):
+    folder, _ = images
     with pytest.raises(BadData, match="choose another folder with --out"):
         step.segment_images([folder / "ward" / "0.png"], folder, model=lung_model)
 
@@ -232,7 +232,7 @@ def test_an_image_below_the_output_folder_is_refused(pictures, tmp_path, lung_mo
         pytest.param(np.random.default_rng(0).integers(0, 256, (256, 256), np.uint8), id="noise"),
         pytest.param(hand(), id="hand"),
         pytest.param(255 - chest().pixels, id="inverted"),
-        pytest.param(np.rot90(chest().pixels), id="turned"),
+        pytest.param(np.rot90(chest().pixels), id="rotated"),
         pytest.param(chest().pixels[:, ::-1], id="mirrored"),
         pytest.param(
             np.tile(np.linspace(0, 255, 20_000).astype(np.uint8), (3500, 1)), id="20,000 columns"
@@ -266,7 +266,7 @@ def test_what_cannot_show_a_chest_is_refused(size, tmp_path, lung_model):
     )
 
 
-def test_a_picture_of_one_value_has_no_lungs(tmp_path, lung_model):
+def test_an_image_of_one_value_has_no_lungs(tmp_path, lung_model):
     row = quality_of(tmp_path, np.full((90, 80), 77, np.uint8), lung_model)
     assert (
         row["right_pixels"] == row["left_pixels"] == row["quality"] == 0
@@ -274,7 +274,7 @@ def test_a_picture_of_one_value_has_no_lungs(tmp_path, lung_model):
     )
 
 
-def test_without_a_model_the_remedy_is_told_and_another_models_task_is_refused(
+def test_without_a_model_the_remedy_is_reported_and_another_models_task_is_refused(
     tmp_path, monkeypatch, lung_model
 ):
     monkeypatch.setattr(pretrained, "path", lambda name=pretrained.MODEL: tmp_path / name)
@@ -291,40 +291,42 @@ def test_without_a_model_the_remedy_is_told_and_another_models_task_is_refused(
 
 
 def test_an_estimate_never_falls_with_a_better_sign():
-    signs = {name: 0.9 for name in lung_finder.FRACTIONS} | {"shape": -0.6}
+    signs = dict.fromkeys(lung_finder.FRACTIONS, 0.9) | {"shape": -0.6}
     before = lung_finder.estimate(signs, lung_finder.rule())
     for name in lung_finder.SIGNS:
         assert (
             lung_finder.estimate({**signs, name: signs[name] + 0.09}, lung_finder.rule()) >= before
         )
     assert before > lung_finder.estimate(
-        {name: 0.1 for name in lung_finder.FRACTIONS} | {"shape": -2.0}, lung_finder.rule()
+        dict.fromkeys(lung_finder.FRACTIONS, 0.1) | {"shape": -2.0}, lung_finder.rule()
     )
     assert min(lung_finder.rule()["weights"].values()) >= 0
 
 
 class Answer:
-    """A model that reads its answer off the picture: 100 and above is right lung, 200 and above left. `spoil` changes what it says."""
+    """A model that reads its answer off the image: 100 and above is right lung, 200 and above left.
+    `spoil` changes what it says.
+    """
 
-    def __init__(self, spoil=lambda likely, picture: likely):
+    def __init__(self, spoil=lambda likely, radiograph: likely):
         self.spoil = spoil
 
     def lung_output(self, protocol):
         return "lungs"
 
-    def __call__(self, picture):
-        return {"lungs": self.many(picture[None])["lungs"][0]}
+    def __call__(self, radiograph):
+        return {"lungs": self.many(radiograph[None])["lungs"][0]}
 
-    def many(self, pictures):
-        told = []
-        for picture in pictures:
-            level = np.median([cv2.blur(picture, (3, 3)), picture], axis=0)
+    def many(self, images):
+        reported = []
+        for radiograph in images:
+            level = np.median([cv2.blur(radiograph, (3, 3)), radiograph], axis=0)
             likely = np.stack([(level > 60) & (level < 160), level >= 160]).astype(np.float32)
-            told.append(self.spoil(likely, picture))
-        return {"lungs": np.stack(told)}
+            reported.append(self.spoil(likely, radiograph))
+        return {"lungs": np.stack(reported)}
 
 
-def fixed(likely, picture):
+def fixed(likely, radiograph):
     """The same whatever is seen."""
     return np.stack(
         [
@@ -334,8 +336,8 @@ def fixed(likely, picture):
     )
 
 
-def torn(likely, picture):
-    holes = np.random.default_rng(int(picture.sum()) % 1000).random(likely.shape[1:]) < 0.3
+def torn(likely, radiograph):
+    holes = np.random.default_rng(int(radiograph.sum()) % 1000).random(likely.shape[1:]) < 0.3
     return np.where(holes, 0.1, likely).astype(np.float32)
 
 
@@ -344,36 +346,38 @@ def torn(likely, picture):
     [
         fixed,
         torn,
-        lambda likely, picture: 0.45 + 0.1 * likely,
-        lambda likely, picture: likely * (np.arange(256) < 100),
+        lambda likely, radiograph: 0.45 + 0.1 * likely,
+        lambda likely, radiograph: likely * (np.arange(256) < 100),
     ],
 )
-def test_the_estimate_falls_where_masks_do_not_follow_or_are_torn_or_doubtful_or_one_sided(spoil):
+def test_the_estimate_falls_where_masks_do_not_follow_or_are_torn_or_unreliable_or_one_sided(spoil):
     one = chest(3, 256, 256)
-    picture = (one.right_lung * np.uint8(100) + one.left_lung * np.uint8(220)).astype(np.uint8)
+    radiograph = (one.right_lung * np.uint8(100) + one.left_lung * np.uint8(220)).astype(np.uint8)
     good, bad = (
-        lung_finder.segment_lungs(Answer(*some), picture, (256, 256)) for some in ((), (spoil,))
+        lung_finder.segment_lungs(Answer(*some), radiograph, (256, 256)) for some in ((), (spoil,))
     )
     assert good.quality > lung_finder.GOOD > 0.85 > bad.quality
     assert (
         lung_finder.segment_lungs(
-            Answer(lambda likely, picture: likely * 0), picture, (256, 256)
+            Answer(lambda likely, radiograph: likely * 0), radiograph, (256, 256)
         ).quality
         == 0
     )
 
 
-def test_a_mask_is_the_mean_over_the_picture_and_its_changes():
+def test_a_mask_is_the_mean_over_the_image_and_its_changes():
     one = chest(3, 256, 256)
-    picture = (one.right_lung * np.uint8(100) + one.left_lung * np.uint8(220)).astype(np.uint8)
+    radiograph = (one.right_lung * np.uint8(100) + one.left_lung * np.uint8(220)).astype(np.uint8)
 
     def slipped(likely, seen):
-        """The lower half is missed in the picture as it is, and in none of its changes."""
-        return likely * (np.arange(256) < 128)[:, None] if np.array_equal(seen, picture) else likely
+        """The lower half is missed in the image as it is, and in none of its changes."""
+        return (
+            likely * (np.arange(256) < 128)[:, None] if np.array_equal(seen, radiograph) else likely
+        )
 
     drawn = one.right_lung | one.left_lung
-    once = lung_masks.from_probabilities(Answer(slipped)(picture)["lungs"])
-    found = lung_finder.segment_lungs(Answer(slipped), picture, (256, 256))
+    once = lung_masks.from_probabilities(Answer(slipped)(radiograph)["lungs"])
+    found = lung_finder.segment_lungs(Answer(slipped), radiograph, (256, 256))
     assert dice(drawn, once > 0) < 0.8 and dice(drawn, found.labels > 0) > 0.98
     assert (
         found.likely.shape == (2, 256, 256)
@@ -382,8 +386,8 @@ def test_a_mask_is_the_mean_over_the_picture_and_its_changes():
         and found.likely.max() <= 1
     )
     assert (
-        found.quality < lung_finder.segment_lungs(Answer(), picture, (256, 256)).quality
-    )  # that it was unsure is told all the same
+        found.quality < lung_finder.segment_lungs(Answer(), radiograph, (256, 256)).quality
+    )  # that it was unsure is reported all the same
 
 
 def test_shapes_of_lungs_are_near_and_other_shapes_far():

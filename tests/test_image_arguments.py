@@ -77,7 +77,7 @@ def test_the_same_file_given_twice_is_done_once(ward):
 def test_bytes_decide_what_is_an_image_and_not_the_ending(tmp_path):
     (
         put(tmp_path / "png"),
-        put(tmp_path / "picture.txt"),
+        put(tmp_path / "image.txt"),
         put(tmp_path / "tiff.dat", imagecodecs.tiff_encode(GREY)),
     )
     put(tmp_path / "jpeg.1", imagecodecs.jpeg_encode(GREY))
@@ -86,7 +86,7 @@ def test_bytes_decide_what_is_an_image_and_not_the_ending(tmp_path):
     found = collect([tmp_path])
     assert {path.name for path, _ in found.names} == {
         "png",
-        "picture.txt",
+        "image.txt",
         "tiff.dat",
         "jpeg.1",
         "IM0001",
@@ -242,7 +242,7 @@ def test_a_link_out_of_a_searched_folder_is_passed_over_by_name_and_followed_whe
     found = collect([argument])
     assert not any(name.endswith(("d", "a_link")) for _, name in found.names)
     assert any(
-        "a_link.png" in note and "leads out" in note or "lead out" in note for note in found.notes
+        ("a_link.png" in note and "leads out" in note) or "lead out" in note for note in found.notes
     )
     assert names("ward/a_link") == ["d"] and names("ward/a_link.png") == ["a_link"]
 
@@ -330,7 +330,7 @@ def test_a_folder_that_is_searched_is_never_written_to_and_the_remedy_lies_outsi
 # Names of what is written
 
 
-def test_files_of_one_name_are_told_apart_readably_and_whatever_the_order(tmp_path):
+def test_files_of_one_name_are_distinguished_readably_and_whatever_the_order(tmp_path):
     given_files = [
         put(tmp_path / name)
         for name in ("a/x.png", "b/x.png", "b/x.jpg", "a/y.png", "a/y.tif", "a/z.png")

@@ -67,15 +67,15 @@ def files(folder: Path) -> dict[str, bytes]:
 def test_equal_names_keep_apart_and_the_table_says_which_output_is_whose(films, call, command):
     done = call(command, films, "--out", "out", "--json")
     assert done.exit_code == 0, done.output
-    told, table = json.loads(done.stdout), rows(Path("out"), command)
+    reported, table = json.loads(done.stdout), rows(Path("out"), command)
     expected = {f"films/{name}.png": name for name in ("a/x", "b/x")}
     assert (
         {row["image"]: row["name"] for row in table}
-        == {row["image"]: row["name"] for row in told}
+        == {row["image"]: row["name"] for row in reported}
         == expected
     )
     assert (
-        not [row for row in told if row.get("refused")]
+        not [row for row in reported if row.get("refused")]
         and "1 file that is no image: films/notes.txt" in done.stderr
     )
     for name in expected.values():
@@ -95,12 +95,12 @@ def test_files_a_folder_and_a_pattern_give_the_same(films, call, command):
         assert call(command, *arguments, "--out", f"out{number}").exit_code == 0
     first, *others = (files(Path(f"out{number}")) for number in range(len(given)))
     assert [other.keys() for other in others] == [first.keys()] * 2
-    pictures = {name for name in first if name.endswith((".png", ".jpg"))}
-    assert pictures and all(other[name] == first[name] for other in others for name in pictures)
+    images = {name for name in first if name.endswith((".png", ".jpg"))}
+    assert images and all(other[name] == first[name] for other in others for name in images)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_folder_that_is_looked_at_is_never_written_to(films, call, command):
+def test_a_folder_that_is_examined_is_never_written_to(films, call, command):
     before = files(films)
     for to in ("films/out", "films"):
         done = call(command, films, "--out", to)
@@ -152,7 +152,7 @@ def test_where_nothing_can_be_read_nothing_is_written(films, call, command):
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_name_that_is_no_text_and_one_that_would_steer_the_terminal_are_told_harmlessly(
+def test_a_name_that_is_no_text_and_one_that_would_steer_the_terminal_are_reported_harmlessly(
     films, call, command
 ):
     import os
@@ -197,7 +197,7 @@ def test_what_show_draws_may_be_read_again_where_it_is_named(films, call):
     assert "wrote, masks and overlays" in call("lungs", "out", "--out", "again").stderr
 
 
-def test_masks_of_predict_go_where_they_are_asked_for(films, call):
+def test_masks_of_predict_go_where_they_are_requested(films, call):
     assert call("apply", films / "a/x.png", films / "b/x.png", "--masks", "m").exit_code == 0
     assert sorted(path.relative_to("m").as_posix() for path in Path("m").rglob("*.png")) == [
         f"{folder}/x_{kind}.png" for folder in "ab" for kind in ("anomaly", "lungs")
@@ -211,7 +211,7 @@ def test_masks_of_predict_go_where_they_are_asked_for(films, call):
         assert "never written to" in str(call("apply", films, place, "films/m").exception)
 
 
-def test_predict_and_look_write_neither_into_the_run_nor_into_its_data(films, call, small_run):
+def test_predict_and_explain_write_neither_into_the_run_nor_into_its_data(films, call, small_run):
     for command in ("apply", "explain"):
         assert "is the folder of the run itself" in str(
             call(command, films, "--out", small_run.folder).exception

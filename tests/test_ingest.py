@@ -1,4 +1,4 @@
-"""Reading folders: recognised, complete, and wrong input told with its remedy."""
+"""Reading folders: recognised, complete, and wrong input reported with its remedy."""
 
 import os
 from pathlib import Path
@@ -30,11 +30,11 @@ def kaggle(tmp_path):
     return tmp_path
 
 
-def picture(path: Path) -> None:
+def image(path: Path) -> None:
     raster.write_png(path, np.random.default_rng(0).integers(0, 255, (80, 70)).astype(np.uint8))
 
 
-# --------------------------------------------------------------------------------------------------------------------------- readings
+# ----------------------------------------------------------------------------------------- readings
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_same_patient_notes_join_patients(tmp_path):
     assert joined["len"].to_list() == [2] and len(remarks(manifest, "same-patient")) == 1
 
 
-def test_a_reading_in_another_encoding_is_read_and_told(kaggle):
+def test_a_reading_in_another_encoding_is_read_and_reported(kaggle):
     path = next((kaggle / "ClinicalReadings").glob("CHN*.txt"))
     path.write_bytes("female 41yrs\ntubercule à droite\n".encode("cp1252"))
     manifest = ingest(kaggle)
@@ -90,7 +90,7 @@ def test_a_reading_in_another_encoding_is_read_and_told(kaggle):
     assert "UTF-8" in manifest.remarks.filter(pl.col("rule") == "reading-encoding")["message"][0]
 
 
-# ------------------------------------------------------------------------------------------------------------------ what is recognised
+# ------------------------------------------------------------------------------- what is recognised
 
 
 def test_a_release_one_folder_down_is_found(tmp_path):
@@ -105,7 +105,7 @@ def test_two_sets_side_by_side_are_not_guessed_between(tmp_path):
         ingest(tmp_path)
 
 
-def test_pictures_without_masks_in_the_test_folder_are_rows_without_masks(kaggle):
+def test_images_without_masks_in_the_test_folder_are_rows_without_masks(kaggle):
     table = ingest(kaggle).table
     without = table.filter(pl.col("lung_mask").is_null())
     assert without.height >= 1 and without["path"].str.starts_with("test/").all()
@@ -113,8 +113,8 @@ def test_pictures_without_masks_in_the_test_folder_are_rows_without_masks(kaggle
 
 def test_nothing_is_left_out_silently(kaggle):
     (kaggle / "CXR_png" / "Thumbs.db").write_bytes(b"x")
-    picture(kaggle / "CXR_png" / "holiday.png")
-    picture(kaggle / "masks" / "CHNCXR_9999_1_mask.png")
+    image(kaggle / "CXR_png" / "holiday.png")
+    image(kaggle / "masks" / "CHNCXR_9999_1_mask.png")
     (kaggle / "ClinicalReadings" / "CHNCXR_9998_0.txt").write_text("male 3yrs\nnormal\n")
     manifest = ingest(kaggle)
     assert set(remarks(manifest, "dropped")) == {"CXR_png/Thumbs.db", "CXR_png/holiday.png"}
@@ -122,25 +122,25 @@ def test_nothing_is_left_out_silently(kaggle):
     assert remarks(manifest, "reading-orphan") == ["ClinicalReadings/CHNCXR_9998_0.txt"]
 
 
-def test_a_copy_in_the_test_folder_is_one_image_told_twice(kaggle):
+def test_a_copy_in_the_test_folder_is_one_image_stated_twice(kaggle):
     twin = next((kaggle / "CXR_png").glob("CHN*.png"))
     (kaggle / "test" / twin.name).write_bytes(twin.read_bytes())
     manifest = ingest(kaggle)
     assert manifest.table.height == 12 and remarks(manifest, "dropped") == [f"test/{twin.name}"]
 
 
-# ---------------------------------------------------------------------------------------------------------------------- the own folder
+# ----------------------------------------------------------------------------------- the own folder
 
 
 def test_class_folders_give_labels_that_exclude_one_another(tmp_path):
-    for place in ("normal/a.png", "PNEUMONIA/b.png", "PNEUMONIA/c.png", "Strange thing/d.png"):
-        picture(tmp_path / place)
+    for place in ("normal/a.png", "PNEUMONIA/b.png", "PNEUMONIA/c.png", "Odd thing/d.png"):
+        image(tmp_path / place)
     labels = ingest(tmp_path).labels
     present = labels.filter(pl.col("state") == 1)
     assert dict(present.select("image_id", "concept").iter_rows()) == {
         "folder/PNEUMONIA/b": "pneumonia",
         "folder/PNEUMONIA/c": "pneumonia",
-        "folder/Strange thing/d": "local:strange-thing",
+        "folder/Odd thing/d": "local:odd-thing",
     }
     assert labels.filter(pl.col("image_id") == "folder/normal/a")["state"].to_list() == [0, 0]
 
@@ -152,12 +152,12 @@ def test_parts_above_class_folders_are_the_given_split(tmp_path):
         "chest/val/NORMAL/c.png",
         "chest/test/PNEUMONIA/d.png",
     ):
-        picture(tmp_path / place)
+        image(tmp_path / place)
     assert ingest(tmp_path).table["given_part"].to_list() == ["test", "train", "train", "tune"]
 
 
-def test_pictures_alone_have_no_labels(tmp_path):
-    picture(tmp_path / "a.png")
+def test_images_alone_have_no_labels(tmp_path):
+    image(tmp_path / "a.png")
     manifest = ingest(tmp_path)
     assert (
         manifest.table.height == 1
@@ -168,7 +168,7 @@ def test_pictures_alone_have_no_labels(tmp_path):
 
 def test_a_csv_names_patients_labels_and_parts(tmp_path):
     for name in "ab":
-        picture(tmp_path / f"{name}.png")
+        image(tmp_path / f"{name}.png")
     (tmp_path / "list.csv").write_text(
         "﻿Image,Finding,Patient,Sex,Age,Split\na.png,TB,7,F,41,train\nb.png,Normal,7,m,41.5,validation\n"
     )
@@ -180,7 +180,7 @@ def test_a_csv_names_patients_labels_and_parts(tmp_path):
     ]
 
 
-# ------------------------------------------------------------------------------------------------------------------------- wrong input
+# -------------------------------------------------------------------------------------- wrong input
 
 
 def test_no_folder(tmp_path):
@@ -195,9 +195,9 @@ def test_an_empty_folder(tmp_path):
 
 def test_a_folder_that_is_no_data_set_says_what_it_holds_and_what_is_known(tmp_path):
     (tmp_path / "letter.docx").write_text("dear")
-    with pytest.raises(NotFound, match=r"letter\.docx") as told:
+    with pytest.raises(NotFound, match=r"letter\.docx") as raised:
         ingest(tmp_path)
-    assert "expected images" in str(told.value)
+    assert "expected images" in str(raised.value)
 
 
 def test_very_many_folders_are_patients_unless_one_is_named_as_a_finding(tmp_path):
@@ -226,16 +226,16 @@ def test_an_unknown_data_set_gets_the_nearest_name(tmp_path):
 
 
 def test_a_table_that_names_no_image_is_refused_with_the_line_that_leaves_it_out(tmp_path):
-    picture(tmp_path / "a.png")
+    image(tmp_path / "a.png")
     (tmp_path / "list.csv").write_text("name,label\nz.png,normal\n")
-    with pytest.raises(BadData, match="list.csv matches no image of this folder") as told:
+    with pytest.raises(BadData, match="list.csv matches no image of this folder") as raised:
         ingest(tmp_path)
-    assert 'unused = ["list.csv"]' in str(told.value)
+    assert 'unused = ["list.csv"]' in str(raised.value)
 
 
 def test_cells_that_are_not_understood_are_counted_and_rows_without_a_file_are_named(tmp_path):
-    picture(tmp_path / "a.png")
-    picture(tmp_path / "b.png")
+    image(tmp_path / "a.png")
+    image(tmp_path / "b.png")
     rows = "".join(f"{name},F,1\n" for name in ("a.png", "b.png"))
     (tmp_path / "list.csv").write_text(
         f"image,sex,age\n{rows}c.png,F,1\na.png,F,ten\n../d.png,F,1\n"
@@ -251,7 +251,7 @@ def test_cells_that_are_not_understood_are_counted_and_rows_without_a_file_are_n
 
 
 def test_an_image_listed_twice_with_the_same_words_is_one_image(tmp_path):
-    picture(tmp_path / "a.png")
+    image(tmp_path / "a.png")
     (tmp_path / "list.csv").write_text("image,label\na.png,TB\na.png,TB\n")
     manifest = ingest(tmp_path)
     assert manifest.table.height == 1 and manifest.labels.select("concept", "state").rows() == [
@@ -261,12 +261,12 @@ def test_an_image_listed_twice_with_the_same_words_is_one_image(tmp_path):
 
 @pytest.mark.skipif(not hasattr(os, "symlink"), reason="no symbolic links here")
 def test_a_loop_of_links_ends(tmp_path):
-    picture(tmp_path / "a.png")
+    image(tmp_path / "a.png")
     (tmp_path / "loop").symlink_to(tmp_path)
     assert ingest(tmp_path).table.height == 1
 
 
-# --------------------------------------------------------------------------------------------------------------------------- real data
+# ---------------------------------------------------------------------------------------- real data
 
 
 def tuberculosis(manifest):

@@ -1,4 +1,6 @@
-"""Intervals over patients: patients are drawn and not images, the bounds hold what they say or are left out."""
+"""Intervals over patients: patients are drawn and not images, the bounds hold what they say or are
+left out.
+"""
 
 from __future__ import annotations
 
@@ -133,7 +135,8 @@ def test_one_class_is_undefined_throughout():
 
 @pytest.mark.parametrize(("negatives", "enough"), [(1, False), (4, True)])
 def test_undefined_resamples_are_counted_and_too_many_leave_no_bounds(negatives, enough):
-    # a resample of 20 patients misses all of k negatives with chance (1 - k/20)^20: 36 % for one, 1.2 % for four
+    # a resample of 20 patients misses all of k negatives with chance (1 - k/20)^20: 36 % for one,
+    # 1.2 % for four
     truth = np.arange(20) >= negatives
     score = np.random.default_rng(10).normal(size=20)
     got = bootstrap_patients(

@@ -1,4 +1,6 @@
-"""No JPEG of which values are missing is read as if it were whole, and no sound one is refused for what is harmless."""
+"""No JPEG of which values are missing is read as if it were whole, and no sound one is refused for
+what is harmless.
+"""
 
 import cv2
 import imagecodecs
@@ -186,13 +188,16 @@ def test_the_refusal_names_the_rows(tmp_path):
     (tmp_path / "a.jpg").write_bytes(data[: len(data) // 2] + END)
     with pytest.raises(
         BadData,
-        match=r"a\.jpg: .*broken or cut short \(its values end too soon: rows \d+ to \d+ of 256 are incomplete\); copy",
+        match=(
+            r"a\.jpg: .*broken or cut short \(its values end too soon: rows \d+ to \d+ of 256 are"
+            r" incomplete\); copy"
+        ),
     ):
         raster.read(tmp_path / "a.jpg")
 
 
 def test_arithmetic_coding_is_refused_by_name(tmp_path):
-    """Of it a whole stream cannot be told from a cut one."""
+    """Of it a whole stream cannot be distinguished from a cut one."""
     data = bytearray(KINDS["baseline"])
     data[_jpeg_stream.parse(bytes(data)).place + 1] = 0xC9
     (tmp_path / "a.jpg").write_bytes(data)
@@ -232,9 +237,9 @@ def test_a_jpeg_inside_dicom_is_held_to_the_same(kind, syntax, bits, tmp_path):
                 )
 
 
-def test_no_other_decoder_is_asked_to_fill_what_is_missing(tmp_path, monkeypatch):
+def test_no_other_decoder_is_used_to_fill_what_is_missing(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "pydicom.pixels.get_decoder", lambda syntax: pytest.fail("pydicom's decoder is asked")
+        "pydicom.pixels.get_decoder", lambda syntax: pytest.fail("pydicom's decoder is used")
     )
     data = KINDS["baseline"]
     with pytest.raises(BadData, match="end too soon"):
@@ -269,6 +274,9 @@ def test_a_jpeg_inside_tiff_is_held_to_the_same(kind, tmp_path):
         (tmp_path / "b.tif").write_bytes(data[:place] + END + data[place + 2 :])
         with pytest.raises(
             BadData,
-            match=r"b\.tif: the TIFF stream is broken or cut short \((strip|tile) \d+ of \d+: its values end too soon",
+            match=(
+                r"b\.tif: the TIFF stream is broken or cut short \((strip|tile) \d+ of \d+: its "
+                r"values end too soon"
+            ),
         ):
             raster.read(tmp_path / "b.tif")

@@ -1,4 +1,6 @@
-"""Runs judged: `verify` names what was tampered with, `compare` judges two runs on the same images with the same truth."""
+"""Runs judged: `verify` names what was tampered with, `compare` judges two runs on the same images
+with the same truth.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +55,7 @@ def rewritten(run: Run, **columns: pl.Expr) -> None:
     run.finish("evaluate", evaluate.made_from(run, recipe), made, summary)
 
 
-# ------------------------------------------------------------------------------------------------------------------------------ verify
+# ------------------------------------------------------------------------------------------- verify
 
 
 def test_an_untouched_run_holds_and_every_check_says_what_it_saw(small_run):
@@ -86,20 +88,20 @@ def test_a_tampered_score_is_named(run):
         .otherwise(pl.col("score"))
     )
     storage.write_table(run / predict.SCORES, scores.with_columns(score=better))
-    told = failing(run)
+    reported = failing(run)
     assert (
-        chosen in told["scores"]
-        and "scores.parquet is not what step 'predict' left" in told["files"]
+        chosen in reported["scores"]
+        and "scores.parquet is not what step 'predict' left" in reported["files"]
     )
 
 
 def test_scores_that_were_tampered_with_before_the_figures_were_made_are_still_found(run):
     rewritten(run, score=pl.col("score") * 0.9)
-    told = failing(run)
-    assert set(told) == {"scores", "steps"}, (
+    reported = failing(run)
+    assert set(reported) == {"scores", "steps"}, (
         "files and figures agree with one another, but not with the models"
     )
-    assert "is stored as" in told["scores"] and "report" in told["steps"]
+    assert "is stored as" in reported["scores"] and "report" in reported["steps"]
 
 
 def test_a_tampered_figure_is_named(run):
@@ -110,8 +112,10 @@ def test_a_tampered_figure_is_named(run):
             value=pl.when(pl.col("metric") == "auroc").then(0.99).otherwise(pl.col("value"))
         ),
     )
-    told = failing(run)
-    assert "auroc is stored as 0.99" in told["figures"] and "metrics.parquet" in told["files"]
+    reported = failing(run)
+    assert (
+        "auroc is stored as 0.99" in reported["figures"] and "metrics.parquet" in reported["files"]
+    )
 
 
 def test_a_tampered_threshold_is_named(run):
@@ -123,12 +127,12 @@ def test_a_tampered_threshold_is_named(run):
 
 def test_an_exchanged_model_is_named(run):
     shutil.copy(run / "train" / "anomaly.onnx", run / "train" / "finding.onnx")
-    told = failing(run)
+    reported = failing(run)
     assert (
-        "train/finding.onnx is not what step 'train" in told["files"]
-        and "train/finding.onnx was not trained on the images" in told["models"]
+        "train/finding.onnx is not what step 'train" in reported["files"]
+        and "train/finding.onnx was not trained on the images" in reported["models"]
     )
-    assert "train/finding.onnx gives" in told["scores"]
+    assert "train/finding.onnx gives" in reported["scores"]
 
 
 def test_a_model_that_is_no_model_is_a_fault_and_not_a_crash(run):
@@ -138,18 +142,19 @@ def test_a_model_that_is_no_model_is_a_fault_and_not_a_crash(run):
 
 def test_a_test_image_moved_into_training_is_a_leak_and_the_split_is_named(run):
     table = storage.read_table(run / "split.parquet")
-    learnt = storage.read_table(run / "train" / "training.parquet")["image_id"][0]
+    trained = storage.read_table(run / "train" / "training.parquet")["image_id"][0]
     storage.write_table(
         run / "split.parquet",
         table.with_columns(
-            part=pl.when(pl.col("image_id") == learnt)
+            part=pl.when(pl.col("image_id") == trained)
             .then(pl.lit("test"))
             .otherwise(pl.col("part"))
         ),
     )
-    told = failing(run)
+    reported = failing(run)
     assert (
-        learnt in told["leaks"] and "split.parquet is not what step 'split' left" in told["files"]
+        trained in reported["leaks"]
+        and "split.parquet is not what step 'split' left" in reported["files"]
     )
 
 
@@ -163,8 +168,11 @@ def test_a_patient_in_two_parts_is_named(run):
 def test_another_recipe_than_the_run_was_made_by_is_named(run):
     text = (run / "recipe.toml").read_text()
     (run / "recipe.toml").write_text(text.replace("confidence = 0.95", "confidence = 0.9"))
-    told = failing(run)
-    assert "step 'evaluate' was made from another evaluate" in told["steps"] and "figures" in told
+    reported = failing(run)
+    assert (
+        "step 'evaluate' was made from another evaluate" in reported["steps"]
+        and "figures" in reported
+    )
 
 
 def test_a_missing_file_is_named(run):
@@ -172,7 +180,7 @@ def test_a_missing_file_is_named(run):
     assert failing(run)["files"] == "segment/epochs.parquet is missing"
 
 
-def test_the_verb_exits_with_0_or_1_and_tells_in_json_too(small_run, run):
+def test_the_verb_exits_with_0_or_1_and_reports_in_json_too(small_run, run):
     held = CliRunner().invoke(app, ["reproduce", str(small_run.folder), "--images", "1", "--json"])
     assert held.exit_code == 0 and json.loads(held.stdout)["holds"] is True
     (run / "train" / "finding.onnx").write_bytes(b"nothing")
@@ -203,7 +211,7 @@ def test_neither_verb_needs_torch(small_run):
     )
 
 
-# ----------------------------------------------------------------------------------------------------------------------------- compare
+# ------------------------------------------------------------------------------------------ compare
 
 
 def row(found: compare.Comparison, metric: str, stage: str = "finding") -> dict:
@@ -283,12 +291,12 @@ def test_images_whose_label_differs_are_left_out_and_counted(small_run, run):
         .sort()
     )
     labels = storage.read_table(run / "labels.parquet")
-    turned = (
+    rotated = (
         pl.when((pl.col("image_id") == test[0]) & (pl.col("concept") == "tuberculosis"))
         .then(1 - pl.col("state"))
         .otherwise(pl.col("state"))
     )
-    storage.write_table(run / "labels.parquet", labels.with_columns(state=turned.cast(pl.Int8)))
+    storage.write_table(run / "labels.parquet", labels.with_columns(state=rotated.cast(pl.Int8)))
     assert compare.compare(small_run, resealed(run)).notes == [
         "1 test images of both runs have different labels in the two, and are left out"
     ]
@@ -326,7 +334,7 @@ def test_runs_without_a_test_image_in_common_are_refused(small_run, run):
         compare.compare(small_run, resealed(run))
 
 
-def test_an_unfinished_run_is_told_by_the_command_that_finishes_it(run):
+def test_an_unfinished_run_is_reported_with_the_command_that_finishes_it(run):
     (run / "finished" / "evaluate.json").unlink()
     for verb in (["reproduce", str(run.folder)], ["compare", str(run.folder), str(run.folder)]):
         fault = CliRunner().invoke(app, verb).exception
@@ -334,12 +342,12 @@ def test_an_unfinished_run_is_told_by_the_command_that_finishes_it(run):
 
 
 def test_the_verb_prints_a_table_and_json_without_nan(small_run):
-    told = CliRunner().invoke(
+    reported = CliRunner().invoke(
         app, ["compare", str(small_run.folder), str(small_run.folder), "--json"]
     )
-    rows = json.loads(told.stdout, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))[
-        "figures"
-    ]
+    rows = json.loads(
+        reported.stdout, parse_constant=lambda name: pytest.fail(f"{name} is no JSON")
+    )["figures"]
     assert {"difference", "ci_low", "ci_high", "p", "test", "reason"} <= rows[0].keys()
     printed = CliRunner().invoke(app, ["compare", str(small_run.folder), str(small_run.folder)])
     assert (

@@ -1,4 +1,6 @@
-"""Kermany's children: every picture once, its cause from its name, and both readings of whose it is."""
+"""Kermany's children: every image once, its cause from its name, and both readings of
+whose it is.
+"""
 
 import os
 import shutil
@@ -22,7 +24,7 @@ real_data = pytest.mark.skipif(
 )
 
 
-def picture(path: Path, seed: int = 0) -> None:
+def radiograph(path: Path, seed: int = 0) -> None:
     raster.write_png(path, np.random.default_rng(seed).integers(0, 255, (80, 70)).astype(np.uint8))
 
 
@@ -31,7 +33,7 @@ def remarks(manifest, rule):
 
 
 def patients(root: Path, reading: str) -> dict[str, str]:
-    """By the picture's name without its ending."""
+    """By the image's name without its ending."""
     return {
         Path(row.image).stem: row.patient
         for row in kermany.rows(root, patients=reading)
@@ -54,7 +56,7 @@ def few(tmp_path):
         "test/PNEUMONIA/person1_virus_6.png",
         "test/PNEUMONIA/person78_bacteria_378.png",
     ):
-        picture(tmp_path / place)
+        radiograph(tmp_path / place)
     return tmp_path
 
 
@@ -65,7 +67,7 @@ def made(tmp_path_factory):
     return folder
 
 
-# ----------------------------------------------------------------------------------------------------------------- parts, labels, names
+# ----------------------------------------------------------------------------- parts, labels, names
 
 
 def test_folders_give_the_parts_and_val_is_the_tune_part(few):
@@ -116,10 +118,10 @@ def test_a_reading_that_is_not_offered_gets_the_nearest(few):
         list(kermany.rows(few, patients="by numbers"))
 
 
-def test_numbers_on_both_sides_are_told_once_with_count_examples_and_both_readings(few):
-    told = remarks(ingest(few), "patients-unsure")
-    assert told.height == 1
-    message = told["message"][0]
+def test_numbers_on_both_sides_are_reported_once_with_count_examples_and_both_readings(few):
+    reported = remarks(ingest(few), "patients-unsure")
+    assert reported.height == 1
+    message = reported["message"][0]
     assert "1 person numbers (person1) and 1 numbers of normal images (IM-0007)" in message
     assert (
         "0 of them under one cause" in message and "by cause" in message and "by number" in message
@@ -137,7 +139,7 @@ def test_mendeley_names_state_disease_and_patient(tmp_path):
         "train/PNEUMONIA/BACTERIA-1008087-0001.png",
         "test/PNEUMONIA/VIRUS-1008087-0002.png",
     ):
-        picture(tmp_path / place)
+        radiograph(tmp_path / place)
     manifest = ingest(tmp_path)
     assert sorted(manifest.table["patient_id"]) == [
         "kermany/1003233",
@@ -152,9 +154,9 @@ def test_mendeley_names_state_disease_and_patient(tmp_path):
     )
 
 
-def test_a_name_that_contradicts_its_folder_is_told(few):
-    picture(few / "train/NORMAL/person9_virus_9.png")
-    picture(few / "train/PNEUMONIA/IM-0900-0001.png")
+def test_a_name_that_contradicts_its_folder_is_reported(few):
+    radiograph(few / "train/NORMAL/person9_virus_9.png")
+    radiograph(few / "train/PNEUMONIA/IM-0900-0001.png")
     manifest = ingest(few)
     assert set(remarks(manifest, "label-conflict")["path"]) == {
         "train/NORMAL/person9_virus_9.png",
@@ -168,7 +170,7 @@ def test_a_name_that_contradicts_its_folder_is_told(few):
     assert labels.select("concept", "state").rows() == [("pneumonia", 0), ("pneumonia", 1)]
 
 
-# ---------------------------------------------------------------------------------------------------------------------------- the folder
+# --------------------------------------------------------------------------------------- the folder
 
 
 def test_an_image_keeps_its_name_wherever_the_archive_was_unpacked(few, tmp_path_factory):
@@ -193,18 +195,18 @@ def test_the_archives_second_copy_is_left_out_in_one_line(few):
 
 
 def test_a_second_copy_that_differs_or_holds_more_is_not_taken_for_a_copy(few):
-    picture(few / "chest_xray/train/NORMAL/IM-0999-0001.png")
+    radiograph(few / "chest_xray/train/NORMAL/IM-0999-0001.png")
     (few / "chest_xray/train/NORMAL/IM-0115-0001.png").write_bytes(b"short")
     manifest = ingest(few)
     assert (
         "chest_xray/train/NORMAL/IM-0999-0001.png" in set(manifest.table["path"])
         and manifest.table.height == 12
     )
-    told = remarks(manifest, "dropped").row(0, named=True)
+    reported = remarks(manifest, "dropped").row(0, named=True)
     assert (
-        told["severity"] == "warning"
-        and "1 images" in told["message"]
-        and "another size" in told["message"]
+        reported["severity"] == "warning"
+        and "1 images" in reported["message"]
+        and "another size" in reported["message"]
     )
 
 
@@ -212,23 +214,23 @@ def test_nothing_is_left_out_silently(few):
     (few / "__MACOSX/chest_xray").mkdir(parents=True)
     for name in ("._a.jpeg", "._b.jpeg"):
         (few / "__MACOSX/chest_xray" / name).write_bytes(b"x")
-    picture(few / "train/COVID/c.png")
-    picture(few / "train/NORMAL/holiday.png")
+    radiograph(few / "train/COVID/c.png")
+    radiograph(few / "train/NORMAL/holiday.png")
     (few / "val/NORMAL/notes.txt").write_text("x")
     (few / "readme.txt").write_text("x")
-    told = dict(remarks(ingest(few), "dropped").select("path", "message").rows())
-    assert set(told) == {
+    reported = dict(remarks(ingest(few), "dropped").select("path", "message").rows())
+    assert set(reported) == {
         "__MACOSX",
         "train/COVID",
         "train/NORMAL/holiday.png",
         "val/NORMAL/notes.txt",
         "readme.txt",
     }
-    assert "2 files" in told["__MACOSX"]
+    assert "2 files" in reported["__MACOSX"]
 
 
 def test_one_name_with_two_endings_is_refused(few):
-    picture(few / "train/NORMAL/IM-0115-0001.jpg")
+    radiograph(few / "train/NORMAL/IM-0115-0001.jpg")
     with pytest.raises(BadData, match="IM-0115-0001 stands in several rows"):
         ingest(few)
 
@@ -241,9 +243,9 @@ def test_a_loop_of_links_ends(few):
     assert ingest(few).table.height == 11
 
 
-def test_class_folders_of_other_pictures_are_not_taken_for_this_set(tmp_path):
+def test_class_folders_of_other_images_are_not_taken_for_this_set(tmp_path):
     for place in ("train/NORMAL/a.png", "train/PNEUMONIA/b.png"):
-        picture(tmp_path / place)
+        radiograph(tmp_path / place)
     assert recognise(tmp_path)[1] == "folder"
 
 
@@ -252,7 +254,7 @@ def test_an_empty_folder_says_what_was_expected(tmp_path):
         ingest(tmp_path, "kermany")
 
 
-# ------------------------------------------------------------------------------------------------------------------------------- splits
+# ------------------------------------------------------------------------------------------- splits
 
 
 def test_the_given_split_holds_by_cause_and_is_torn_by_number(made):
@@ -295,7 +297,7 @@ def test_the_made_up_copy_has_what_trips_readers(made):
     )
 
 
-# --------------------------------------------------------------------------------------------------------------------------- real data
+# ---------------------------------------------------------------------------------------- real data
 
 
 @real_data
@@ -304,10 +306,10 @@ def test_the_real_set_is_read_with_the_published_counts():
     labels = manifest.labels.filter(pl.col("concept") == "pneumonia").join(
         manifest.table, on="image_id"
     )
-    assert dict(
-        ((part, state), count)
+    assert {
+        (part, state): count
         for part, state, count in labels.group_by("given_part", "state").len().rows()
-    ) == {
+    } == {
         ("train", 0): 1341,
         ("train", 1): 3875,
         ("tune", 0): 8,
@@ -316,11 +318,11 @@ def test_the_real_set_is_read_with_the_published_counts():
         ("test", 1): 390,
     }
     assert manifest.table.height == 5856
-    told = remarks(manifest, "patients-unsure")["message"].to_list()
+    reported = remarks(manifest, "patients-unsure")["message"].to_list()
     assert (
         manifest.remarks.height == 1
-        and "170 person numbers" in told[0]
-        and ", 0 of them under one cause" in told[0]
+        and "170 person numbers" in reported[0]
+        and ", 0 of them under one cause" in reported[0]
     )
     assert (
         manifest.table.group_by("patient_id")

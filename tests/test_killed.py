@@ -1,4 +1,6 @@
-"""A run survives being killed. It has a file of its own, as files are dealt out to the processors whole and this one takes long."""
+"""A run survives being killed. It has a file of its own, as files are dealt out to the processors
+whole and this one takes long.
+"""
 
 import os
 import random
@@ -12,13 +14,15 @@ from conftest import hilum, made_by
 
 from hilum.run_folder import Run
 
-KILLS = 10
+KILLS = 5
 
 
-def test_killed_at_ten_random_moments_it_finishes_with_the_digests_of_an_undisturbed_run(
+def test_killed_at_random_moments_it_finishes_with_the_digests_of_an_undisturbed_run(
     small_run, tmp_path
 ):
-    """SIGKILL at ten moments drawn at random over the length of a run, each followed by the same command."""
+    """SIGKILL at moments drawn at random over the length of a run, each followed by the same
+    command.
+    """
     recipe = small_run.folder.parent / "recipe.toml"
     command = [sys.executable, "-m", "hilum", "run", str(recipe), "--out", str(tmp_path / "run")]
     moments = random.Random(time.time_ns())

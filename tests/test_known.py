@@ -1,4 +1,6 @@
-"""The contract of the catalogue, `resources/catalog.toml` and the files beside the readers: complete, numeric where numbers are due."""
+"""The contract of the catalogue, `resources/catalog.toml` and the files beside the readers:
+complete, numeric where numbers are due.
+"""
 
 import json
 import re
@@ -103,8 +105,8 @@ def test_numbers_are_whole_and_not_texts(name):
 
 @every_set
 def test_a_set_that_is_read_says_its_card_once(name):
-    told = catalog.entries()[name].keys() & {"title", "licence", "citation", "faults"}
-    assert len(told) == (0 if name in plugins.names("readers") else 4)
+    reported = catalog.entries()[name].keys() & {"title", "licence", "citation", "faults"}
+    assert len(reported) == (0 if name in plugins.names("readers") else 4)
 
 
 @every_set
@@ -117,7 +119,7 @@ def test_numbers_of_patients_and_images_are_the_cards(name):
     assert f"{images:,}" in counts
 
 
-def test_sets_that_share_pictures_name_one_another():
+def test_sets_that_share_images_name_one_another():
     for name in catalog.names():
         for other in catalog.entry(name).overlaps:
             assert name in catalog.entry(other).overlaps, (
@@ -143,7 +145,7 @@ def test_addresses_are_encrypted_say_where_they_are_documented_and_lead_to_one_p
         assert bool(file.unpack) == file.name.endswith((".zip", ".tar.gz", ".tgz"))
 
 
-def test_no_person_can_be_written_to_and_no_key_is_told():
+def test_no_person_can_be_written_to_and_no_key_is_reported():
     assert not re.search(r"[\w.+-]+@[\w-]+\.\w+", TEXT)
     assert not re.search(r"(?i)password=|token=|auth_token|api_key", TEXT)
 
@@ -158,7 +160,7 @@ def test_a_misspelt_set_gets_the_nearest_name():
         catalog.entry("chexprt")
 
 
-def test_the_list_has_a_line_a_set_and_one_set_is_told_in_full():
+def test_the_list_has_a_line_a_set_and_one_set_is_reported_in_full():
     listing = CliRunner().invoke(app, ["datasets"]).stdout
     assert all(re.search(rf"^{name} ", listing, re.MULTILINE) for name in catalog.names())
     assert "112,120" in listing and "credentialed" in listing
@@ -167,11 +169,11 @@ def test_the_list_has_a_line_a_set_and_one_set_is_told_in_full():
         "montgomery (its release holds all of it)" in one
         and "boxes of active and latent tuberculosis" in one
     )
-    told = json.loads(CliRunner().invoke(app, ["datasets", "--json"]).stdout)
+    reported = json.loads(CliRunner().invoke(app, ["datasets", "--json"]).stdout)
     assert (
-        list(told) == catalog.names()
-        and told["mimic_cxr"]["patients"] == 65379
-        and told["shenzhen"]["patients"] is None
+        list(reported) == catalog.names()
+        and reported["mimic_cxr"]["patients"] == 65379
+        and reported["shenzhen"]["patients"] is None
     )
     assert list(json.loads(CliRunner().invoke(app, ["datasets", "brax", "--json"]).stdout)) == [
         "brax"

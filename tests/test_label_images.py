@@ -1,4 +1,6 @@
-"""Masks of every kind of file and every habit of labelling show the same lungs; what is not settled is refused by name."""
+"""Masks of every kind of file and every habit of labelling show the same lungs; what is not settled
+is refused by name.
+"""
 
 from __future__ import annotations
 
@@ -268,7 +270,9 @@ def test_what_was_understood_is_said(tmp_path, content, form):
     flip=st.booleans(),
 )
 def test_any_numbers_will_do_for_a_label_map(tmp_path, values, organs, wide, flip):
-    """Background, lungs and other organs have any values, and the image may lie mirrored: the right lung is on its left."""
+    """Background, lungs and other organs have any values, and the image may lie mirrored: the right
+    lung is on its left.
+    """
     ground, right, left, heart, clavicles = values
     if max(set(values) - {255}) <= 50 and 255 in values:
         values = [0 if value == 255 else value for value in values]  # that one is to be ignored
@@ -358,7 +362,7 @@ def test_values_that_a_folder_disagrees_on_are_refused_with_both_readings(tmp_pa
         understood(tmp_path, grey(VALUES), agreed=agreed)
 
 
-def test_a_mask_inverted_among_others_is_read_by_its_own_shape_and_told(tmp_path):
+def test_a_mask_inverted_among_others_is_read_by_its_own_shape_and_reported(tmp_path):
     agreed = label_image.consensus([meaning_of(tmp_path, grey(WHITE)) for _ in range(4)])
     found = understood(tmp_path, grey(255 - WHITE), agreed=agreed)
     assert (
@@ -507,7 +511,7 @@ def test_no_pattern_of_labels_raises_anything_but_bad_data(
     assert set(np.unique(found.labels())) <= {0, 1, 2, 255}
 
 
-# -------------------------------------------------------------------------------- sides, sizes, turns
+# ------------------------------------------------------------------------------ sides, sizes, turns
 
 
 @pytest.mark.parametrize(
@@ -562,15 +566,16 @@ def test_only_masks_of_other_proportions_are_refused(tmp_path, size, fits):
             understood(tmp_path, data)
 
 
-def test_a_mask_is_turned_as_its_exif_says(tmp_path):
-    turned = np.ascontiguousarray(np.rot90(WHITE))
+def test_a_mask_is_rotated_as_its_exif_says(tmp_path):
+    rotated = np.ascontiguousarray(np.rot90(WHITE))
     exif = tiff({274: ("H", (6,))}, b"")
-    data = imagecodecs.jpeg8_encode(turned, level=95)
+    data = imagecodecs.jpeg8_encode(rotated, level=95)
     segment = b"Exif\0\0" + exif
     data = data[:2] + b"\xff\xe1" + (len(segment) + 2).to_bytes(2) + segment + data[2:]
     assert overlap(understood(tmp_path, data).labels() > 0, BOTH) > 0.95
     assert np.array_equal(
-        understood(tmp_path, tiff(described(turned, 1, t274=6), turned.tobytes())).labels(), LABELS
+        understood(tmp_path, tiff(described(rotated, 1, t274=6), rotated.tobytes())).labels(),
+        LABELS,
     )
 
 
@@ -580,11 +585,11 @@ def test_a_mask_of_one_value_is_empty_or_full(tmp_path, value, lung):
     assert bool(found.labels().any()) == lung and found.labels().all() == lung
 
 
-# ---------------------------------------------------------------------------------------- is it one?
+# --------------------------------------------------------------------------------------- is it one?
 
 
 @pytest.mark.parametrize("content", [*SAME, *(name for name in NEAR if "low quality" not in name)])
-def test_label_images_are_told_from_photographs(tmp_path, content):
+def test_label_images_are_distinguished_from_photographs(tmp_path, content):
     (tmp_path / "one").write_bytes({**SAME, **NEAR}[content])
     seen = label_image.sniff(tmp_path / "one")
     assert seen is not None and seen.kind == "labels" and seen.side == "both" and seen.words

@@ -1,4 +1,6 @@
-"""Every label can be asked for its source; two sets can be laid side by side; a change of mapping says what it changes."""
+"""The source of every label can be shown; two sets can be laid side by side; a change of mapping
+says what it changes.
+"""
 
 import json
 
@@ -20,7 +22,7 @@ def labelled(*rows: tuple[int, str, str, int]) -> Manifest:
     from dataclasses import replace
 
     bare = manifest([(str(n), str(n), "east", None) for n in range(4)])
-    told = [
+    reported = [
         {
             "image_id": f"made/{n}",
             "term": term,
@@ -31,18 +33,18 @@ def labelled(*rows: tuple[int, str, str, int]) -> Manifest:
         }
         for n, term, concept, state in rows
     ]
-    return replace(bare, labels=pl.DataFrame(told, schema=LABEL_COLUMNS))
+    return replace(bare, labels=pl.DataFrame(reported, schema=LABEL_COLUMNS))
 
 
 def test_the_ledger_counts_every_state_and_what_is_not_mentioned():
-    told = label_provenance.ledger(
+    reported = label_provenance.ledger(
         labelled(
             (0, "TB", "tuberculosis", 1),
             (1, "TB", "tuberculosis", 0),
             (2, "TB", "tuberculosis", -1),
         )
     )
-    assert told.row(0, named=True) == {
+    assert reported.row(0, named=True) == {
         "concept": "tuberculosis",
         "term": "TB",
         "rule": "column",
@@ -56,12 +58,12 @@ def test_the_ledger_counts_every_state_and_what_is_not_mentioned():
 
 def test_a_cell_read_from_a_reading_gives_its_sentence(tmp_path):
     kaggle_masks.example(tmp_path, images=12, seed=1)
-    told = ingest.ingest(tmp_path)
-    ill = told.labels.filter((pl.col("concept") == "tuberculosis") & pl.col("words").is_not_null())[
-        "image_id"
-    ][0]
+    reported = ingest.ingest(tmp_path)
+    ill = reported.labels.filter(
+        (pl.col("concept") == "tuberculosis") & pl.col("words").is_not_null()
+    )["image_id"][0]
     cell = (
-        label_provenance.cells(told, ill)
+        label_provenance.cells(reported, ill)
         .filter(pl.col("concept") == "tuberculosis")
         .row(0, named=True)
     )
@@ -71,7 +73,7 @@ def test_a_cell_read_from_a_reading_gives_its_sentence(tmp_path):
         and cell["source"] == "file name ends in _1"
     )
     with pytest.raises(NotFound, match=f"did you mean '{ill}'"):
-        label_provenance.cells(told, ill + "x")
+        label_provenance.cells(reported, ill + "x")
 
 
 def test_a_crosswalk_names_terms_on_both_sides_and_the_wider_concept_where_one_is_silent():
@@ -79,25 +81,25 @@ def test_a_crosswalk_names_terms_on_both_sides_and_the_wider_concept_where_one_i
     second = labelled(
         (0, "INF", "infection", 1), (1, "Effusion", "effusion", 1), (2, "Effusion", "effusion", 1)
     )
-    told = {
+    reported = {
         row["concept"]: row
         for row in label_provenance.crosswalk(first, second).iter_rows(named=True)
     }
     assert (
-        told["effusion"]["first terms"],
-        told["effusion"]["second terms"],
-        told["effusion"]["second present"],
+        reported["effusion"]["first terms"],
+        reported["effusion"]["second terms"],
+        reported["effusion"]["second present"],
     ) == ("fluid", "Effusion", 2)
     assert (
-        told["tuberculosis"]["second terms"] is None
-        and told["tuberculosis"]["wider"] == "infection"
+        reported["tuberculosis"]["second terms"] is None
+        and reported["tuberculosis"]["wider"] == "infection"
     )
 
 
 def test_a_change_of_mapping_says_what_changes_and_writes_nothing():
     before = labelled((0, "nodule", "nodule", 1), (0, "mass", "mass", 0), (1, "mass", "mass", 1))
-    told = label_provenance.remapped(before, {"nodule": "mass"})
-    assert told.rows() == [
+    reported = label_provenance.remapped(before, {"nodule": "mass"})
+    assert reported.rows() == [
         ("mass", "absent", 1, 0),
         ("mass", "present", 1, 2),
         ("nodule", "present", 1, 0),

@@ -1,4 +1,6 @@
-"""Links out of a data folder are left out by name unless the user allows them, and no name of a file stops a batch."""
+"""Links out of a data folder are left out by name unless the user allows them, and no name of a
+file stops a batch.
+"""
 
 import ast
 import json
@@ -173,7 +175,7 @@ def test_merging_keeps_what_is_allowed_and_leaves_out_what_is_not(data, tmp_path
     ).links
 
 
-# ------------------------------------------------------------------------------------------------------------------------ names
+# -------------------------------------------------------------------------------------------- names
 
 
 @given(st.binary(min_size=1, max_size=40).filter(lambda name: b"\0" not in name))
@@ -194,7 +196,7 @@ def test_two_names_never_have_one_text(first, second):
     assert len(texts) == len({first, second})
 
 
-STRANGE = (
+UNUSUAL = (
     b"x\xff.png",
     b"x\\xff.png",
     b"line\nbreak.png",
@@ -217,7 +219,7 @@ STRANGE = (
 CONTROLS = ("\x1b", "\x07", "\r", "\u202e", "\u200b")
 
 
-def strange_folder(root: Path, names: tuple[bytes, ...] = STRANGE) -> Path:
+def unusual_folder(root: Path, names: tuple[bytes, ...] = UNUSUAL) -> Path:
     for folder in ("NORMAL", "PNEUMONIA"):
         (root / folder).mkdir(parents=True)
         for number, name in enumerate(names):
@@ -227,31 +229,31 @@ def strange_folder(root: Path, names: tuple[bytes, ...] = STRANGE) -> Path:
 
 
 def test_no_name_stops_a_batch_and_every_image_of_it_is_in_the_results(tmp_path):
-    root = strange_folder(tmp_path / "data")
+    root = unusual_folder(tmp_path / "data")
     manifest = ingest.ingest(root)
-    assert manifest.table.height == 2 * len(STRANGE)
+    assert manifest.table.height == 2 * len(UNUSUAL)
     manifest.write(tmp_path / "run")
     index = cache.fill(Manifest.read(tmp_path / "run"), PIXELS, tmp_path / "cache").index
-    assert index["error"].null_count() == 2 * len(STRANGE)
+    assert index["error"].null_count() == 2 * len(UNUSUAL)
     for form in plugins.names("writers"):
         plugins.load("writers", form).write(manifest, tmp_path / form, split=None)
         json.dumps(sorted(path.name for path in (tmp_path / form).rglob("*"))).encode()
     shown, faults = describe.describe_images([root], tmp_path / "shown")
-    assert len(shown) == 2 * len(STRANGE) and not faults
+    assert len(shown) == 2 * len(UNUSUAL) and not faults
 
 
 @pytest.mark.parametrize("verb", ["describe", "ingest", "audit", "show", "labels", "merge"])
 def test_names_are_shown_escaped_by_every_verb(verb, tmp_path):
-    root = strange_folder(tmp_path / "data", (*STRANGE[:8], b"broken\x1b[2J\xff\n.png"))
+    root = unusual_folder(tmp_path / "data", (*UNUSUAL[:8], b"broken\x1b[2J\xff\n.png"))
     for folder in ("NORMAL", "PNEUMONIA"):
         with open(
             os.path.join(os.fsencode(root / folder), b"broken\x1b[2J\xff\n.png"), "wb"
         ) as stream:
             stream.write(b"no image")
     places_of = (
-        [str(root), str(strange_folder(tmp_path / "b\x1b[2J"))] if verb == "merge" else [str(root)]
+        [str(root), str(unusual_folder(tmp_path / "b\x1b[2J"))] if verb == "merge" else [str(root)]
     )
-    told = RUNNER.invoke(
+    reported = RUNNER.invoke(
         app,
         [
             verb,
@@ -259,10 +261,10 @@ def test_names_are_shown_escaped_by_every_verb(verb, tmp_path):
             *([] if verb in ("describe", "labels") else ["--out", str(tmp_path / "out")]),
         ],
     )
-    assert told.exception is None or isinstance(told.exception, (SystemExit, HilumError)), (
-        told.exception
+    assert reported.exception is None or isinstance(reported.exception, (SystemExit, HilumError)), (
+        reported.exception
     )
-    said = told.output + on_one_line(str(told.exception or ""))
+    said = reported.output + on_one_line(str(reported.exception or ""))
     assert not [sign for sign in CONTROLS if sign in said.replace("\r\n", "\n")]
     assert not any("\ud800" <= one <= "\udfff" for one in said)
 
@@ -287,7 +289,7 @@ names_of_files = st.lists(
 def test_whatever_the_names_all_images_are_found_read_and_exported(tmp_path, names):
     shutil.rmtree(tmp_path, ignore_errors=True)
     visible = tuple(name for name in names if not name.startswith(b"."))
-    root = strange_folder(tmp_path / "data", names)
+    root = unusual_folder(tmp_path / "data", names)
     (tmp_path / "data" / "hilum.toml").write_text('masks = []\nfolders = ["{label}"]\n')
     if not visible:
         return

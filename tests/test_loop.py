@@ -1,4 +1,6 @@
-"""The training loop: repeatable, resumable to the bit, leaves no trace in torch's global state; and the way from it to ONNX."""
+"""The training loop: repeatable, resumable to the bit, leaves no trace in torch's global state; and
+the way from it to ONNX.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ SCHEDULE = Schedule(
 
 
 class Brightness(nn.Module):
-    """Tells how bright an image is, the long way: with batch normalisation and dropout, which a resumption could get wrong."""
+    """States how bright an image is, the long way: with batch normalisation and dropout, which a
+    resumption could get wrong.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,8 +48,10 @@ class Brightness(nn.Module):
         return self.score(self.features(x).mean((2, 3)))[:, 0]
 
 
-class Asked:
-    """Batches of made-up images, brighter with the row; keeps which rows were asked for, and with which random number."""
+class Requested:
+    """Batches of made-up images, brighter with the row; keeps which rows were requested, and with
+    which random number.
+    """
 
     def __init__(self) -> None:
         self.calls: list[tuple[int, int]] = []
@@ -65,7 +71,9 @@ class Interrupted(Exception):
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """On a busy machine, threads that wait for one another make these small networks many times slower."""
+    """On a busy machine, threads that wait for one another make these small networks many times
+    slower.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -84,7 +92,7 @@ def train(
 
     losses = training_loop.fit(
         network,
-        batch or Asked(),
+        batch or Requested(),
         rows,
         nn.functional.mse_loss,
         schedule,
@@ -121,14 +129,14 @@ def test_an_interrupted_training_goes_on_to_the_very_same_weights(
     checkpoint = tmp_path / "training.checkpoint"
     with pytest.raises(Interrupted):
         train(checkpoint=checkpoint, stop_after=steps_before)
-    asked = Asked()
-    resumed, losses_resumed = train(checkpoint=checkpoint, batch=asked)
+    requested = Requested()
+    resumed, losses_resumed = train(checkpoint=checkpoint, batch=requested)
     assert same(undisturbed, resumed)
     assert losses == losses_resumed
     epochs_left = 4 - (steps_before - 1) // 3
     assert (
-        len(asked.calls) == 1 + 10 * epochs_left
-    )  # one more look at the first row, to know the checkpoint again
+        len(requested.calls) == 1 + 10 * epochs_left
+    )  # one more evaluation of the first row, to know the checkpoint again
     assert not list(tmp_path.iterdir())
 
 
@@ -165,7 +173,7 @@ def test_a_damaged_checkpoint_means_beginning_anew(tmp_path: Path, content: byte
 
 
 def test_what_befalls_an_image_depends_on_seed_epoch_and_row_only() -> None:
-    small, large, fewer = Asked(), Asked(), Asked()
+    small, large, fewer = Requested(), Requested(), Requested()
     train(batch=small)
     train(batch=large, schedule=Schedule(4, 5, 0.01, 0.01, 0.9, "float32"))
     train(batch=fewer, rows=np.arange(4))
@@ -177,13 +185,13 @@ def test_what_befalls_an_image_depends_on_seed_epoch_and_row_only() -> None:
 
 @pytest.mark.parametrize(("count", "seen"), [(8, 8), (9, 8), (10, 10)])
 def test_only_a_last_batch_of_one_is_left_out(count: int, seen: int) -> None:
-    asked = Asked()
+    requested = Requested()
     train(
-        batch=asked,
+        batch=requested,
         rows=np.arange(count),
         schedule=Schedule(1, 4, 0.01, 0.01, 0.0, "float32"),
     )
-    assert len(asked.calls) == seen
+    assert len(requested.calls) == seen
 
 
 def test_progress_counts_every_batch_and_ends_full() -> None:
@@ -192,7 +200,7 @@ def test_progress_counts_every_batch_and_ends_full() -> None:
         network = Brightness()
     training_loop.fit(
         network,
-        Asked(),
+        Requested(),
         np.arange(10),
         nn.functional.mse_loss,
         SCHEDULE,
@@ -233,9 +241,9 @@ def test_bfloat16_trains_too_and_leaves_float32_weights() -> None:
     assert losses[-1] < 0.5 * losses[0]
 
 
-def test_sixteen_bits_are_the_same_shares_of_white_as_eight() -> None:
+def test_sixteen_bits_are_the_same_fractions_of_white_as_eight() -> None:
     def deep(rows: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        images, targets = Asked()(rows, rng)
+        images, targets = Requested()(rows, rng)
         return images.astype(np.uint16) * np.uint16(257), targets
 
     assert same(train()[0], train(batch=deep)[0])

@@ -1,4 +1,6 @@
-"""How found lungs are measured against drawn ones: in which pixels, in which unit, and what is left out."""
+"""How found lungs are measured against drawn ones: in which pixels, in which unit, and what is left
+out.
+"""
 
 import numpy as np
 import polars as pl
@@ -15,7 +17,9 @@ from hilum.reporting.sections import lungs
 
 
 class Drawn:
-    """What `overlaps` asks of a cache: three pictures of files of 200 x 100 pixels, letterboxed to 64 x 64."""
+    """What `overlaps` asks of a cache: three images of files of 200 x 100 pixels, letterboxed to 64
+    x 64.
+    """
 
     size = 64
 
@@ -67,7 +71,7 @@ def test_nothing_found_has_no_distance_and_no_spacing_has_no_millimetres(per_ima
     assert rows["c"]["hausdorff95_pixels"] == 0 and np.isnan(rows["c"]["hausdorff95_mm"])
 
 
-def test_a_mean_leaves_out_what_is_undefined_and_millimetres_are_told_only_where_some_are_known(
+def test_a_mean_leaves_out_what_is_undefined_and_millimetres_are_reported_only_where_some_are_known(
     per_image,
 ):
     table, rows = per_image
@@ -91,8 +95,9 @@ def test_a_mean_leaves_out_what_is_undefined_and_millimetres_are_told_only_where
 
 
 def scattered(images, missed, undrawn, unspaced):
-    """Rows of `images` images: the first have their right lung missed, the next have none drawn, and
-    the last have no known spacing; all else is the better the later it stands."""
+    """Rows of `images` images: the first have their right lung missed, the next have none drawn,
+    and the last have no known spacing; all else is the better the later it stands.
+    """
     truth = Drawn()
     ids = [f"i{number:02}" for number in range(images)]
     truth.index = pl.DataFrame(
@@ -118,15 +123,15 @@ METRICS = ("dice", "iou", "precision", "recall", *evaluate.DISTANCES)
 
 
 @given(st.integers(0, 5), st.integers(0, 5), st.integers(0, 5))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_a_mean_says_of_how_many_images_it_is_and_why_not_of_all(missed, undrawn, unspaced):
     table, rows = scattered(48, missed, undrawn, unspaced)
     figures = list(evaluate.lung_figures(rows, table, Evaluate(bootstrap=5)))
     assert {(one["subgroup"], one["side"]) for one in figures} == {
         (group, side) for group in ("all", "s", "t") for side in ("both", "right", "left")
     }
-    told = evaluate.as_table(figures)
-    for one in told.iter_rows(named=True):
+    reported = evaluate.as_table(figures)
+    for one in reported.iter_rows(named=True):
         groups = ["s", "t"] if one["subgroup"] == "all" else [one["subgroup"]]
         of = rows.filter((pl.col("side") == one["side"]) & pl.col("source").is_in(groups))
         values = of[one["metric"]].to_numpy()
@@ -139,9 +144,9 @@ def test_a_mean_says_of_how_many_images_it_is_and_why_not_of_all(missed, undrawn
         )
     right = {
         one["metric"]: one
-        for one in told.filter((pl.col("side") == "right") & (pl.col("source") == "all")).iter_rows(
-            named=True
-        )
+        for one in reported.filter(
+            (pl.col("side") == "right") & (pl.col("source") == "all")
+        ).iter_rows(named=True)
     }
     assert list(right) == list(METRICS) and {one["missed"] for one in right.values()} == {missed}
     reasons = {"missed": missed, "drawn": undrawn}
@@ -154,7 +159,7 @@ def test_a_mean_says_of_how_many_images_it_is_and_why_not_of_all(missed, undrawn
     assert not right["dice"]["warning"] and "spacing" not in right["hausdorff95_pixels"]["warning"]
 
 
-def test_a_lung_that_is_missed_in_every_image_has_no_distance_and_the_reason_is_told():
+def test_a_lung_that_is_missed_in_every_image_has_no_distance_and_the_reason_is_reported():
     table, rows = scattered(6, 6, 0, 0)
     right = {
         one["metric"]: one
@@ -196,10 +201,10 @@ def test_the_report_says_of_how_many_images_a_distance_is_the_mean():
     assert text.mean(figure, "hausdorff95_mm", of_all=True) == "2.000 (1.000 to 3.000)"
     table, rows = scattered(6, 2, 0, 0)
     metrics = evaluate.as_table(list(evaluate.lung_figures(rows, table, Evaluate(bootstrap=20))))
-    told = list(lungs.means(metrics))
-    assert "Right lung: missed in 2 images, whose Dice is 0." in told
+    reported = list(lungs.means(metrics))
+    assert "Right lung: missed in 2 images, whose Dice is 0." in reported
     assert any(
         line.startswith("Right lung: Precision, 95 % Hausdorff, pixels")
         and "mean of 4 of 6 images" in line
-        for line in told
+        for line in reported
     )

@@ -6,15 +6,15 @@ import pytest
 from hilum.annotations import lung_masks
 
 
-def picture(*boxes):
+def image(*boxes):
     mask = np.zeros((100, 100), bool)
     for top, left, bottom, right in boxes:
         mask[top:bottom, left:right] = True
     return mask
 
 
-def test_the_patients_right_lung_lies_on_the_pictures_left():
-    labels = lung_masks.split_left_right(picture((20, 10, 80, 40), (20, 60, 80, 90)))
+def test_the_patients_right_lung_lies_on_the_images_left():
+    labels = lung_masks.split_left_right(image((20, 10, 80, 40), (20, 60, 80, 90)))
     assert (
         labels[50, 20] == lung_masks.RIGHT
         and labels[50, 70] == lung_masks.LEFT
@@ -24,14 +24,14 @@ def test_the_patients_right_lung_lies_on_the_pictures_left():
 
 def test_a_fragment_goes_to_the_nearer_lung():
     labels = lung_masks.split_left_right(
-        picture((20, 10, 80, 40), (20, 60, 80, 90), (85, 80, 88, 83))
+        image((20, 10, 80, 40), (20, 60, 80, 90), (85, 80, 88, 83))
     )
     assert labels[86, 81] == lung_masks.LEFT
 
 
 def test_touching_lungs_are_cut_where_they_are_narrowest():
     labels = lung_masks.split_left_right(
-        picture((20, 10, 80, 48), (20, 52, 80, 90), (40, 48, 43, 52))
+        image((20, 10, 80, 48), (20, 52, 80, 90), (40, 48, 43, 52))
     )
     assert labels[50, 20] == lung_masks.RIGHT and labels[50, 70] == lung_masks.LEFT
     assert abs(int((labels == 1).sum()) - int((labels == 2).sum())) < 40
@@ -41,11 +41,11 @@ def test_touching_lungs_are_cut_where_they_are_narrowest():
     "box, side", [((20, 10, 80, 40), lung_masks.RIGHT), ((20, 60, 80, 90), lung_masks.LEFT)]
 )
 def test_one_lung_alone_stays_one_lung(box, side):
-    assert set(np.unique(lung_masks.split_left_right(picture(box)))) == {0, side}
+    assert set(np.unique(lung_masks.split_left_right(image(box)))) == {0, side}
 
 
 def test_an_empty_mask_has_no_lungs():
-    assert not lung_masks.split_left_right(picture()).any()
+    assert not lung_masks.split_left_right(image()).any()
 
 
 def test_of_a_found_lung_the_largest_part_is_kept_and_its_holes_filled():
@@ -74,7 +74,7 @@ def test_holes_are_those_of_scipy():
 
 
 def test_of_one_drawn_lung_the_other_side_is_unknown():
-    both = picture((20, 10, 80, 40)) * np.uint8(lung_masks.RIGHT) + picture(
+    both = image((20, 10, 80, 40)) * np.uint8(lung_masks.RIGHT) + image(
         (20, 60, 80, 90)
     ) * np.uint8(lung_masks.LEFT)
     assert (
@@ -94,7 +94,7 @@ def test_of_one_drawn_lung_the_other_side_is_unknown():
 def test_known_masks_are_those_of_the_cache_with_what_is_unknown():
     from hilum.dataset.pixel_cache import MasksWithIgnore
 
-    one = picture((20, 10, 80, 40)).astype(np.uint8)
+    one = image((20, 10, 80, 40)).astype(np.uint8)
     known = MasksWithIgnore(np.stack([one, one * 0]))
     assert (
         known.shape == (2, 100, 100)

@@ -1,4 +1,6 @@
-"""`hilum cross-evaluate`: every model on every set; what it may score, which thresholds it uses, and what it refuses."""
+"""`hilum cross-evaluate`: every model on every set; what it may score, which thresholds it uses,
+and what it refuses.
+"""
 
 import json
 import math
@@ -37,7 +39,9 @@ def do(run, recipe, name, step):
 
 
 def begun(small_run, data, folder) -> tuple[Run, object]:
-    """A run of `data` by the small run's recipe, up to its split, with the small run's models copied in."""
+    """A run of `data` by the small run's recipe, up to its split, with the small run's models
+    copied in.
+    """
     recipe = replace(small_run.recipe(), data=Data(str(data)), evaluate=Evaluate(bootstrap=100))
     run = Run(folder)
     run.write_recipe(recipe)
@@ -142,13 +146,13 @@ def test_every_model_is_measured_on_every_set(made):
 
 
 def test_its_own_set_is_the_test_part_with_the_figures_of_evaluation(made, small_run):
-    own, told = row(made[1], "small", "small"), storage.read_table(small_run / evaluate.METRICS)
+    own, reported = row(made[1], "small", "small"), storage.read_table(small_run / evaluate.METRICS)
     for name, measure in (
         ("auroc", "auroc"),
-        ("sensitivity", "carried_sensitivity"),
-        ("specificity", "retuned_specificity"),
+        ("sensitivity", "transferred_sensitivity"),
+        ("specificity", "reoptimised_specificity"),
     ):
-        same = told.filter(
+        same = reported.filter(
             (pl.col("task") == "finding")
             & (pl.col("part") == "test")
             & (pl.col("source") == "all")
@@ -160,7 +164,7 @@ def test_its_own_set_is_the_test_part_with_the_figures_of_evaluation(made, small
         )
 
 
-def test_a_strange_set_is_measured_without_its_tune_part_and_a_threshold_is_chosen_there(
+def test_a_foreign_set_is_measured_without_its_tune_part_and_a_threshold_is_chosen_there(
     made, members
 ):
     (small, other), (to, table) = members, made
@@ -169,24 +173,24 @@ def test_a_strange_set_is_measured_without_its_tune_part_and_a_threshold_is_chos
     )
     known = scores.join(other.truth("tuberculosis"), on="image_id")
     measured, tune = known.filter(pl.col("part") != "tune"), known.filter(pl.col("part") == "tune")
-    told = row(table, "small", "other")
-    assert told["images"] == measured.height == 30 - tune.height and told["left_out"] == 0
-    assert told["auroc"] == pytest.approx(roc_auc_score(measured["state"], measured["score"]))
+    reported = row(table, "small", "other")
+    assert reported["images"] == measured.height == 30 - tune.height and reported["left_out"] == 0
+    assert reported["auroc"] == pytest.approx(roc_auc_score(measured["state"], measured["score"]))
     own = (
         small.scores.filter(pl.col("task") == "finding")
         .join(small.truth("tuberculosis"), on="image_id")
         .filter(pl.col("part") == "tune")
     )
-    for kind, rows in (("carried", own), ("retuned", tune)):
+    for kind, rows in (("transferred", own), ("reoptimised", tune)):
         threshold = discrimination.youden_threshold(
             rows["state"].to_numpy(), rows["score"].to_numpy()
         )
         called = measured["score"] >= threshold
-        assert told[f"{kind}_threshold"] == threshold
-        assert told[f"{kind}_sensitivity"] == pytest.approx(
+        assert reported[f"{kind}_threshold"] == threshold
+        assert reported[f"{kind}_sensitivity"] == pytest.approx(
             called.filter(measured["state"] == 1).mean()
         )
-        assert told[f"{kind}_specificity"] == pytest.approx(
+        assert reported[f"{kind}_specificity"] == pytest.approx(
             1 - called.filter(measured["state"] == 0).mean()
         )
 
@@ -210,7 +214,7 @@ def test_scores_are_those_that_the_run_gives_the_file_itself(made, small_run, me
 def test_scores_are_kept_and_made_again_where_the_set_has_changed(made, members, monkeypatch):
     to, table = made
     with monkeypatch.context() as patched:
-        patched.setattr(cross_evaluate, "score", lambda *told: pytest.fail("scored again"))
+        patched.setattr(cross_evaluate, "score", lambda *reported: pytest.fail("scored again"))
         assert cross_evaluate.cross_evaluate(members, to, watch).equals(table)
     monkeypatch.setattr(cross_evaluate, "VERSION", 0)
     heard = []
@@ -227,8 +231,10 @@ def test_scores_are_kept_and_made_again_where_the_set_has_changed(made, members,
     assert cross_evaluate.cross_evaluate(members, to, watch).equals(table)
 
 
-def test_a_picture_that_a_model_has_learnt_from_stops_everything(small_run, members, tmp_path):
-    """A training picture of the one run is planted, under another name, among the other's test pictures."""
+def test_an_image_that_a_model_was_trained_on_stops_everything(small_run, members, tmp_path):
+    """A training image of the one run is planted, under another name, among the other's test
+    images.
+    """
     small = members[0]
     planted = small.data.manifest.table.join(
         small.split.filter(pl.col("part") == "train"), on="image_id"
@@ -257,7 +263,7 @@ def test_patients_that_a_model_has_met_are_left_out_of_another_run_of_the_same_s
     assert left.height == (one.split["part"] == "test").sum() and not set(patients) & set(held)
 
 
-def test_pictures_made_otherwise_and_a_single_run_are_refused(members, tmp_path):
+def test_images_made_otherwise_and_a_single_run_are_refused(members, tmp_path):
     small, other = members
     changed = cross_evaluate.FinishedRun("changed", other.run)
     changed.__dict__["recipe"] = replace(
@@ -269,26 +275,26 @@ def test_pictures_made_otherwise_and_a_single_run_are_refused(members, tmp_path)
         cross_evaluate.cross_evaluate([small], tmp_path, watch)
 
 
-def test_what_cannot_be_told_is_nan_with_its_reason():
+def test_what_is_undefined_is_nan_with_its_reason():
     none = pl.DataFrame(
         {"group": [], "state": [], "score": []},
         schema={"group": pl.String, "state": pl.Int8, "score": pl.Float64},
     )
-    told = cross_evaluation_figures.figures(none, float("nan"), 0.5, Evaluate(bootstrap=100))
+    reported = cross_evaluation_figures.figures(none, float("nan"), 0.5, Evaluate(bootstrap=100))
     assert (
-        math.isnan(told["auroc"])
-        and "no image of this set" in told["reason"]
-        and "no threshold to transfer" in told["reason"]
+        math.isnan(reported["auroc"])
+        and "no image of this set" in reported["reason"]
+        and "no threshold to transfer" in reported["reason"]
     )
     same = pl.DataFrame({"group": ["a", "b"], "state": [1, 1], "score": [0.1, 0.9]})
-    told = cross_evaluation_figures.figures(same, 0.5, 0.5, Evaluate(bootstrap=100))
+    reported = cross_evaluation_figures.figures(same, 0.5, 0.5, Evaluate(bootstrap=100))
     assert (
-        math.isnan(told["auroc"])
-        and math.isnan(told["carried_specificity"])
-        and told["carried_sensitivity"] == 0.5
-        and "one class" in told["reason"]
+        math.isnan(reported["auroc"])
+        and math.isnan(reported["transferred_specificity"])
+        and reported["transferred_sensitivity"] == 0.5
+        and "one class" in reported["reason"]
     )
-    assert json.loads(json.dumps(console.plain(pl.DataFrame([told]))))[0]["auroc"] is None
+    assert json.loads(json.dumps(console.plain(pl.DataFrame([reported]))))[0]["auroc"] is None
 
 
 def test_the_page_stands_alone_and_escapes_names(made):
@@ -328,10 +334,10 @@ def test_the_command_prints_the_table_and_the_same_as_json(
 ):
     from typer.testing import CliRunner
 
-    from hilum.cli import runs
     from hilum.cli.verbs import app
+    from hilum.cli.verbs import cross_evaluate as verb
 
-    monkeypatch.setattr(runs, "performed", lambda source, *more: (None, Run(source), {}))
+    monkeypatch.setattr(verb, "performed", lambda source, *more: (None, Run(source), {}))
     arguments = [
         "cross-evaluate",
         str(small_run.folder),

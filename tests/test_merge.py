@@ -24,7 +24,7 @@ SETS = ("montgomery", "nih14", "kermany")
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """Three data sets side by side; look, do not touch."""
+    """Three data sets side by side; read only."""
     folder = tmp_path_factory.mktemp("sets")
     for name in SETS:
         plugins.load("readers", name).example(folder / name, images=12, seed=4)
@@ -58,8 +58,8 @@ def test_a_merged_table_holds_every_image_label_shape_and_remark_of_each(data):
 
 def test_labels_of_two_sets_line_up_in_one_concept(data):
     merged = read(*(data / name for name in SETS))
-    told = merged.states("pneumonia").drop_nulls("state")
-    assert set(told["dataset"]) == {"kermany", "nih14"}
+    reported = merged.states("pneumonia").drop_nulls("state")
+    assert set(reported["dataset"]) == {"kermany", "nih14"}
 
 
 def test_paths_lead_from_the_deepest_common_folder_to_the_files(data):
@@ -74,14 +74,14 @@ def test_remarks_keep_their_words_and_say_in_which_folder(data, tmp_path):
     for name in ("montgomery", "kermany"):
         shutil.copytree(data / name, tmp_path / name)
     (tmp_path / "montgomery" / "CXR_png" / "Thumbs.db").write_bytes(b"x")
-    told = {
+    reported = {
         (row["path"], row["rule"])
         for row in read(tmp_path / "montgomery", tmp_path / "kermany").remarks.iter_rows(named=True)
     }
-    assert ("montgomery/CXR_png/Thumbs.db", "dropped") in told and (
+    assert ("montgomery/CXR_png/Thumbs.db", "dropped") in reported and (
         "kermany",
         "patients-unsure",
-    ) in told
+    ) in reported
 
 
 def test_the_order_of_folders_makes_no_difference(data):
@@ -113,7 +113,7 @@ def test_folders_with_nothing_in_common_but_the_root_of_the_disk_are_merged(data
     assert all((merged.root / path).is_file() for path in merged.table["path"])
 
 
-# ------------------------------------------------------------------------------------------------------------- own folders, split sets
+# -------------------------------------------------------------------------- own folders, split sets
 
 
 def test_patients_of_two_own_folders_stay_two_though_their_numbers_are_the_same(tmp_path):
@@ -128,7 +128,7 @@ def test_patients_of_two_own_folders_stay_two_though_their_numbers_are_the_same(
     assert merged.labels.height == 2 * alone.labels.height
 
 
-def test_own_folders_of_one_name_are_told_apart_by_what_lies_above(tmp_path):
+def test_own_folders_of_one_name_are_distinguished_by_what_lies_above(tmp_path):
     for name in ("east/chest", "west/chest"):
         own_folder(tmp_path / name)
     assert set(read(tmp_path / "east/chest", tmp_path / "west/chest").table["source"]) == {
@@ -148,7 +148,7 @@ def test_adding_a_folder_to_a_merged_set_renames_nobody(data, tmp_path):
 
 
 def test_a_data_set_in_two_folders_is_one_and_its_patients_keep_their_names(data, tmp_path):
-    """Two pictures of one patient, each in a folder of its own."""
+    """Two images of one patient, each in a folder of its own."""
     whole = ingest.ingest(data / "nih14").table
     patient = whole.group_by("patient_id").len().filter(pl.col("len") > 1)["patient_id"].sort()[0]
     first, second = whole.filter(pl.col("patient_id") == patient)["path"].head(2)
@@ -166,7 +166,7 @@ def test_a_data_set_in_two_folders_is_one_and_its_patients_keep_their_names(data
     )
 
 
-# ------------------------------------------------------------------------------------------------------------------------- wrong input
+# -------------------------------------------------------------------------------------- wrong input
 
 
 def test_nothing_to_merge():
@@ -187,9 +187,11 @@ def test_a_folder_within_another_is_named(tmp_path):
 
 def test_two_copies_of_a_data_set_are_refused_with_both_names_and_the_count(data, tmp_path):
     shutil.copytree(data / "montgomery", tmp_path / "copy")
-    with pytest.raises(BadData, match=r"12 images, the first montgomery/MCUCXR") as told:
+    with pytest.raises(BadData, match=r"12 images, the first montgomery/MCUCXR") as raised:
         read(data / "montgomery", tmp_path / "copy")
-    assert str(data / "montgomery") in str(told.value) and str(tmp_path / "copy") in str(told.value)
+    assert str(data / "montgomery") in str(raised.value) and str(tmp_path / "copy") in str(
+        raised.value
+    )
 
 
 def test_a_folder_that_is_not_there_is_named(data, tmp_path):
@@ -204,7 +206,7 @@ def test_also_must_be_a_list_of_texts(tmp_path, value):
         Recipe.read(tmp_path / "r.toml")
 
 
-# ------------------------------------------------------------------------------------------------------------------- recipe, run, verb
+# -------------------------------------------------------------------------------- recipe, run, verb
 
 
 def test_folders_of_a_recipe_are_meant_from_its_own_place_and_survive_being_written(tmp_path):
@@ -257,7 +259,7 @@ def test_the_verb_writes_a_run_that_a_run_goes_on_from(data, tmp_path):
     assert again.returncode == 0 and re.search(r"images: 24; unreadable: 0", again.stdout)
 
 
-def test_the_verb_tells_a_fault_in_one_line(data, tmp_path):
+def test_the_verb_reports_a_fault_in_one_line(data, tmp_path):
     done = CliRunner().invoke(
         app, ["merge", str(data / "kermany"), str(data / "kermany"), "--out", str(tmp_path / "run")]
     )

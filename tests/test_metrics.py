@@ -1,4 +1,6 @@
-"""The metrics against loops in plain Python, scikit-learn, and what must hold of any masks or scores."""
+"""The metrics against loops in plain Python, scikit-learn, and what must hold of any masks or
+scores.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ relaxed = settings(deadline=None)  # the machine may be shared
 
 @st.composite
 def ranked(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
-    """Truth with both classes, and whole-number scores with many ties, so that a map of them keeps ties exactly."""
+    """Truth with both classes, and whole-number scores with many ties, so that a map of them keeps
+    ties exactly.
+    """
     rows = draw(st.integers(2, 30))
     truth = draw(
         st.lists(st.integers(0, 1), min_size=rows, max_size=rows).filter(
@@ -45,7 +49,7 @@ def tied_cases(seed: int = 0):
         yield truth, score + truth * generator.choice([-0.25, 0, 0.25])
 
 
-def test_every_module_of_the_shelf_offers_metrics_by_name():
+def test_every_module_of_the_package_offers_metrics_by_name():
     for name in plugins.names("metrics"):
         metrics = plugins.load("metrics", name).METRICS
         assert metrics and all(callable(metric) for metric in metrics.values())

@@ -1,4 +1,6 @@
-"""The lung models: each learns, stops where it should, leaves unknown pixels alone, resumes to the bit, and is the same in ONNX and in 8 bits."""
+"""The lung models: each learns, stops where it should, leaves unknown pixels alone, resumes to the
+bit, and is the same in ONNX and in 8 bits.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ SHORT = {"precision": "float32", "rotation_degrees": 0.0}
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """On a busy machine, threads that wait for one another make these small networks many times slower."""
+    """On a busy machine, threads that wait for one another make these small networks many times
+    slower.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -38,7 +42,9 @@ def one_thread():
 
 
 def ellipses(count: int, size: int = SIZE) -> tuple[np.ndarray, np.ndarray]:
-    """Dark ellipses on noise, and their labels: the simplest idea of a chest, learnt in seconds."""
+    """Dark ellipses on noise, and their labels: the simplest idea of a chest, learned
+    in seconds.
+    """
     rng = np.random.default_rng(4)
     row, column = np.ogrid[0:size, 0:size]
     masks = np.zeros((count, size, size), np.uint8)
@@ -82,7 +88,7 @@ def answers(path: Path, images: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", LUNGS)
-def test_a_lung_model_learns_few_images_and_tells_right_from_left(
+def test_a_lung_model_learns_few_images_and_separates_right_from_left(
     name: str, tmp_path: Path
 ) -> None:
     if name != "compact_unet":
@@ -228,7 +234,7 @@ def test_a_resumed_training_equals_an_undisturbed_one_to_the_bit(
     assert not list(tmp_path.iterdir())
 
 
-def test_the_tune_pictures_are_looked_at_now_and_then_and_stop_a_training_that_no_longer_learns(
+def test_the_tune_images_are_evaluated_now_and_then_and_stop_a_training_that_no_longer_learns(
     undisturbed,
 ) -> None:
     _, epochs = undisturbed
@@ -245,7 +251,7 @@ def test_the_best_averaged_weights_are_kept() -> None:
 
     def score(ask: training_loop.Predict) -> float:
         seen.append(ask(images[:2]))
-        return -float(len(seen) != 2)  # the second look is the best
+        return -float(len(seen) != 2)  # the second evaluation is the best
 
     with training_loop.seeded(0):
         network = compact_unet.Compact(8, 0)
@@ -279,7 +285,7 @@ def test_the_best_averaged_weights_are_kept() -> None:
     ]
 
 
-def test_unknown_pixels_are_not_learnt_from() -> None:
+def test_unknown_pixels_are_not_trained_on() -> None:
     labels = torch.from_numpy(ellipses(2)[1]).clone()
     labels[:, :, SIZE // 2 :] = lung_segmentation.IGNORE
     logits = torch.randn(
@@ -293,11 +299,11 @@ def test_unknown_pixels_are_not_learnt_from() -> None:
     assert torch.isfinite(lung_segmentation.loss(logits[:1], whole))
 
 
-def test_one_lung_of_each_picture_is_enough_to_learn_both() -> None:
+def test_one_lung_of_each_image_is_enough_to_learn_both() -> None:
     images, masks = ellipses(24)
     partial = (
         masks.copy()
-    )  # every second picture's left lung is not drawn, and every other's right one
+    )  # every second image's left lung is not drawn, and every other's right one
     partial[0:16:2][masks[0:16:2] == 2], partial[1:16:2][masks[1:16:2] == 1] = 0, 0
     network = compact_unet.fit(
         images,
@@ -311,14 +317,14 @@ def test_one_lung_of_each_picture_is_enough_to_learn_both() -> None:
     assert min(dice(found, masks[16:])) > 0.8
 
 
-def test_the_score_counts_drawn_lungs_only() -> None:
+def test_the_score_counts_reference_masks_only() -> None:
     images, masks = ellipses(5)
     masks[0][masks[0] == 2] = 0
     masks[1, :, SIZE // 2 :] = lung_segmentation.IGNORE
 
-    def right_and_everything(asked: np.ndarray) -> torch.Tensor:
-        found = torch.full((len(asked), 2, SIZE, SIZE), 1.0)
-        found[:, 0] = torch.from_numpy(np.where(masks[: len(asked)] == 1, 1.0, -1.0))
+    def right_and_everything(requested: np.ndarray) -> torch.Tensor:
+        found = torch.full((len(requested), 2, SIZE, SIZE), 1.0)
+        found[:, 0] = torch.from_numpy(np.where(masks[: len(requested)] == 1, 1.0, -1.0))
         return found
 
     rows = np.arange(2)
@@ -342,7 +348,7 @@ def test_an_unknown_way_of_taking_dice_is_refused() -> None:
         )
 
 
-def test_settings_that_name_a_change_of_pictures_mean_that_change() -> None:
+def test_settings_that_name_a_change_of_images_mean_that_change() -> None:
     from hilum.training.augmentation import Augmentation
 
     named = {limit.name for limit in fields(Augmentation)} - {"crop"}

@@ -1,5 +1,6 @@
-"""Damaged files are read or refused by name, and read alike whatever memory held before: three hundred of those that benchmarks/robustness/damaged_images.py
-makes, always the same."""
+"""Damaged files are read or refused by name, and read alike whatever memory held before: three
+hundred of those that benchmarks/robustness/damaged_images.py makes, always the same.
+"""
 
 import json
 import subprocess
@@ -27,11 +28,13 @@ def test_three_hundred_damaged_files_are_read_or_refused_by_name():
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert told["faults"] == []
+    reported = json.loads(done.stdout)
+    assert reported["faults"] == []
     kinds = {
         kind: {
-            key.split()[1]: number for key, number in told["counts"].items() if key.startswith(kind)
+            key.split()[1]: number
+            for key, number in reported["counts"].items()
+            if key.startswith(kind)
         }
         for kind in ("png", "jpg", "tif", "dcm", "bmp", "gif")
     }

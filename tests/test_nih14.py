@@ -1,4 +1,6 @@
-"""ChestX-ray14: every form it is handed round in is read alike, and every fault of a copy is told with its file and line."""
+"""ChestX-ray14: every form it is handed round in is read alike, and every fault of a copy is
+reported with its file and line.
+"""
 
 import gzip
 import os
@@ -28,7 +30,8 @@ real_data = pytest.mark.skipif(
 HEADER_2017 = "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y],"
 HEADER_2020 = HEADER_2017[:-1].replace("Gender", "Sex")
 HEADER_SAMPLE = (
-    "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,OriginalImageWidth,OriginalImageHeight,"
+    "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View "
+    "Position,OriginalImageWidth,OriginalImageHeight,"
     "OriginalImagePixelSpacing_x,OriginalImagePixelSpacing_y"
 )
 BOX_HEADER = "Image Index,Finding Label,Bbox [x,y,w,h],,,"
@@ -73,7 +76,7 @@ def write(
     return folder
 
 
-def picture(path: Path, height: int = 80, width: int = 70) -> None:
+def image(path: Path, height: int = 80, width: int = 70) -> None:
     raster.write_png(
         path, np.random.default_rng(0).integers(0, 255, (height, width)).astype(np.uint8)
     )
@@ -84,9 +87,9 @@ def remarks(manifest, rule):
 
 
 def faults(folder: Path) -> str:
-    with pytest.raises(BadData) as told:
+    with pytest.raises(BadData) as raised:
         ingest(folder, "nih14")
-    return str(told.value)
+    return str(raised.value)
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +104,7 @@ def copy(made, tmp_path):
     return Path(shutil.copytree(made, tmp_path / "copy"))
 
 
-# ------------------------------------------------------------------------------------------------------------------- what a line says
+# --------------------------------------------------------------------------------- what a line says
 
 
 def test_every_column_of_a_line_arrives(tmp_path):
@@ -142,7 +145,7 @@ def test_no_finding_is_no_concept_and_makes_none_present(tmp_path):
     assert labels["state"].to_list() == [0] * 14 and "no_finding" not in set(labels["concept"])
 
 
-def test_no_finding_beside_a_finding_is_told(tmp_path):
+def test_no_finding_beside_a_finding_is_reported(tmp_path):
     manifest = ingest(write(tmp_path, line(labels="No Finding|Edema"), line("00000002_000.png")))
     assert manifest.labels.filter(pl.col("state") == 1)["concept"].to_list() == ["edema"]
     assert (
@@ -168,11 +171,12 @@ def test_ages_in_all_their_forms(tmp_path, age, years):
 
 
 @pytest.mark.parametrize("age", ["148", "411Y"])
-def test_an_impossible_age_is_left_empty_and_told(tmp_path, age):
+def test_an_impossible_age_is_left_empty_and_reported(tmp_path, age):
     manifest = ingest(write(tmp_path, line(age=age)))
     assert manifest.table["age_years"].to_list() == [None]
     assert remarks(manifest, "age-impossible") == [
-        f"Data_Entry_2017_v2020.csv line 2 states an age of {int(age.rstrip('Y'))} years: it is left empty"
+        f"Data_Entry_2017_v2020.csv line 2 states an age of {int(age.rstrip('Y'))} years: it "
+        f"is left empty"
     ]
 
 
@@ -208,18 +212,18 @@ def test_of_two_tables_the_newer_one_counts_and_the_other_is_named(tmp_path):
     ]
 
 
-# ------------------------------------------------------------------------------------------------------------------------- where it lies
+# ------------------------------------------------------------------------------------ where it lies
 
 
 @pytest.mark.parametrize(
     "places",
     [["images"], ["images_001/images", "images_012/images"], ["images_001", "images_002"], ["."]],
 )
-def test_pictures_are_found_wherever_the_archives_put_them(tmp_path, places):
+def test_images_are_found_wherever_the_archives_put_them(tmp_path, places):
     names = [f"0000000{n}_000.png" for n in (1, 2)]
     folder = write(tmp_path, *(line(name, patient=str(n)) for n, name in enumerate(names, start=1)))
     for n, name in enumerate(names):
-        picture(folder / places[n % len(places)] / name)
+        image(folder / places[n % len(places)] / name)
     manifest = ingest(folder)
     assert manifest.table["path"].to_list() == [
         (Path(places[n % len(places)]) / name).as_posix() for n, name in enumerate(names)
@@ -256,7 +260,7 @@ def test_without_any_image_the_table_is_read_alone_and_that_is_reported_once(cop
     )
 
 
-def test_of_a_sample_the_lines_without_a_picture_are_left_out_with_one_count(copy):
+def test_of_a_sample_the_lines_without_an_image_are_left_out_with_one_count(copy):
     for path in sorted((copy / "images").iterdir())[3:]:
         path.unlink()
     manifest = ingest(copy)
@@ -266,28 +270,30 @@ def test_of_a_sample_the_lines_without_a_picture_are_left_out_with_one_count(cop
     ] and "of its 16 images" in remarks(manifest, "dropped")[0]
 
 
-def test_pictures_that_no_line_lists_copies_and_strange_files_are_told(copy):
+def test_images_that_no_line_lists_copies_and_unknown_files_are_reported(copy):
     first = next((copy / "images").iterdir())
-    picture(copy / "images" / "holiday.png")
-    picture(copy / "images_001" / "images" / first.name)
+    image(copy / "images" / "holiday.png")
+    image(copy / "images_001" / "images" / first.name)
     (copy / "images" / "Thumbs.db").write_bytes(b"x")
     manifest = ingest(copy)
     assert manifest.table.height == 16 and set(
         manifest.table["path"].str.split("/").list.first()
     ) == {"images"}
-    told = " ".join(remarks(manifest, "dropped"))
+    reported = " ".join(remarks(manifest, "dropped"))
     assert (
-        "holiday.png" in told and f"images_001/images/{first.name}" in told and "Thumbs.db" in told
+        "holiday.png" in reported
+        and f"images_001/images/{first.name}" in reported
+        and "Thumbs.db" in reported
     )
 
 
-# ------------------------------------------------------------------------------------------------------------------------ boxes and parts
+# ---------------------------------------------------------------------------------- boxes and parts
 
 
 def test_a_box_covers_the_pixels_that_the_list_names(tmp_path):
     folder = write(tmp_path, line(labels="Infiltration"))
     write(folder, "00000001_000.png,Infiltrate,10,20.4,30,5.2", name=nih14.BOXES, header=BOX_HEADER)
-    picture(folder / "images" / "00000001_000.png", 1024, 1024)
+    image(folder / "images" / "00000001_000.png", 1024, 1024)
     drawn = ingest(folder).shapes.row(0, named=True)
     assert (drawn["concept"], drawn["term"], drawn["source"]) == (
         "infiltration",
@@ -312,22 +318,22 @@ def test_the_made_up_boxes_hold_what_was_drawn(made):
         assert shapes.faults(shapes.from_json(row["shape"]), size) == []
 
 
-def test_a_box_beyond_its_picture_is_a_fault_with_its_line(copy):
-    name = sorted((copy / "images").iterdir())[0].name
+def test_a_box_beyond_its_image_is_a_fault_with_its_line(copy):
+    name = min((copy / "images").iterdir()).name
     with open(copy / nih14.BOXES, "a") as stream:
         stream.write(f"{name},Mass,1000,10,100,20\n{name},Mass,10,10,0,20\n{name},Cyst,1,1,x,2\n")
-    told = faults(copy)
+    reported = faults(copy)
     assert (
-        "outside the image" in told
-        and "1024x1024" in told
-        and "0 wide" in told
-        and "'Cyst' is not one of" in told
-        and "'x' is not a number" in told
+        "outside the image" in reported
+        and "1024x1024" in reported
+        and "0 wide" in reported
+        and "'Cyst' is not one of" in reported
+        and "'x' is not a number" in reported
     )
-    assert "BBox_List_2017.csv line" in told
+    assert "BBox_List_2017.csv line" in reported
 
 
-def test_a_box_on_a_picture_that_no_line_lists_is_told(copy):
+def test_a_box_on_an_image_that_no_line_lists_is_reported(copy):
     with open(copy / nih14.BOXES, "a") as stream:
         stream.write("00099999_000.png,Mass,1,1,10,10\n")
     assert "00099999_000.png" in remarks(ingest(copy), "box-orphan")[0]
@@ -373,7 +379,7 @@ def test_of_two_splits_the_official_one_counts_and_the_other_is_named(copy):
     )
 
 
-def test_a_picture_in_two_lists_is_a_fault_and_one_in_none_is_told(copy):
+def test_an_image_in_two_lists_is_a_fault_and_one_in_none_is_reported(copy):
     names = (copy / "train_val_list.txt").read_text().split()
     (copy / "train_val_list.txt").write_text("\n".join(names[1:]))
     assert names[0] in remarks(ingest(copy), "part-missing")[0]
@@ -382,10 +388,10 @@ def test_a_picture_in_two_lists_is_a_fault_and_one_in_none_is_told(copy):
     assert f"{names[1]} stands in train_val_list.txt line 1 already" in faults(copy)
 
 
-# --------------------------------------------------------------------------------------------------------------------------- wrong input
+# -------------------------------------------------------------------------------------- wrong input
 
 
-def test_all_faults_of_a_copy_are_told_at_once_with_file_and_line(tmp_path):
+def test_all_faults_of_a_copy_are_reported_at_once_with_file_and_line(tmp_path):
     folder = write(
         tmp_path,
         line(labels="Cyst|Mass|Lump"),
@@ -400,10 +406,11 @@ def test_all_faults_of_a_copy_are_told_at_once_with_file_and_line(tmp_path):
         line("00000008_000.png", labels="Mass|Mass"),
         "00000009_000.png,Mass,0,9",
     )
-    told = faults(folder)
+    reported = faults(folder)
     file = "Data_Entry_2017_v2020.csv line"
     for words in (
-        f"{file} 2: Finding Labels 'Cyst|Mass|Lump' names 'Cyst', 'Lump', which is none of the 14 findings",
+        f"{file} 2: Finding Labels 'Cyst|Mass|Lump' names 'Cyst', 'Lump', which is none of "
+        f"the 14 findings",
         f"{file} 4: Image Index '../../etc/passwd' leads out",
         f"{file} 5: Image Index '/tmp/a.png' leads out",
         f"{file} 6: Patient ID 'five'",
@@ -418,17 +425,17 @@ def test_all_faults_of_a_copy_are_told_at_once_with_file_and_line(tmp_path):
         f"{file} 12: has 4 cells, expected 11",
         "13 faults",
     ):
-        assert words in told
+        assert words in reported
 
 
 def test_missing_columns_are_all_named(tmp_path):
     folder = write(
         tmp_path, line(), header=HEADER_2020.replace("Patient ID", "Person").replace("y]", "z]")
     )
-    told = faults(folder)
+    reported = faults(folder)
     assert (
-        "line 1: no column Patient ID, no column y] or OriginalImagePixelSpacing_y" in told
-        and "Person" in told
+        "line 1: no column Patient ID, no column y] or OriginalImagePixelSpacing_y" in reported
+        and "Person" in reported
     )
 
 
@@ -441,7 +448,7 @@ def test_a_byte_order_mark_changes_nothing(copy):
     assert ingest(copy).digest == before
 
 
-def test_another_encoding_is_read_and_told(copy):
+def test_another_encoding_is_read_and_reported(copy):
     path = copy / "Data_Entry_2017_v2020.csv"
     path.write_bytes(path.read_text().encode("utf-16"))
     manifest = ingest(copy)
@@ -466,7 +473,7 @@ def test_a_table_called_sample_labels_of_another_set_is_not_taken_for_this_one(t
     assert not nih14.detect(tmp_path)
 
 
-# --------------------------------------------------------------------------------------------------------------------------- real data
+# ---------------------------------------------------------------------------------------- real data
 
 
 @real_data
@@ -486,7 +493,7 @@ def test_the_real_table_has_the_published_counts():
 
 
 @real_data
-def test_the_real_pictures_open_and_their_boxes_lie_on_the_right_pixels():
+def test_the_real_images_open_and_their_boxes_lie_on_the_right_pixels():
     root = SHARED / "nih-sample"
     manifest = ingest(root)
     assert (manifest.table.height, manifest.remarks.height) == (50, 0)
@@ -513,7 +520,7 @@ def test_the_real_pictures_open_and_their_boxes_lie_on_the_right_pixels():
     assert all(raster.read(root / place).values.shape == (1024, 1024) for place in places.values())
 
 
-# ------------------------------------------------------------------------- copies of another size, nested folders
+# ----------------------------------------------------------- copies of another size, nested folders
 
 
 @given(st.integers(1, 2048), st.floats(0, 1), st.floats(0, 1), st.floats(0, 1), st.floats(0, 1))
@@ -528,7 +535,7 @@ def test_boxes_lie_on_a_square_copy_where_they_lie_on_the_release(
     folder = write(tmp_path_factory.mktemp("copy"), line(labels="Mass"))
     numbers = f"{left},{top},{right - left!r},{bottom - top!r}"
     write(folder, f"00000001_000.png,Mass,{numbers}", name=nih14.BOXES, header=BOX_HEADER)
-    picture(folder / "images" / "00000001_000.png", side, side)
+    image(folder / "images" / "00000001_000.png", side, side)
     try:
         manifest = ingest(folder)
     except BadData as fault:  # bottom or right end rounds to beyond 1024
@@ -546,11 +553,18 @@ def test_boxes_on_copies_that_are_not_square_are_refused_with_file_and_remedy(tm
     folder = write(tmp_path, line(labels="Mass"), line("00000002_000.png", "Mass", patient="2"))
     boxes = ("00000001_000.png,Mass,1,2,30,40", "00000002_000.png,Mass,1,2,30,40")
     write(folder, *boxes, name=nih14.BOXES, header=BOX_HEADER)
-    picture(folder / "images" / "00000001_000.png", 400, 300)
-    picture(folder / "images" / "00000002_000.png", 512, 512)
-    told = faults(folder)
-    assert "BBox_List_2017.csv line 2: images/00000001_000.png" in told and "line 3" not in told
-    assert "1024x1024" in told and "400x300" in told and "remove BBox_List_2017.csv" in told
+    image(folder / "images" / "00000001_000.png", 400, 300)
+    image(folder / "images" / "00000002_000.png", 512, 512)
+    reported = faults(folder)
+    assert (
+        "BBox_List_2017.csv line 2: images/00000001_000.png" in reported
+        and "line 3" not in reported
+    )
+    assert (
+        "1024x1024" in reported
+        and "400x300" in reported
+        and "remove BBox_List_2017.csv" in reported
+    )
     (folder / nih14.BOXES).unlink()
     assert ingest(folder).table.height == 2 and ingest(folder).shapes.height == 0
 
@@ -580,7 +594,7 @@ def test_the_table_may_lie_above_the_images_and_have_another_name(tmp_path, tabl
     else:
         write(tmp_path, *lines, name=table)
     for number in range(1, 4):
-        picture(tmp_path / place / f"0000000{number}_000.png")
+        image(tmp_path / place / f"0000000{number}_000.png")
     manifest = ingest(tmp_path)
     assert nih14.detect(tmp_path) and manifest.table["dataset"].unique().to_list() == ["nih14"]
     assert sorted(manifest.table["path"]) == [
@@ -591,7 +605,7 @@ def test_the_table_may_lie_above_the_images_and_have_another_name(tmp_path, tabl
 
 def test_what_macos_leaves_behind_is_counted_and_no_image(tmp_path):
     write(tmp_path, line(), name="sample_labels.csv")
-    picture(tmp_path / "sample" / "images" / "00000001_000.png")
+    image(tmp_path / "sample" / "images" / "00000001_000.png")
     for place in (
         "__MACOSX/sample/images/._00000001_000.png",
         "sample/images/._00000001_000.png",
@@ -602,8 +616,8 @@ def test_what_macos_leaves_behind_is_counted_and_no_image(tmp_path):
         (tmp_path / place).write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X")
     manifest = ingest(tmp_path)
     assert manifest.table.height == 1
-    (told,) = remarks(manifest, DROPPED)
-    assert told.startswith("4 (") and "macOS" in told
+    (reported,) = remarks(manifest, DROPPED)
+    assert reported.startswith("4 (") and "macOS" in reported
 
 
 def test_two_tables_of_other_names_are_not_chosen_between(tmp_path):

@@ -1,7 +1,9 @@
-"""Nothing is written outside the output and TMPDIR, and nothing is looked up: every verb, in an empty home folder.
+"""Nothing is written outside the output and TMPDIR, and nothing is looked up: every verb, in an
+empty home folder.
 
-Python's audit hooks see each file that Python opens, makes or removes and each address that it asks for; what native code
-leaves is seen on the disk afterwards. benchmarks/robustness/no_side_effects.py watches the system calls.
+Python's audit hooks see each file that Python opens, makes or removes and each address that it asks
+for; what native code leaves is seen on the disk afterwards.
+benchmarks/robustness/no_side_effects.py watches the system calls.
 """
 
 import json
@@ -50,7 +52,7 @@ def listing(folder: Path) -> dict[str, tuple[int, int]]:
     }
 
 
-def test_every_verb_writes_to_its_output_alone_and_looks_nothing_up(small_run, tmp_path):
+def test_every_verb_writes_to_its_output_alone_and_resolves_nothing(small_run, tmp_path):
     data, out = Manifest.read(small_run.folder).root, tmp_path / "out"
     places = {name: tmp_path / name for name in ("home", "tmp", "cwd")}
     for place in (*places.values(), out):
@@ -80,10 +82,10 @@ def test_every_verb_writes_to_its_output_alone_and_looks_nothing_up(small_run, t
         program, env=environment, cwd=places["cwd"], capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout.splitlines()[-1])
-    assert not [one for one in told["codes"] if one[1] != 0]
+    reported = json.loads(done.stdout.splitlines()[-1])
+    assert not [one for one in reported["codes"] if one[1] != 0]
     allowed = (str(out), str(places["tmp"]), "/dev/")
-    assert not [one for one in told["seen"] if not one[1].startswith(allowed)]
+    assert not [one for one in reported["seen"] if not one[1].startswith(allowed)]
     assert listing(data) == before and not listing(places["home"]) and not listing(places["cwd"])
 
 

@@ -1,4 +1,6 @@
-"""Files from outside come in by one door: it is the only one, and it lets in nothing but whole regular files below their folder."""
+"""Files from outside come in by one door: it is the only one, and it lets in nothing but whole
+regular files below their folder.
+"""
 
 import ast
 import contextlib
@@ -70,8 +72,8 @@ def test_no_module_opens_a_file_from_outside_by_itself():
         path.relative_to(SOURCE).with_suffix("").as_posix(): openers(path)
         for path in SOURCE.rglob("*.py")
     }
-    strangers = {name: found for name, found in own.items() if found and name not in OWN_FILES}
-    assert not strangers
+    offenders = {name: found for name, found in own.items() if found and name not in OWN_FILES}
+    assert not offenders
 
 
 def test_the_modules_that_open_files_by_themselves_are_no_more_than_these():
@@ -82,7 +84,7 @@ def test_the_modules_that_open_files_by_themselves_are_no_more_than_these():
     ]
 
 
-# ------------------------------------------------------------------------------------------------------------------- one file
+# ----------------------------------------------------------------------------------------- one file
 
 
 @pytest.fixture
@@ -136,7 +138,7 @@ def test_what_is_no_regular_file_is_refused_by_every_reader_and_never_waited_for
             read(path)
 
 
-def test_nothing_a_link_to_nothing_and_a_link_to_itself_are_told_apart(tmp_path):
+def test_nothing_a_link_to_nothing_and_a_link_to_itself_are_distinguished(tmp_path):
     (tmp_path / "gone").symlink_to("nowhere")
     (tmp_path / "itself").symlink_to("itself")
     with pytest.raises(NotFound, match="there is no such file"):
@@ -291,6 +293,6 @@ def test_a_zero_character_in_settings_is_refused_by_name(tmp_path, folder):
 
 
 @pytest.mark.parametrize("folder", ["'a\\u0000b'", '"a\\\\u0000b"'])
-def test_what_only_looks_like_a_zero_character_is_none(tmp_path, folder):
+def test_what_only_resembles_a_zero_character_is_none(tmp_path, folder):
     (tmp_path / "run.toml").write_text(f"[data]\nfolder = {folder}\n")
     assert Recipe.read(tmp_path / "run.toml").data.folder.endswith("a\\u0000b")

@@ -1,4 +1,6 @@
-"""A model of a stranger is data: what it may hold, how long it may take and how much it may use is held."""
+"""An untrusted model is data: what it may hold, how long it may take and how much it may use is
+held.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ def weights(name: str, values: object) -> onnx.TensorProto:
 def scorer(
     *nodes: onnx.NodeProto, contract: object = CONTRACT, held=(), shape=("n", 64, 64)
 ) -> onnx.ModelProto:
-    """A model whose score is the mean of `x`: of the image, or of what `nodes` make of the float image `f`."""
+    """A model whose score is the mean of `x`: of the image, or of what `nodes` make of the float
+    image `f`.
+    """
     whole = [
         helper.make_node("Cast", ["images"], ["f"], to=TensorProto.FLOAT),
         *(nodes or [helper.make_node("Identity", ["f"], ["x"])]),
@@ -166,7 +170,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
-def test_what_a_stranger_model_must_not_hold_is_refused_before_a_session_is_made(
+def test_what_an_untrusted_model_must_not_hold_is_refused_before_a_session_is_made(
     kind, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(

@@ -1,4 +1,6 @@
-"""A person's own set, described by hilum.toml: what it says counts, what it leaves out is worked out, and what cannot be meant is refused."""
+"""A person's own set, described by hilum.toml: what it says counts, what it leaves out is worked
+out, and what cannot be meant is refused.
+"""
 
 from pathlib import Path
 
@@ -7,7 +9,7 @@ import polars as pl
 import pytest
 
 from hilum.dataset.readers import folder, kaggle_masks
-from hilum.errors import BadData, BadRecipe
+from hilum.errors import BadData, BadRecipe, HilumError
 from hilum.imaging.files import raster
 from hilum.imaging.synthetic.dicom_file import write_dicom
 from hilum.pipeline.ingest import ingest
@@ -40,7 +42,7 @@ Effusion = "effusion"
 """
 
 
-def picture(path: Path) -> None:
+def radiograph(path: Path) -> None:
     raster.write_png(path, np.random.default_rng(0).integers(0, 255, (80, 70)).astype(np.uint8))
 
 
@@ -54,10 +56,10 @@ def own(
     root: Path,
     toml: str,
     table: str = "",
-    pictures: tuple[str, ...] = ("p1_a.png", "p1_b.png", "p2_a.png", "p3_a.png"),
+    radiographs: tuple[str, ...] = ("p1_a.png", "p1_b.png", "p2_a.png", "p3_a.png"),
 ) -> Path:
-    for name in pictures:
-        picture(root / name)
+    for name in radiographs:
+        radiograph(root / name)
     (root / "hilum.toml").write_text(toml)
     if table:
         (root / "list.csv").write_text(table)
@@ -72,7 +74,7 @@ def states(manifest, image: str) -> dict[str, int]:
     )
 
 
-# ------------------------------------------------------------------------------------------------------------------ what it can say
+# ---------------------------------------------------------------------------------- what it can say
 
 
 def test_words_in_one_column_become_states_with_their_source(tmp_path):
@@ -150,7 +152,7 @@ def test_class_folders_with_terms_and_masks_of_a_pattern(tmp_path):
     own(
         tmp_path,
         toml,
-        pictures=("train/sick/p1_a.png", "train/normal/p2_a.png", "test/sick/p3_a.png"),
+        radiographs=("train/sick/p1_a.png", "train/normal/p2_a.png", "test/sick/p3_a.png"),
     )
     for place in ("train/sick/p1_a.lungs.png", "seg/p2_a.png", "seg/p9.png"):
         mask(tmp_path / place)
@@ -184,7 +186,7 @@ def test_several_tables_make_one_set(tmp_path):
 def test_folders_can_be_described_by_patterns(tmp_path):
     toml = 'folders = ["{source}/{patient}", "{source}"]\n'
     manifest = ingest(
-        own(tmp_path, toml, pictures=("north/17/a.png", "north/17/b.png", "south/c.png"))
+        own(tmp_path, toml, radiographs=("north/17/a.png", "north/17/b.png", "south/c.png"))
     )
     assert manifest.table.select("source", "patient_id").rows() == [
         ("north", "folder/17"),
@@ -193,9 +195,9 @@ def test_folders_can_be_described_by_patterns(tmp_path):
     ]
 
 
-def test_a_word_can_deny_one_finding_or_doubt_it(tmp_path):
+def test_a_word_can_deny_one_finding_or_make_it_uncertain(tmp_path):
     toml = '[terms]\nA = "no tuberculosis"\nB = "tuberculosis"\nC = "uncertain tuberculosis"\n'
-    manifest = ingest(own(tmp_path, toml, pictures=("A/1.png", "B/2.png", "C/3.png")))
+    manifest = ingest(own(tmp_path, toml, radiographs=("A/1.png", "B/2.png", "C/3.png")))
     assert manifest.labels.select("concept", "state").rows() == [
         ("tuberculosis", 0),
         ("tuberculosis", 1),
@@ -203,7 +205,7 @@ def test_a_word_can_deny_one_finding_or_doubt_it(tmp_path):
     ]
 
 
-def test_dicom_pictures_tell_what_the_table_does_not(tmp_path):
+def test_dicom_images_state_what_the_table_does_not(tmp_path):
     for name, patient in (("a", "P7"), ("b", "P7"), ("c", "P8")):
         write_dicom(
             tmp_path / f"{name}.dcm",
@@ -241,7 +243,7 @@ def test_one_patient_id_in_all_dicom_files_names_nobody(tmp_path):
     )
 
 
-def test_a_folder_that_describes_itself_is_read_so_whatever_it_looks_like(tmp_path):
+def test_a_folder_that_describes_itself_is_read_so_whatever_it_resembles(tmp_path):
     kaggle_masks.example(tmp_path, images=8, seed=0)
     (tmp_path / "hilum.toml").write_text('masks = ["masks/{stem}_mask.png", "masks/{stem}.png"]\n')
     manifest = ingest(tmp_path)
@@ -251,21 +253,21 @@ def test_a_folder_that_describes_itself_is_read_so_whatever_it_looks_like(tmp_pa
     )
 
 
-# -------------------------------------------------------------------------------------------------------------------- what is wrong
+# ------------------------------------------------------------------------------------ what is wrong
 
 
-def test_all_faults_of_the_toml_are_told_at_once_with_the_nearest_names(tmp_path):
+def test_all_faults_of_the_toml_are_reported_at_once_with_the_nearest_names(tmp_path):
     toml = """
     lable = "Findings"
     separator = 7
     blank = "none"
     unlisted = "unknown"
     """
-    with pytest.raises(BadRecipe, match="2 faults") as told:
+    with pytest.raises(BadRecipe, match="2 faults") as raised:
         ingest(own(tmp_path, toml))
     assert "no key is called 'lable': did you mean 'label'?" in str(
-        told.value
-    ) and "separator must be a text, got 7" in str(told.value)
+        raised.value
+    ) and "separator must be a text, got 7" in str(raised.value)
     toml = """
     tables = ["../out.csv"]
     blank = "none"
@@ -281,7 +283,7 @@ def test_all_faults_of_the_toml_are_told_at_once_with_the_nearest_names(tmp_path
     [mask_values]
     3 = "liver"
     """
-    with pytest.raises(BadRecipe, match="11 faults") as told:
+    with pytest.raises(BadRecipe, match="11 faults") as raised:
         ingest(own(tmp_path, toml))
     expected = (
         "blank must be one of not mentioned, absent, got 'none'",
@@ -297,13 +299,13 @@ def test_all_faults_of_the_toml_are_told_at_once_with_the_nearest_names(tmp_path
         "[mask_values] '3': no role is called 'liver'",
     )
     for words in expected:
-        assert words in str(told.value), words
+        assert words in str(raised.value), words
 
 
 def test_tables_and_columns_that_are_not_there_get_the_nearest_name(tmp_path):
     with pytest.raises(BadData, match=r"no table is called 'lst\.csv': did you mean 'list\.csv'\?"):
         ingest(own(tmp_path, 'tables = ["lst.csv"]\n', "File,Findings\np1_a.png,TB\n"))
-    with pytest.raises(BadRecipe, match="no column is called 'Fil': did you mean 'File'") as told:
+    with pytest.raises(BadRecipe, match="no column is called 'Fil': did you mean 'File'") as raised:
         ingest(
             own(
                 tmp_path,
@@ -311,7 +313,7 @@ def test_tables_and_columns_that_are_not_there_get_the_nearest_name(tmp_path):
                 "File,Findings\np1_a.png,TB\n",
             )
         )
-    assert "did you mean 'Findings'" in str(told.value) or "list.csv:Finding" in str(told.value)
+    assert "did you mean 'Findings'" in str(raised.value) or "list.csv:Finding" in str(raised.value)
 
 
 @pytest.mark.parametrize(
@@ -330,7 +332,7 @@ def test_a_toml_that_cannot_be_meant(tmp_path, toml, words):
         ingest(own(tmp_path, toml, "File,Findings\np1_a.png,TB\n"))
 
 
-def test_a_cell_whose_state_is_not_known_is_asked_about(tmp_path):
+def test_a_cell_whose_state_is_not_known_is_a_question(tmp_path):
     with pytest.raises(
         BadData, match="column 'TB' of list.csv: what 'maybe not' says of the finding is not known"
     ):
@@ -344,7 +346,7 @@ def test_a_cell_whose_state_is_not_known_is_asked_about(tmp_path):
         )
 
 
-def test_every_image_that_the_pattern_finds_no_patient_in_is_told(tmp_path):
+def test_every_image_that_the_pattern_finds_no_patient_in_is_reported(tmp_path):
     with pytest.raises(
         BadData, match=r"2 faults\n.*patient_pattern .* finds no patient in 'x\.png'"
     ):
@@ -361,10 +363,35 @@ def test_every_image_that_the_pattern_finds_no_patient_in_is_told(tmp_path):
 def test_the_settings_in_the_documentation_are_read(tmp_path):
     lines = folder.__doc__.split("lines are optional:\n")[1].split("`hilum describe")[0]
     table = "File,Findings\np1_a.png,TB|Effusion\np1_b.png,No finding\n"
-    told = [line.strip().replace("labels.csv", "list.csv") for line in lines.splitlines()]
+    reported = [line.strip().replace("labels.csv", "list.csv") for line in lines.splitlines()]
     kept = [
-        line for line in told if not line.startswith(("#", "findings", "folders"))
+        line for line in reported if not line.startswith(("#", "findings", "folders"))
     ]  # which this table and these names do not have
     manifest = ingest(own(tmp_path, "\n".join(kept), table, ("p1_a.png", "p1_b.png")))
     assert states(manifest, "p1_a") == {"tuberculosis": 1, "effusion": 1}
     assert manifest.table["patient_id"].to_list() == ["folder/p1"] * 2
+
+
+def test_columns_that_are_said_to_be_unused_name_no_files(tmp_path):
+    table = "File,TB\np1_a.png,1\np1_b.png,0\np2_a.png,0\np3_a.png,1\n"
+    toml = 'unused_columns = ["File"]\nlabel = "TB"\n'
+    with pytest.raises(HilumError, match="list.csv"):
+        ingest(own(tmp_path / "unused", toml, table))
+    manifest = ingest(own(tmp_path / "used", toml.replace("unused_columns", "image"), table))
+    assert manifest.labels.height == 4
+
+
+@pytest.mark.parametrize("names", ["a,b,c,d", "y,x,height,width"])
+def test_the_columns_of_a_box_are_read_by_their_names_or_by_their_order(tmp_path, names):
+    cells = "10,20,30,40" if names == "a,b,c,d" else "20,10,40,30"
+    table = f"File,Findings,{names}\np1_a.png,mass,{cells}\n"
+    toml = f'tables = ["list.csv"]\nimage = "File"\nlabel = "Findings"\nbox = {names.split(",")}\n'
+    shapes = ingest(own(tmp_path, toml, table)).shapes
+    assert shapes["shape"].to_list() == ['{"box":[20.0,10.0,40.0,30.0]}']
+
+
+def test_a_box_of_three_columns_is_refused_with_what_is_expected(tmp_path):
+    toml = 'tables = ["list.csv"]\nimage = "File"\nlabel = "Findings"\nbox = ["a", "b", "c"]\n'
+    table = "File,Findings,a,b,c\np1_a.png,mass,1,2,3\n"
+    with pytest.raises(BadRecipe, match="expected four: left, top, width, height"):
+        ingest(own(tmp_path, toml, table))

@@ -1,4 +1,6 @@
-"""Areas with their variance, differences of two models, and what a test set of some size can tell: against loops, a published case, simulation."""
+"""Areas with their variance, differences of two models, and what a test set of some size can
+detect: against loops, a published case, simulation.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,8 @@ import pytest
 from hilum.statistics import auroc_tests, sample_size
 from hilum.statistics.metrics import discrimination
 
-# Hanley and McNeil (1982), table 1: ratings 1 to 5 of computed tomography by 58 normal and 51 abnormal patients.
+# Hanley and McNeil (1982), table 1: ratings 1 to 5 of computed tomography by 58 normal and 51
+# abnormal patients.
 RATED = np.repeat([1, 2, 3, 4, 5] * 2, [33, 6, 6, 11, 2, 3, 2, 2, 11, 33]).astype(float)
 ABNORMAL = np.repeat([0, 1], [58, 51])
 
@@ -37,7 +40,9 @@ def clustered(generator: np.random.Generator, patients: int, each: int = 4):
 
 
 def test_the_area_of_the_published_ratings_and_its_standard_error():
-    """0.893 (Hanley and McNeil 1982); DeLong's standard error of these ratings is 0.0307 (Stata's manual, `roctab`), theirs 0.032."""
+    """0.893 (Hanley and McNeil 1982); DeLong's standard error of these ratings is 0.0307 (Stata's
+    manual, `roctab`), theirs 0.032.
+    """
     found = auroc_tests.area(ABNORMAL, RATED)
     assert found.value == pytest.approx(0.8932, abs=5e-5)
     assert math.sqrt(found.variance) == pytest.approx(0.0307, abs=5e-5)
@@ -57,13 +62,13 @@ def test_variances_and_differences_are_those_of_loops_over_pairs():
             assert found.value == pytest.approx(
                 discrimination.auroc(truth, score)
             ) and found.variance == pytest.approx(variance)
-        told = auroc_tests.area_difference(truth, first, second)
+        reported = auroc_tests.area_difference(truth, first, second)
         expected = math.sqrt(sum(variances) - 2 * oracles.area_covariance(*plain))
-        assert told.value == pytest.approx(
+        assert reported.value == pytest.approx(
             discrimination.auroc(truth, second) - discrimination.auroc(truth, first)
         )
-        assert (told.ci_high - told.ci_low) / 2 / 1.959964 == pytest.approx(expected)
-        assert told.p == pytest.approx(math.erfc(abs(told.value) / expected / math.sqrt(2)))
+        assert (reported.ci_high - reported.ci_low) / 2 / 1.959964 == pytest.approx(expected)
+        assert reported.p == pytest.approx(math.erfc(abs(reported.value) / expected / math.sqrt(2)))
 
 
 def test_a_patient_of_several_images_counts_once_as_the_spread_over_many_such_sets_shows():
@@ -92,7 +97,7 @@ def test_one_image_a_patient_gives_the_plain_variance_whatever_the_names():
     )
 
 
-def test_equal_models_are_told_apart_in_about_5_of_100_sets_and_intervals_hold_the_truth():
+def test_equal_models_are_distinguished_in_about_5_of_100_sets_and_intervals_hold_the_truth():
     generator, false_alarms, held = np.random.default_rng(7), 0, 0
     true_area = 0.5 * math.erfc(-1 / 2 / math.sqrt(1.25))  # of N(1, 1.25) over N(0, 1.25)
     for _ in range(400):
@@ -111,28 +116,28 @@ def test_the_bootstrap_agrees_with_delong_where_both_hold():
         lambda chosen, score=score: discrimination.auroc(truth[chosen], score[chosen])
         for score in (first, second)
     ]
-    told, exact = (
+    reported, exact = (
         auroc_tests.bootstrap_difference(*statistics, np.arange(200), resamples=1500),
         auroc_tests.area_difference(truth, first, second),
     )
-    assert told.value == pytest.approx(exact.value)
-    assert (told.ci_low, told.ci_high) == pytest.approx(
+    assert reported.value == pytest.approx(exact.value)
+    assert (reported.ci_low, reported.ci_high) == pytest.approx(
         (exact.ci_low, exact.ci_high), abs=0.15 * (exact.ci_high - exact.ci_low)
     )
-    assert told.p == pytest.approx(exact.p, abs=0.1)
+    assert reported.p == pytest.approx(exact.p, abs=0.1)
 
 
 def test_the_bootstrap_pairs_the_two_models_and_is_never_wholly_sure():
     values = np.random.default_rng(1).normal(size=40)
-    told = auroc_tests.bootstrap_difference(
+    reported = auroc_tests.bootstrap_difference(
         lambda chosen: values[chosen].mean(),
         lambda chosen: values[chosen].mean() + 0.3,
         np.arange(40),
         resamples=199,
     )
-    assert (told.value, told.ci_low, told.ci_high) == pytest.approx(
+    assert (reported.value, reported.ci_low, reported.ci_high) == pytest.approx(
         (0.3, 0.3, 0.3)
-    ) and told.p == pytest.approx(2 / 200)
+    ) and reported.p == pytest.approx(2 / 200)
 
 
 def test_mcnemar_is_the_exact_binomial_and_refuses_several_images_a_patient():
@@ -168,7 +173,7 @@ def test_an_area_that_has_no_interval_says_why(truth, score, patients, why):
     assert math.isnan(found.value) == (why == "one class")
 
 
-def test_a_difference_that_cannot_be_told_says_why():
+def test_a_difference_that_is_not_distinguishable_says_why():
     truth, first, _ = rows(1)
     same = auroc_tests.area_difference(truth, first, 2 * first)
     assert same.value == 0 and math.isnan(same.p) and "one order" in same.reason
@@ -187,20 +192,22 @@ def test_a_difference_that_cannot_be_told_says_why():
     )
 
 
-# -------------------------------------------------------------------------------------------------------------- what a size can tell
+# --------------------------------------------------------------------------- what a size can detect
 
 
-def test_28_images_cannot_tell_085_from_093_and_a_thousand_of_each_can():
+def test_28_images_cannot_distinguish_085_from_093_and_a_thousand_of_each_can():
     assert not sample_size.distinguishable(0.85, 0.93, 9, 19) and sample_size.distinguishable(
         0.85, 0.93, 1000, 1000
     )
-    told = sample_size.sentence(0.85, 9, 19)
-    assert told.startswith("28 test images (9 positive) cannot distinguish an AUROC of 0.85 from ")
+    reported = sample_size.sentence(0.85, 9, 19)
+    assert reported.startswith(
+        "28 test images (9 positive) cannot distinguish an AUROC of 0.85 from "
+    )
     low, high = sample_size.indistinguishable_range(0.85, 9, 19)
     assert low < 0.7 and high > 0.93
 
 
-def test_more_images_tell_smaller_differences_and_one_class_tells_none():
+def test_more_images_detect_smaller_differences_and_one_class_detects_none():
     widths = [sample_size.half_width(0.85, count, count) for count in (5, 20, 100, 1000)]
     reaches = [
         np.subtract(*sample_size.indistinguishable_range(0.85, count, count)[::-1])
@@ -216,15 +223,19 @@ def test_more_images_tell_smaller_differences_and_one_class_tells_none():
     )
 
 
-def test_a_difference_said_to_be_told_is_told_in_four_of_five_simulated_sets():
-    """Normal scores of equal spread: a model of 0.80 against the stated area furthest below it that cannot be told."""
-    generator, count, told = np.random.default_rng(9), 60, 0
+def test_a_difference_said_to_be_detectable_is_detected_in_four_of_five_simulated_sets():
+    """Normal scores of equal spread: a model of 0.80 against the stated area furthest below it that
+    is not distinguishable.
+    """
+    generator, count, reported = np.random.default_rng(9), 60, 0
     stated = sample_size.indistinguishable_range(0.8, count, count)[0]
     for _ in range(300):
         score = np.r_[generator.normal(size=count), generator.normal(1.190, 1, count)]  # AUROC 0.80
         area = discrimination.auroc(np.repeat([0, 1], count), score)
-        told += abs(area - stated) > 1.96 * math.sqrt(sample_size.variance(stated, count, count))
-    assert 0.7 <= told / 300 <= 0.92
+        reported += abs(area - stated) > 1.96 * math.sqrt(
+            sample_size.variance(stated, count, count)
+        )
+    assert 0.7 <= reported / 300 <= 0.92
 
 
 @pytest.mark.parametrize("area", [-0.1, 1.1])

@@ -1,4 +1,6 @@
-"""Patterns for patients from hilum.toml: matched in linear time, as Python's `re` would, or refused with what is offered."""
+"""Patterns for patients from hilum.toml: matched in linear time, as Python's `re` would, or refused
+with what is offered.
+"""
 
 import re
 

@@ -1,4 +1,6 @@
-"""The made-up radiographs keep their promises: determinism, exact masks, a chest's look, disease to be learnt."""
+"""The made-up radiographs keep their promises: determinism, exact masks, a chest's appearance,
+disease to learn.
+"""
 
 import cv2
 import numpy as np
@@ -39,7 +41,7 @@ def test_masks_are_two_whole_disjoint_lungs_at_any_shape(shape, disease):
         assert ndimage.center_of_mass(got.right_lung)[1] < ndimage.center_of_mass(got.left_lung)[1]
 
 
-def test_masks_lie_on_the_lungs_of_the_picture():
+def test_masks_lie_on_the_lungs_of_the_image():
     for seed in range(8):
         got = _draw(seed, height=256, width=256)
         for lung in (got.right_lung, got.left_lung):
@@ -67,7 +69,7 @@ def test_bright_is_dense_and_the_heart_lies_to_the_patients_left():
 
 
 def test_one_body_twice_is_one_patient_on_two_days():
-    def likeness(first, second):
+    def similarity(first, second):
         flat = [cv2.resize(p.pixels, (48, 48)).ravel().astype(float) for p in (first, second)]
         return np.corrcoef(*flat)[0, 1]
 
@@ -80,8 +82,8 @@ def test_one_body_twice_is_one_patient_on_two_days():
 
     people = [exposures(seed) for seed in range(12)]
     assert all((first.pixels != second.pixels).any() for first, second in people)
-    same = np.mean([likeness(*days) for days in people])
-    other = np.mean([likeness(people[i][0], people[i - 1][1]) for i in range(12)])
+    same = np.mean([similarity(*days) for days in people])
+    other = np.mean([similarity(people[i][0], people[i - 1][1]) for i in range(12)])
     assert same > other
 
 
@@ -121,7 +123,7 @@ def test_only_an_effusion_is_cut_out_of_the_masks():
             assert lost.any() == (disease == "effusion")
 
 
-def test_mean_brightness_does_not_tell_tuberculosis_from_health():
+def test_mean_brightness_does_not_separate_tuberculosis_from_health():
     means = [_draw(seed, height=64, width=64).pixels.mean() for seed in range(60)]
     means += [
         _draw(seed, height=64, width=64, disease="tuberculosis").pixels.mean()
@@ -130,7 +132,7 @@ def test_mean_brightness_does_not_tell_tuberculosis_from_health():
     assert 0.3 <= roc_auc_score([0] * 60 + [1] * 60, means) <= 0.7
 
 
-def test_upper_lung_roughness_tells_some_of_tuberculosis_but_not_all():
+def test_upper_lung_roughness_separates_some_of_tuberculosis_but_not_all():
     def upper_spread(got):
         lungs = got.right_lung | got.left_lung
         rows = np.nonzero(lungs)[0]

@@ -1,4 +1,6 @@
-"""Does a map point at what is drawn: against slow loops over pixels, and what must hold of any map."""
+"""Does a map point at what is drawn: against slow loops over pixels, and what must hold
+of any map.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,7 @@ def slow_pointing(truth, strength):
     return sum(bool(truth[at]) for at in places) / len(places)
 
 
-def slow_share(truth, strength):
+def slow_fraction(truth, strength):
     whole = sum(max(float(strength[at]), 0) for at in pixels(strength))
     inside = [at for at in pixels(truth) if truth[at]]
     return (
@@ -84,15 +86,15 @@ def slow_ious(truth, strength, level):
 
 @relaxed
 @given(masks, maps)
-def test_pointing_and_shares_are_those_of_loops_over_pixels(truth, strength):
+def test_pointing_and_fractions_are_those_of_loops_over_pixels(truth, strength):
     assert localisation.pointing_game(truth, strength) == pytest.approx(
         slow_pointing(truth, strength), nan_ok=True
     )
     assert localisation.fraction_inside(truth, strength) == pytest.approx(
-        slow_share(truth, strength), nan_ok=True
+        slow_fraction(truth, strength), nan_ok=True
     )
     expected = (
-        slow_share(truth, strength) / (sum(bool(truth[at]) for at in pixels(truth)) / truth.size)
+        slow_fraction(truth, strength) / (sum(bool(truth[at]) for at in pixels(truth)) / truth.size)
         if truth.any()
         else math.nan
     )

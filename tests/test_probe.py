@@ -1,4 +1,6 @@
-"""Probes: a planted shortcut is found where it is and nowhere else, chance stays chance, and the verb and the report tell it."""
+"""Probes: a planted shortcut is found where it is and nowhere else, chance stays chance, and the
+verb and the report state it.
+"""
 
 from __future__ import annotations
 
@@ -31,30 +33,32 @@ CUT = LungCrop(size=64)
 
 @pytest.fixture(scope="module")
 def people():
-    """Pictures uint8 (n, SIDE, SIDE) and their lungs, of files of 160 x 140 pixels; nothing tells one half from the other."""
-    pictures, masks = [], []
+    """Images uint8 (n, SIDE, SIDE) and their lungs, of files of 160 x 140 pixels; nothing
+    distinguishes one half from the other.
+    """
+    images, masks = [], []
     for seed in range(PEOPLE):
         rng = np.random.default_rng(500 + seed)
         made = synthetic.draw(synthetic.anatomy(rng), rng, height=160, width=140, marker=False)
         labels = np.where(
             made.right_lung, lung_masks.RIGHT, np.where(made.left_lung, lung_masks.LEFT, 0)
         ).astype(np.uint8)
-        pictures.append(
+        images.append(
             preprocess(
                 Radiograph((made.pixels / 255).astype(np.float32), None, ()), SIDE, "percentiles"
             )
         )
         masks.append(lung_masks.downsample_labels(labels, Letterbox(labels.shape, SIDE).forward))
-    return np.stack(pictures), np.stack(masks)
+    return np.stack(images), np.stack(masks)
 
 
-def asked(pictures, masks, half, settings=FEW) -> dict[str, dict]:
-    """The figure of each view for telling the halves apart."""
+def evaluated(images, masks, half, settings=FEW) -> dict[str, dict]:
+    """The figure of each view for distinguishing the halves."""
     found = shortcuts.described(
-        lambda k: (pictures[k], masks[k], (160, 140)), len(pictures), CUT, quietly
+        lambda k: (images[k], masks[k], (160, 140)), len(images), CUT, quietly
     )
     question = shortcuts.Question("source", half.astype(np.int64), ("east", "west"))
-    patients = np.array([f"p{k:03d}" for k in range(len(pictures))])
+    patients = np.array([f"p{k:03d}" for k in range(len(images))])
     return {
         row["view"]: row
         for row in shortcuts.answers(found, [question], patients, settings, quietly).iter_rows(
@@ -67,93 +71,93 @@ def chance(figure) -> bool:
     return figure["ci_low"] <= 0.5 <= figure["ci_high"]
 
 
-def test_a_marker_in_one_sources_corner_is_told_from_the_border_and_gone_with_it_masked_and_in_the_region(
+def test_a_marker_in_one_sources_corner_is_predicted_from_the_border_and_gone_with_it_masked_and_in_the_region(
     people,
 ):
-    pictures, masks = people
+    images, masks = people
     half = np.arange(PEOPLE) % 2
-    marked = pictures.copy()
+    marked = images.copy()
     top, left = Letterbox((160, 140), SIDE).corner
     marked[half == 1, top + 5 : top + 13, left + 5 : left + 9] = (
         255  # a letter of lead, in the corner
     )
-    told = asked(marked, masks, half)
+    reported = evaluated(marked, masks, half)
     for view in ("whole", "border", "outside"):
-        assert told[view]["ci_low"] > 0.8 and told[view]["value"] > told[view]["shuffled_most"], (
-            view
-        )
+        assert (
+            reported[view]["ci_low"] > 0.8
+            and reported[view]["value"] > reported[view]["shuffled_most"]
+        ), view
     for view in ("unmarked", "outline", shortcuts.BOX, shortcuts.LUNGS):
-        assert chance(told[view]), (view, told[view])
+        assert chance(reported[view]), (view, reported[view])
 
 
 def test_without_a_shortcut_the_interval_holds_chance_and_shuffled_labels_reach_no_less(people):
-    pictures, masks = people
+    images, masks = people
     held = [
         chance(figure)
         for seed in range(2)
-        for figure in asked(
-            pictures, masks, np.random.default_rng(seed).permutation(PEOPLE) % 2
+        for figure in evaluated(
+            images, masks, np.random.default_rng(seed).permutation(PEOPLE) % 2
         ).values()
     ]
-    assert np.mean(held) >= 0.75  # 95 % intervals of parts of the same pictures: they miss together
+    assert np.mean(held) >= 0.75  # 95 % intervals of parts of the same images: they miss together
 
 
 def test_what_shuffled_labels_reach_is_about_a_half(people):
-    pictures, masks = people
-    told = asked(pictures, masks, np.arange(PEOPLE) % 2)
+    images, masks = people
+    reported = evaluated(images, masks, np.arange(PEOPLE) % 2)
     assert all(
         abs(figure["shuffled"] - 0.5) < 0.06 < figure["shuffled_most"] - 0.45
-        for figure in told.values()
+        for figure in reported.values()
     )
 
 
-def test_a_sign_in_the_lungs_is_not_told_from_outside_of_them(people):
-    pictures, masks = people
+def test_a_sign_in_the_lungs_is_not_predicted_from_outside_of_them(people):
+    images, masks = people
     half = np.arange(PEOPLE) % 2
     sick = np.where(
-        (masks > 0) & (half == 1)[:, None, None], np.minimum(pictures + 60.0, 255), pictures
+        (masks > 0) & (half == 1)[:, None, None], np.minimum(images + 60.0, 255), images
     ).astype(np.uint8)
-    told = asked(sick, masks, half)
+    reported = evaluated(sick, masks, half)
     assert (
-        told[shortcuts.BOX]["ci_low"] > 0.9
-        and told[shortcuts.LUNGS]["ci_low"] > 0.9
-        and told["whole"]["ci_low"] > 0.9
+        reported[shortcuts.BOX]["ci_low"] > 0.9
+        and reported[shortcuts.LUNGS]["ci_low"] > 0.9
+        and reported["whole"]["ci_low"] > 0.9
     )
-    assert all(chance(told[view]) for view in ("border", "outside", "outline"))
+    assert all(chance(reported[view]) for view in ("border", "outside", "outline"))
 
 
 def test_parts_show_what_they_say(people):
-    picture, labels = people[0][0], people[1][0]
+    image, labels = people[0][0], people[1][0]
     inside = Letterbox((160, 140), SIDE).inside()
     shown = {
-        name: _shortcut_probes.part(name, picture, labels, inside)
-        for name in _shortcut_probes.PARTS
+        name: _shortcut_probes.part(name, image, labels, inside) for name in _shortcut_probes.PARTS
     }
-    assert np.array_equal(shown["whole"], picture) and all(
-        one.shape == picture.shape and one.dtype == np.uint8 for one in shown.values()
+    assert np.array_equal(shown["whole"], image) and all(
+        one.shape == image.shape and one.dtype == np.uint8 for one in shown.values()
     )
-    assert not shown["outside"][labels > 0].any() and (shown["outside"] == picture).mean() > 0.5
+    assert not shown["outside"][labels > 0].any() and (shown["outside"] == image).mean() > 0.5
     assert set(np.unique(shown["outline"])) == {0, 255} and np.array_equal(
         shown["outline"] > 0, labels > 0
     )
     ring = shown["border"][inside]
     assert (
         not ring[20:-20, 20:-20].any()
-        and np.array_equal(ring[:5], picture[inside][:5])
-        and np.array_equal(ring[:, -5:], picture[inside][:, -5:])
+        and np.array_equal(ring[:5], image[inside][:5])
+        and np.array_equal(ring[:, -5:], image[inside][:, -5:])
     )
-    assert np.array_equal(shown["unmarked"][labels > 0], picture[labels > 0])
+    assert np.array_equal(shown["unmarked"][labels > 0], image[labels > 0])
     with pytest.raises(ValueError, match="expected one of whole"):
-        _shortcut_probes.part("corner", picture, labels, inside)
+        _shortcut_probes.part("corner", image, labels, inside)
 
 
 # Answers
 
 
-def slow_ridge(known, targets, asked, penalty):
+def slow_ridge(known, targets, evaluated, penalty):
     """With the penalty given, by the normal equations."""
     mean, spread = known.mean(0), known.std(0)
-    rows, new = (known - mean) / spread, (asked - mean) / spread
+    rows, new = (known - mean) / spread, (evaluated - mean) / spread
     weights = np.linalg.solve(
         rows.T @ rows + penalty * np.eye(rows.shape[1]), rows.T @ (targets - targets.mean())
     )
@@ -165,10 +169,10 @@ def test_a_ridge_regression_is_that_of_the_normal_equations_at_the_penalty_that_
     shape,
 ):
     rng = np.random.default_rng(3)
-    known, asked = rng.normal(size=shape), rng.normal(size=(9, shape[1]))
+    known, evaluated = rng.normal(size=shape), rng.normal(size=(9, shape[1]))
     target = known[:, 0] + rng.normal(size=shape[0])
     size = np.mean((((known - known.mean(0)) / known.std(0)) ** 2).sum(1))
-    got = _shortcut_probes.ridge(known, target[:, None], asked)[:, 0]
+    got = _shortcut_probes.ridge(known, target[:, None], evaluated)[:, 0]
     errors = {}
     for penalty in _shortcut_probes._PENALTIES * size:
         rows = (known - known.mean(0)) / known.std(0)
@@ -178,11 +182,11 @@ def test_a_ridge_regression_is_that_of_the_normal_equations_at_the_penalty_that_
         )
         errors[penalty] = np.mean(((target - hat @ target) / (1 - np.diag(hat))) ** 2)
     assert got == pytest.approx(
-        slow_ridge(known, target, asked, min(errors, key=errors.get)), rel=1e-6
+        slow_ridge(known, target, evaluated, min(errors, key=errors.get)), rel=1e-6
     )
 
 
-def test_a_constant_feature_tells_nothing():
+def test_a_constant_feature_has_no_information():
     known = np.ones((10, 3))
     assert not _shortcut_probes.ridge(known, np.arange(10.0)[:, None], np.zeros((2, 3))).any()
 
@@ -222,9 +226,9 @@ def test_macro_auroc_is_the_mean_of_each_class_against_the_rest():
 
     rng = np.random.default_rng(2)
     classes, scores = rng.integers(0, 3, 50), rng.random((50, 3))
-    shares = scores / scores.sum(1, keepdims=True)
-    assert shortcuts.macro_auroc(classes, shares) == pytest.approx(
-        roc_auc_score(classes, shares, multi_class="ovr", average="macro")
+    fractions = scores / scores.sum(1, keepdims=True)
+    assert shortcuts.macro_auroc(classes, fractions) == pytest.approx(
+        roc_auc_score(classes, fractions, multi_class="ovr", average="macro")
     )
     two = np.column_stack([1 - scores[:, 0], scores[:, 0]])
     assert shortcuts.macro_auroc(classes > 0, two) == pytest.approx(
@@ -252,7 +256,7 @@ def rows(count=60):
     )
 
 
-def test_each_fact_is_asked_about_and_the_finding_within_each_source_too():
+def test_each_fact_is_a_question_and_the_finding_within_each_source_too():
     table = rows()
     found = {(one.target, one.within): one for one in shortcuts.questions(table, "tuberculosis")}
     assert list(found) == [
@@ -283,7 +287,7 @@ def test_each_fact_is_asked_about_and_the_finding_within_each_source_too():
     ],
     ids=["one source", "no sex", "one class", "all unknown", "one patient", "5 of a class"],
 )
-def test_what_cannot_be_asked_has_no_number_but_the_reason(change):
+def test_what_cannot_be_evaluated_has_no_number_but_the_reason(change):
     table = rows().with_columns(**change)
     features = {"whole": np.random.default_rng(0).normal(size=(table.height, 8)).astype(np.float32)}
     probes = shortcuts.answers(
@@ -304,7 +308,7 @@ def test_what_cannot_be_asked_has_no_number_but_the_reason(change):
     assert shortcuts.warnings(probes) == []
 
 
-def test_a_finding_told_from_a_lungless_part_is_a_warning_and_one_told_from_the_lungs_is_none():
+def test_a_finding_predicted_from_a_lungless_part_is_a_warning_and_one_predicted_from_the_lungs_is_none():
     def row(target, view, value, low, most):
         return {
             "target": target,
@@ -317,40 +321,41 @@ def test_a_finding_told_from_a_lungless_part_is_a_warning_and_one_told_from_the_
             "reason": "",
         }
 
-    told = [
+    reported = [
         row("tuberculosis", "outside", 0.8, 0.7, 0.6),
         row("tuberculosis", "box", 0.9, 0.8, 0.6),
         row("source", "border", 1.0, 1.0, 0.6),
     ]
-    told += [
+    reported += [
         row("pneumonia", "border", 0.8, 0.55, 0.6),
         row("pneumonia", "outside", 0.72, 0.61, 0.75),
     ]
-    assert shortcuts.warnings(pl.DataFrame(told, schema=shortcuts.PROBES)) == [
-        "Tuberculosis can be predicted at AUROC 0.80 (0.70 to 0.95) from outside of the lungs alone: what a model reaches may not come from the lungs"
+    assert shortcuts.warnings(pl.DataFrame(reported, schema=shortcuts.PROBES)) == [
+        "Tuberculosis can be predicted at AUROC 0.80 (0.70 to 0.95) from outside of the lungs"
+        " alone: what a model reaches may not come from the lungs"
     ]
 
 
 # The verb
 
 
-def test_the_verb_probes_a_run_once_and_tells_it(small_run, tmp_path):
+def test_the_verb_probes_a_run_once_and_reports_it(small_run, tmp_path):
     folder = shutil.copytree(small_run.folder, tmp_path / "run")
     assert (
         CliRunner().invoke(app, ["shortcuts", str(folder)], catch_exceptions=False).exit_code == 0
     )
     stamp = (folder / shortcuts.FILE).stat().st_mtime_ns
-    told = json.loads(
+    reported = json.loads(
         CliRunner().invoke(app, ["shortcuts", str(folder), "--json"], catch_exceptions=False).stdout
     )
     assert (folder / shortcuts.FILE).stat().st_mtime_ns == stamp
-    assert {row["target"] for row in told} >= {"source", "sex", "age"}
-    assert all((row["value"] is None) == bool(row["reason"]) for row in told)
+    assert {row["target"] for row in reported} >= {"source", "sex", "age"}
+    assert all((row["value"] is None) == bool(row["reason"]) for row in reported)
     training = pl.read_parquet(folder / "split.parquet").filter(pl.col("part") == "train").height
-    assert all(row["images"] <= training for row in told)
+    assert all(row["images"] <= training for row in reported)
 
 
-def test_where_few_lungs_are_believed_only_parts_that_need_none_are_asked(small_run, tmp_path):
+def test_where_few_lungs_are_believed_only_parts_that_need_none_are_evaluated(small_run, tmp_path):
     run = Run(shutil.copytree(small_run.folder, tmp_path / "run"))
     found = pl.read_parquet(run / segment.INDEX)
     for quality, names in ((0.1, shortcuts.NEED_NO_LUNGS), (0.9, shortcuts.VIEWS)):

@@ -15,7 +15,7 @@ sides = st.integers(1, 700)
 
 @settings(max_examples=60, deadline=None)
 @given(height=sides, width=sides, to=st.sampled_from([64, 256]))
-def test_a_letterbox_holds_the_whole_picture_centred_and_in_proportion(height, width, to):
+def test_a_letterbox_holds_the_whole_image_centred_and_in_proportion(height, width, to):
     box = Letterbox((height, width), to)
     square = box.forward(np.full((height, width), 200, np.uint8))
     rows, columns = np.flatnonzero(square.any(axis=1)), np.flatnonzero(square.any(axis=0))
@@ -48,8 +48,10 @@ def test_shrinking_averages_and_does_not_alias():
     assert np.abs(resize(stripes, (10, 10)).astype(int) - 128).max() <= 1
 
 
-def shares(source: int, target: int) -> np.ndarray:
-    """float64 (target, source): which share of each new pixel each old one covers. The oracle: an integral, worked out pixel by pixel."""
+def fractions(source: int, target: int) -> np.ndarray:
+    """float64 (target, source): which fraction of each new pixel each old one covers. The oracle:
+    an integral, worked out pixel by pixel.
+    """
     edges = np.arange(target + 1) * source / target
     cover = np.minimum(edges[1:, None], np.arange(1, source + 1)) - np.maximum(
         edges[:-1, None], np.arange(source)
@@ -70,7 +72,7 @@ def test_shrinking_is_the_exact_average_of_the_area_whatever_the_factors(
     size = data.draw(st.integers(1, height)), data.draw(st.integers(1, width))
     top = 1 if dtype is np.float32 else np.iinfo(dtype).max
     image = (np.random.default_rng(height * width).random((height, width)) * top).astype(dtype)
-    expected = shares(height, size[0]) @ image.astype(np.float64) @ shares(width, size[1]).T
+    expected = fractions(height, size[0]) @ image.astype(np.float64) @ fractions(width, size[1]).T
     assert np.abs(resize(image, size) - expected).max() <= (
         2e-5 if dtype is np.float32 else 0.51 + 2e-5 * top
     )
@@ -82,7 +84,7 @@ def test_an_axis_that_shrinks_does_not_alias_where_the_other_grows(height, width
     size = data.draw(st.integers(height, 400)), data.draw(st.integers(2, width // 4))
     fine = np.tile(np.arange(width) % 2, (height, 1)).astype(np.float32)
     found = resize(fine, size)
-    assert found.shape == size and np.abs(found - shares(width, size[1]) @ fine[0]).max() < 1e-5
+    assert found.shape == size and np.abs(found - fractions(width, size[1]) @ fine[0]).max() < 1e-5
 
 
 def test_shrunken_labels_keep_to_the_label_of_most_of_the_area_and_to_the_lowest_among_equals():
@@ -99,7 +101,7 @@ def test_shrunken_labels_keep_to_the_label_of_most_of_the_area_and_to_the_lowest
 
 @settings(max_examples=60, deadline=None)
 @given(height=st.integers(30, 600), width=st.integers(30, 600), to=st.sampled_from([64, 256, 512]))
-def test_a_picture_goes_through_a_letterbox_and_back_to_where_it_was(height, width, to):
+def test_an_image_goes_through_a_letterbox_and_back_to_where_it_was(height, width, to):
     """A slope in both directions comes back as it was, but for the rim and the size of a pixel."""
     slope = (np.arange(height)[:, None] + np.arange(width)).astype(np.float32)
     box = Letterbox((height, width), to)
@@ -116,7 +118,7 @@ def test_a_picture_goes_through_a_letterbox_and_back_to_where_it_was(height, wid
     )
 
 
-def test_beside_a_letterboxed_picture_is_nothing_and_it_is_known_where():
+def test_beside_a_letterboxed_image_is_nothing_and_it_is_known_where():
     box = Letterbox((300, 200), 128)
     square = box.forward(np.ones((300, 200), np.float32))
     assert (
@@ -147,12 +149,12 @@ def test_a_table_of_brightness_is_looked_up_exactly(dtype, entries, monkeypatch)
 
 
 @pytest.mark.parametrize("window", ["percentiles", "full"])
-def test_a_prepared_picture_is_stretched_over_what_lies_in_the_picture_alone(window):
+def test_a_prepared_image_is_stretched_over_what_lies_in_the_image_alone(window):
     values = np.random.default_rng(0).integers(1000, 3000, (300, 200)).astype(np.uint16)
-    picture = Radiograph(values, None, (), (np.arange(4096) / 4095).astype(np.float32))
-    narrow, wide = preprocess(picture, 128, window), preprocess(picture, 128, window, 16)
+    radiograph = Radiograph(values, None, (), (np.arange(4096) / 4095).astype(np.float32))
+    narrow, wide = preprocess(radiograph, 128, window), preprocess(radiograph, 128, window, 16)
     box = Letterbox((300, 200), 128)
-    small = shares(300, 128) @ (values / 4095) @ shares(200, 85).T
+    small = fractions(300, 128) @ (values / 4095) @ fractions(200, 85).T
     low, high = np.percentile(small, (0.5, 99.5)) if window == "percentiles" else (0, 1)
     expected = np.clip((small - low) / (high - low), 0, 1)
     assert (
@@ -162,7 +164,7 @@ def test_a_prepared_picture_is_stretched_over_what_lies_in_the_picture_alone(win
     assert narrow.dtype == np.uint8 and wide.dtype == np.uint16 and not wide[:, :20].any()
 
 
-def test_a_crop_outside_its_picture_is_refused():
+def test_a_crop_outside_its_image_is_refused():
     with pytest.raises(ValueError, match="inside"):
         Crop((10, 10), 0, 0, 11, 5)
 

@@ -1,4 +1,6 @@
-"""Raster pictures: every kind is read with all its bits, its colours, its orientation, and giants are refused from their head."""
+"""Raster images: every kind is read with all its bits, its colours, its orientation, and giants are
+refused from their head.
+"""
 
 import struct
 import tracemalloc
@@ -54,7 +56,9 @@ def tiff(
     order: str = "<",
     more: bytes = b"",
 ) -> bytes:
-    """A TIFF of one strip: header, pixels, one directory of {tag: (format, values)}, then the values that do not fit in it."""
+    """A TIFF of one strip: header, pixels, one directory of {tag: (format, values)}, then the
+    values that do not fit in it.
+    """
     tags = {273: ("I", (8,)), 279: ("I", (len(pixels),)), **tags}
     at = 8 + len(pixels) + len(pixels) % 2
     beyond, entries = at + 2 + 12 * len(tags) + 4, []
@@ -106,7 +110,7 @@ def read(folder, data: bytes, name: str = "a.png") -> raster.Raster:
     return found
 
 
-# ------------------------------------------------------------------------------------------------------------------------------ PNG
+# ---------------------------------------------------------------------------------------------- PNG
 
 
 @settings(
@@ -174,7 +178,7 @@ def test_all_bits_of_grey_and_equal_channels_are_kept(tmp_path, dtype, channels)
     ) == (channels > 2)
 
 
-def test_a_long_picture_of_many_stored_blocks_is_read(tmp_path):
+def test_a_long_image_of_many_stored_blocks_is_read(tmp_path):
     values = RNG.integers(0, 65536, (300, 400)).astype(np.uint16)
     assert np.array_equal(read(tmp_path, imagecodecs.png_encode(values)).values, values)
 
@@ -188,7 +192,7 @@ def test_a_palette_is_read_by_its_colours(tmp_path, bits):
     assert np.array_equal(found.values[0], np.linspace(255, 0, 1 << bits).astype(np.uint8)[indices])
 
 
-def test_an_interlaced_picture_is_read(tmp_path):
+def test_an_interlaced_image_is_read(tmp_path):
     starts = [
         (0, 0, 8, 8),
         (0, 4, 8, 8),
@@ -213,7 +217,7 @@ def test_an_animation_is_refused_and_transparent_colours_are_said(tmp_path):
     )
 
 
-def test_a_stream_longer_than_the_picture_is_refused_and_not_inflated_further(tmp_path):
+def test_a_stream_longer_than_the_image_is_refused_and_not_inflated_further(tmp_path):
     bomb = png(
         90,
         70,
@@ -249,13 +253,13 @@ def test_a_flipped_bit_is_found_by_the_checksums(tmp_path, place):
         read(tmp_path, bytes(data))
 
 
-# --------------------------------------------------------------------------------------------------------------------- colour, giants
+# ----------------------------------------------------------------------------------- colour, giants
 
 
 def test_unequal_channels_are_averaged_and_said(tmp_path):
-    picture = np.stack([GREY] * 3, -1)
-    picture[3, 4] = (255, 0, 10)
-    found = read(tmp_path, imagecodecs.png_encode(picture))
+    image = np.stack([GREY] * 3, -1)
+    image[3, 4] = (255, 0, 10)
+    found = read(tmp_path, imagecodecs.png_encode(image))
     assert (
         found.colour
         and found.values[3, 4] == 88
@@ -263,7 +267,8 @@ def test_unequal_channels_are_averaged_and_said(tmp_path):
     )
     assert any(
         text.startswith(
-            "three channels averaged, which differ by up to 255 of 255 in 0.02% of the pixels: colour"
+            "three channels averaged, which differ by up to 255 of 255 in 0.02% of the "
+            "pixels: colour"
         )
         for text in found.processing_log
     )
@@ -279,14 +284,14 @@ def test_unequal_channels_are_averaged_and_said(tmp_path):
 @settings(max_examples=50, deadline=None)
 @given(dtype=st.sampled_from([np.uint8, np.uint16]), seed=st.integers(0, 2**31))
 def test_the_average_is_the_rounded_mean(dtype, seed):
-    picture = (
+    image = (
         np.random.default_rng(seed)
         .integers(0, np.iinfo(dtype).max, (9, 7, 3), endpoint=True)
         .astype(dtype)
     )
-    values, _, _ = raster._grey(picture, [])
+    values, _, _ = raster._grey(image, [])
     assert values.dtype == dtype and np.array_equal(
-        values, np.round(picture.astype(np.float64).mean(axis=2))
+        values, np.round(image.astype(np.float64).mean(axis=2))
     )
 
 
@@ -322,7 +327,10 @@ def test_a_giant_is_refused_by_its_head_before_it_is_allocated(tmp_path, kind):
     try:
         with pytest.raises(
             BadData,
-            match=rf"{kind}: (60000x60000 pixels are more than the 100,000,000|9800x9800 pixels of 3 channels are more)",
+            match=(
+                rf"{kind}: (60000x60000 pixels are more than the 100,000,000|9800x9800 pixels of "
+                rf"3 channels are more)"
+            ),
         ):
             raster.read(tmp_path / kind)
     finally:
@@ -331,7 +339,7 @@ def test_a_giant_is_refused_by_its_head_before_it_is_allocated(tmp_path, kind):
     assert most < 1 << 20
 
 
-# ----------------------------------------------------------------------------------------------------------------------------- JPEG
+# --------------------------------------------------------------------------------------------- JPEG
 
 
 def exif(orientation: int) -> bytes:
@@ -352,7 +360,7 @@ AS_SHOWN = {
 
 
 @pytest.mark.parametrize("orientation", AS_SHOWN)
-def test_a_picture_is_turned_as_its_orientation_says(tmp_path, orientation):
+def test_an_image_is_rotated_as_its_orientation_says(tmp_path, orientation):
     coded = imagecodecs.jpeg8_encode(GREY, level=95)
     stored = imagecodecs.jpeg8_decode(coded)
     found = read(tmp_path, coded[:2] + exif(orientation) + coded[2:])
@@ -382,7 +390,7 @@ def test_a_lossless_jpeg_keeps_its_sixteen_bits(tmp_path):
     )
 
 
-def test_a_grey_picture_in_a_colour_jpeg_is_no_colour_and_a_coloured_one_is(tmp_path):
+def test_a_grey_image_in_a_colour_jpeg_is_no_colour_and_a_coloured_one_is(tmp_path):
     smooth = np.add.outer(np.arange(70), np.arange(90)).astype(np.uint8)
     assert not read(tmp_path, imagecodecs.jpeg8_encode(np.stack([smooth] * 3, -1), level=90)).colour
     assert read(
@@ -410,7 +418,7 @@ def test_a_jpeg_of_endless_scans_is_refused(tmp_path):
         read(tmp_path, head[:-2] + b"\xff\xda\x00\x08\x01\x00\x00\x00\x3f\x00" * 40 + head[-2:])
 
 
-# ----------------------------------------------------------------------------------------------------------------------------- TIFF
+# --------------------------------------------------------------------------------------------- TIFF
 
 
 @pytest.mark.parametrize("order", "<>")
@@ -420,14 +428,14 @@ def test_a_tiff_of_either_byte_order_keeps_all_bits(tmp_path, order, values):
     assert np.array_equal(
         read(tmp_path, tiff(described(values), stored, order=order)).values, values
     )
-    turned_over = read(tmp_path, tiff(described(values, 0), stored, order=order))
+    inverted_image = read(tmp_path, tiff(described(values, 0), stored, order=order))
     assert (
-        np.array_equal(turned_over.values, np.iinfo(values.dtype).max - values)
-        and "MinIsWhite inverted" in turned_over.processing_log
+        np.array_equal(inverted_image.values, np.iinfo(values.dtype).max - values)
+        and "MinIsWhite inverted" in inverted_image.processing_log
     )
 
 
-def test_white_is_zero_is_turned_over_within_the_range_of_twelve_bits(tmp_path):
+def test_white_is_zero_is_inverted_within_the_range_of_twelve_bits(tmp_path):
     values = DEEP >> 4
     assert np.array_equal(
         read(tmp_path, tiff(described(values, 0), values.tobytes())).values, 4095 - values
@@ -466,7 +474,7 @@ def test_colour_planes_palette_and_one_bit_of_a_tiff_are_read(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "reported"),
     [
         ({339: ("H", (2,))}, "holds signed values of 8 bits; expected 8- or 16-bit whole numbers"),
         ({258: ("H", (12,))}, "holds unsigned values of 12 bits"),
@@ -478,8 +486,8 @@ def test_colour_planes_palette_and_one_bit_of_a_tiff_are_read(tmp_path):
         ({322: ("I", (60000,)), 323: ("I", (60000,))}, "its tiles are larger than any image"),
     ],
 )
-def test_a_tiff_that_is_no_picture_of_ours_is_refused_by_name(tmp_path, change, told):
-    with pytest.raises(BadData, match=rf"a\.tif: .*{told}"):
+def test_a_tiff_that_is_no_image_of_ours_is_refused_by_name(tmp_path, change, reported):
+    with pytest.raises(BadData, match=rf"a\.tif: .*{reported}"):
         read(tmp_path, tiff({**described(GREY), **change}, GREY.tobytes()), "a.tif")
 
 
@@ -498,7 +506,7 @@ def paged(subfile: int) -> bytes:
     )
 
 
-def test_several_pictures_are_refused_and_a_thumbnail_is_passed_over(tmp_path):
+def test_several_images_are_refused_and_a_thumbnail_is_passed_over(tmp_path):
     with pytest.raises(BadData, match=r"a\.tif: holds 2 images; expected one"):
         read(tmp_path, paged(0), "a.tif")
     assert np.array_equal(read(tmp_path, paged(1), "a.tif").values, GREY)

@@ -1,4 +1,6 @@
-"""`hilum classify`: what it says, of what it says nothing, and that it warns of people whom a model has not learnt from."""
+"""`hilum classify`: what it says, of what it says nothing, and that it warns of people whom a model
+was not trained on.
+"""
 
 import csv
 import json
@@ -43,7 +45,7 @@ def folder(tmp_path_factory):
     made = installation(tmp_path_factory.mktemp("installed"))
     reader(made, "tb", "tuberculosis", "cavity", people=ADULTS)
     reader(made, "pneumonia_child", "pneumonia", people=CHILDREN)
-    reader(made, "strange", size=96)
+    reader(made, "spare", size=96)
     return made
 
 
@@ -65,20 +67,22 @@ def only(*images, **options):
     return one
 
 
-def dicom(folder, **told):
-    return write_dicom(folder / "a.dcm", (chest().astype(np.uint16) * 16).copy(), bits=12, **told)
+def dicom(folder, **reported):
+    return write_dicom(
+        folder / "a.dcm", (chest().astype(np.uint16) * 16).copy(), bits=12, **reported
+    )
 
 
-def test_every_model_that_is_there_is_asked_for_each_of_its_concepts(installed, image):
+def test_every_model_that_is_there_is_evaluated_for_each_of_its_concepts(installed, image):
     assert [model.name for model in pretrained.pretrained_models()] == [
         "pneumonia_child",
-        "strange",
+        "spare",
         "tb",
     ]
     one = only(image)
     assert [(said.model, said.concept) for said in one.scores] == [
         ("pneumonia_child", "pneumonia"),
-        ("strange", "anomaly"),
+        ("spare", "anomaly"),
         ("tb", "tuberculosis"),
         ("tb", "cavity"),
     ]
@@ -158,7 +162,7 @@ def test_what_is_no_upright_frontal_chest_is_refused_by_name_and_gets_no_score(
     assert row["refused"] == one.refused and row["score"] == row["call"] == ""
 
 
-def test_a_lateral_is_refused_where_the_file_tells(installed, tmp_path):
+def test_a_lateral_is_refused_where_the_file_states(installed, tmp_path):
     assert "lateral" in only(dicom(tmp_path, ViewPosition="LL")).refused
     assert only(dicom(tmp_path, ViewPosition="PA")).refused == ""
 
@@ -179,7 +183,7 @@ def test_by_its_header_an_adults_film_is_warned_about_by_the_model_of_children_a
 ):
     for years, warned in (("054Y", "pneumonia_child"), ("003Y", "tb"), ("018M", "tb")):
         said = only(dicom(tmp_path, PatientAge=years)).scores
-        assert {one.model for one in said if one.warning} - {"strange"} == {warned}
+        assert {one.model for one in said if one.warning} - {"spare"} == {warned}
     warning = next(
         one.warning
         for one in only(dicom(tmp_path, PatientAge="054Y")).scores
@@ -208,21 +212,21 @@ def test_without_an_age_the_outlines_of_the_lungs_decide(
     warnings = {
         said.model: said.warning
         for said in only(image).scores
-        if said.warning and said.model != "strange"
+        if said.warning and said.model != "spare"
     }
     assert warnings.keys() == warned.keys() and all(
         words in warnings[model] for model, words in warned.items()
     )
 
 
-def test_a_picture_that_a_model_has_learnt_from_is_told(image, tmp_path, monkeypatch):
+def test_an_image_that_a_model_was_trained_on_is_reported(image, tmp_path, monkeypatch):
     made = installation(tmp_path / "installed")
     reader(made, "tb", "tuberculosis", pixels=(image_file.read(image).pixel_digest,))
     monkeypatch.setattr(pretrained, "folder", lambda: made)
     assert "trained or tuned on this very image" in only(image).scores[0].warning
 
 
-def test_without_a_model_the_remedy_is_told(image, tmp_path, monkeypatch):
+def test_without_a_model_the_remedy_is_reported(image, tmp_path, monkeypatch):
     made = installation(tmp_path / "installed")
     monkeypatch.setattr(pretrained, "folder", lambda: made)
     with pytest.raises(NotFound, match="train_findings"):
@@ -256,7 +260,7 @@ def test_a_model_that_wants_lungs_found_otherwise_is_refused(image, tmp_path, mo
         classify_images.classify_images([image])
 
 
-def test_the_file_in_8_bits_goes_before_the_one_in_float32_and_what_is_no_reader_is_not_asked(
+def test_the_file_in_8_bits_goes_before_the_one_in_float32_and_what_is_no_reader_is_not_run(
     tmp_path, monkeypatch
 ):
     for name in ("tb.onnx", "tb.int8.onnx", "child.onnx", *pretrained.OTHERS):
@@ -293,7 +297,7 @@ def test_it_needs_no_torch_and_prints_what_is_said_and_the_same_as_json(folder, 
     ]
 
 
-def test_without_a_picture_the_models_tell_of_themselves(folder, tmp_path):
+def test_without_an_image_the_models_describe_themselves(folder, tmp_path):
     def run(place, *more):
         done = subprocess.run(
             [sys.executable, "-c", WITHOUT, str(place), "models", *more],
@@ -304,11 +308,11 @@ def test_without_a_picture_the_models_tell_of_themselves(folder, tmp_path):
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    told, as_json = run(folder), json.loads(run(folder, "--json"))
+    reported, as_json = run(folder), json.loads(run(folder, "--json"))
     assert (
-        "tb: Made by hand" in told
-        and "children of one hospital, 1 to 5 years old" in told
-        and "Research only" in told
+        "tb: Made by hand" in reported
+        and "children of one hospital, 1 to 5 years old" in reported
+        and "Research only" in reported
     )
     assert [card["says"] for card in as_json] == [
         ["pneumonia"],
@@ -322,7 +326,8 @@ def test_models_that_come_with_hilum_are_small_and_say_what_they_must_not_be_use
     models = pretrained.pretrained_models()
     if not models:
         pytest.skip(
-            "no bundled classifier in src/hilum/resources: make them with tools/build_models/train_findings.py"
+            "no bundled classifier in src/hilum/resources: make them with "
+            "tools/build_models/train_findings.py"
         )
     for model in models:
         assert (
@@ -342,7 +347,7 @@ def test_models_that_come_with_hilum_are_small_and_say_what_they_must_not_be_use
 # Small children by the outlines of their lungs
 
 
-def test_the_signs_do_not_change_where_a_picture_is_stretched(tmp_path):
+def test_the_signs_do_not_change_where_an_image_is_stretched(tmp_path):
     import cv2
 
     made = synthetic.draw(
@@ -362,10 +367,10 @@ def test_the_signs_do_not_change_where_a_picture_is_stretched(tmp_path):
     not (REAL / "kermany-original").is_dir() or not (REAL / "montgomery").is_dir(),
     reason="needs the real radiographs of ../shared/data",
 )
-def test_real_films_of_small_children_are_told_from_adults():
+def test_real_films_of_small_children_are_distinguished_from_adults():
     finder = segment_images.load_lung_model()
 
-    def looks(paths):
+    def features(paths):
         return [
             age_group.classify(
                 segment_images.segment_image(finder, image_file.read(path), path).labels
@@ -373,8 +378,8 @@ def test_real_films_of_small_children_are_told_from_adults():
             for path in paths
         ]
 
-    children = looks(sorted((REAL / "kermany-original").rglob("*.jpeg"))[:8])
-    adults = looks(sorted((REAL / "montgomery/CXR_png").glob("*.png"))[::8])
+    children = features(sorted((REAL / "kermany-original").rglob("*.jpeg"))[:8])
+    adults = features(sorted((REAL / "montgomery/CXR_png").glob("*.png"))[::8])
     assert (
         children.count(age_group.SMALL_CHILD) >= 6
         and adults.count(age_group.SMALL_CHILD) <= 1

@@ -1,16 +1,17 @@
-"""The reading plan: what a folder means is worked out from evidence, shown in full, kept, and never guessed."""
+"""The reading plan: what a folder means is worked out from evidence, shown in full, kept, and never
+guessed.
+"""
 
 import csv
 import io
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+from conftest import hilum
 from hypothesis import HealthCheck, given, settings
 
 from benchmarks.accuracy.random_layouts import faults, layouts
@@ -64,7 +65,7 @@ def present(manifest) -> dict[str, set[str]]:
     return found
 
 
-# ------------------------------------------------------------------------------------------------------------ true by construction
+# ----------------------------------------------------------------------------- true by construction
 
 
 @settings(
@@ -135,7 +136,7 @@ def test_pipes_are_not_opened_and_links_out_of_the_folder_are_not_followed(tmp_p
     assert account.files_met == 4 == account.files_used + account.files_named
 
 
-# --------------------------------------------------------------------------------------------------------------- never guessed
+# ------------------------------------------------------------------------------------ never guessed
 
 
 UNSETTLED = {
@@ -189,18 +190,18 @@ UNSETTLED = {
 @pytest.mark.parametrize("write", UNSETTLED.values(), ids=UNSETTLED)
 def test_what_is_not_settled_is_refused_and_the_lines_to_add_work_when_pasted(tmp_path, write):
     write(tmp_path)
-    with pytest.raises(BadData, match="is not settled by what it holds") as told:
+    with pytest.raises(BadData, match="is not settled by what it holds") as raised:
         ingest.ingest(tmp_path)
-    (tmp_path / "hilum.toml").write_text(str(told.value).split("again:\n\n")[1], encoding="utf-8")
+    (tmp_path / "hilum.toml").write_text(str(raised.value).split("again:\n\n")[1], encoding="utf-8")
     assert ingest.ingest(tmp_path).table.height >= 2
 
 
 def test_lines_to_add_keep_what_hilum_toml_says_already(tmp_path):
     UNSETTLED["numbers of classes in a column called label"](tmp_path)
     (tmp_path / "hilum.toml").write_text('patient_pattern = "(?P<patient>[a-z])"\n')
-    with pytest.raises(BadData, match=r"Replace the lines of hilum\.toml by these") as told:
+    with pytest.raises(BadData, match=r"Replace the lines of hilum\.toml by these") as raised:
         ingest.ingest(tmp_path)
-    (tmp_path / "hilum.toml").write_text(str(told.value).split("again:\n\n")[1])
+    (tmp_path / "hilum.toml").write_text(str(raised.value).split("again:\n\n")[1])
     manifest = ingest.ingest(tmp_path)
     assert present(manifest)["a.png"] == set() and manifest.table["patient_id"].to_list() == [
         "folder/a",
@@ -209,7 +210,7 @@ def test_lines_to_add_keep_what_hilum_toml_says_already(tmp_path):
     ]
 
 
-def test_numbers_as_labels_are_one_finding_or_asked_about(tmp_path):
+def test_numbers_as_labels_are_one_finding_or_a_question(tmp_path):
     images(tmp_path, "a.png", "b.png")
     table(tmp_path / "labels.csv", ("image", "pneumonia"), ("a.png", 0), ("b.png", 1))
     assert ingest.ingest(tmp_path).labels.select("concept", "state").rows() == [
@@ -255,7 +256,7 @@ def test_words_for_a_missing_value_are_no_finding(tmp_path, missing):
     ]
 
 
-# ------------------------------------------------------------------------------------------------------------------ understood
+# --------------------------------------------------------------------------------------- understood
 
 
 @pytest.mark.parametrize(
@@ -338,14 +339,14 @@ def test_a_file_that_two_folders_hold_is_found_by_its_folders_or_left_open(tmp_p
         (("TB?", "TB"), [set(), {"tuberculosis"}]),
     ],
 )
-def test_lists_and_doubts_are_read_out_of_cells(tmp_path, cells, concepts):
+def test_lists_and_uncertainties_are_read_out_of_cells(tmp_path, cells, concepts):
     images(tmp_path, "a.png", "b.png")
     table(tmp_path / "labels.csv", ("image", "label"), *zip(("a.png", "b.png"), cells, strict=True))
     assert list(present(ingest.ingest(tmp_path)).values()) == concepts
 
 
 @pytest.mark.parametrize("word", ["no evidence of TB", "No TB, no effusion here", "healed TB"])
-def test_words_around_a_known_word_are_asked_about_and_never_a_finding(tmp_path, word):
+def test_words_around_a_known_word_are_a_question_and_never_a_finding(tmp_path, word):
     images(tmp_path, "a.png", "b.png", "c.png")
     table(
         tmp_path / "labels.csv",
@@ -367,7 +368,7 @@ def test_a_column_of_the_healthy_state_alone_says_who_is_abnormal(tmp_path):
     ]
 
 
-def test_an_image_that_is_healthy_and_ill_in_one_row_is_told(tmp_path):
+def test_an_image_that_is_healthy_and_ill_in_one_row_is_reported(tmp_path):
     images(tmp_path, "a.png", "b.png")
     table(tmp_path / "labels.csv", ("image", "Normal", "TB"), ("a.png", 1, 1), ("b.png", 1, 0))
     manifest = ingest.ingest(tmp_path)
@@ -471,7 +472,7 @@ def test_readers_who_disagree_leave_a_finding_uncertain(tmp_path):
     ]
 
 
-def test_rows_that_contradict_one_another_are_uncertain_and_told(tmp_path):
+def test_rows_that_contradict_one_another_are_uncertain_and_reported(tmp_path):
     images(tmp_path, "a.png", "b.png")
     table(
         tmp_path / "labels.csv",
@@ -519,7 +520,7 @@ def test_dicom_without_endings_is_a_radiograph_and_reports_are_set_aside_by_name
     assert manifest.table["patient_id"].to_list() == ["folder/P0", "folder/P1"]
 
 
-# ------------------------------------------------------------------------------------------------------------------------ shown
+# -------------------------------------------------------------------------------------------- shown
 
 
 FOLDERS = {
@@ -596,20 +597,12 @@ def test_describing_writes_nothing_and_shows_every_role_with_its_evidence(tmp_pa
 def test_the_command_prints_the_plan_before_ingest_and_keeps_it_in_the_run(tmp_path):
     FOLDERS["words and patients"](tmp_path / "data")
 
-    def hilum(*arguments: object) -> subprocess.CompletedProcess:
-        return subprocess.run(
-            [sys.executable, "-m", "hilum", *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
     done = hilum("ingest", tmp_path / "data", "--out", tmp_path / "run")
     assert done.returncode == 0 and "patients: by column 'Patient' of l.csv" in done.stdout
     kept = json.loads((tmp_path / "run" / "plan.json").read_text())["folders"][0]
     assert kept["files_met"] == 5 == kept["files_used"] + kept["files_named"]
-    told = hilum("describe", tmp_path / "data")
-    assert told.returncode == 0 and "label = 'Befund'" in told.stdout
+    reported = hilum("describe", tmp_path / "data")
+    assert reported.returncode == 0 and "label = 'Befund'" in reported.stdout
     UNSETTLED["folders 0 and 1"](tmp_path / "open")
     refused = hilum("describe", tmp_path / "open")
     assert (

@@ -1,17 +1,29 @@
-"""Radiologists' words become statements. Made-up sentences rule by rule; real readings against labels made by hand.
+"""Radiologists' words become statements. Made-up sentences rule by rule; real readings against
+labels made by hand.
 
-Conventions of tests/facts/readings.csv, one row a finding and place, labelled by one reader from the text alone:
+Conventions of tests/facts/readings.csv, one row a finding and place, labelled by one reader from
+the text alone:
 
-- 127 readings: every distinct wording of the two sets has one image, so frequent wordings do not flatter. `use` is development (the rules
-  were written from these), held_out (drawn by chance and read after the rules were frozen) or later (what was left, read last).
-  Patients that a note joins are on one side. An image whose reading names no finding has one row without a concept.
-- Adjectives are findings too: "cavitary infiltrate" is cavity and infiltration, "calcified granuloma", "TB scars" likewise, and share
-  state, place and activity. "Secondary PTB" is post-primary tuberculosis; tuberculous effusion is pleural tuberculosis.
-- "Consistent with" and "IMP" state; likely, possible, suspicious, could be, "?" and alternatives ("or") doubt. "Normal" is abnormality absent.
-- Not labelled: laboratory results, treatment, procedures, findings outside the chest, earlier films, the bare word "disease" or "findings".
-- Lobes, fields and segments are called by their height; lingula is left without a zone. "With" and "mainly" carry the place over, a list
-  joined by "and" too, a comma does not. A diagnosis behind "consistent with" has its own place or none.
-- Activity: the word nearest to the finding, from its own clause; acute is active; inactive, chronic, healed and "h/o" are old; no change is stable.
+- 127 readings: every distinct wording of the two sets has one image, so frequent wordings do not
+  flatter. `use` is development (the rules
+  were written from these), held_out (drawn by chance and read after the rules were frozen) or later
+  (what was left, read last).
+  Patients that a note joins are on one side. An image whose reading names no finding has one row
+  without a concept.
+- Adjectives are findings too: "cavitary infiltrate" is cavity and infiltration, "calcified
+  granuloma", "TB scars" likewise, and share
+  state, place and activity. "Secondary PTB" is post-primary tuberculosis; tuberculous effusion is
+  pleural tuberculosis.
+- "Consistent with" and "IMP" state; likely, possible, suspicious, could be, "?" and alternatives
+  ("or") flag. "Normal" is abnormality absent.
+- Not labelled: laboratory results, treatment, procedures, findings outside the chest, earlier
+  films, the bare word "disease" or "findings".
+- Lobes, fields and segments are called by their height; lingula is left without a zone. "With" and
+  "mainly" carry the place over, a list
+  joined by "and" too, a comma does not. A diagnosis behind "consistent with" has its own place or
+  none.
+- Activity: the word nearest to the finding, from its own clause; acute is active; inactive,
+  chronic, healed and "h/o" are old; no change is stable.
 """
 
 import csv
@@ -51,7 +63,7 @@ def activities(text):
     return {statement.concept: statement.activity for statement in read(text)}
 
 
-# ------------------------------------------------------------------------------------------------------------------------------ terms
+# -------------------------------------------------------------------------------------------- terms
 
 
 @pytest.mark.parametrize(
@@ -97,7 +109,7 @@ def test_normal_means_the_whole_film_of_today(text, normal):
     assert (states(text) == {"abnormality": ABSENT}) is normal
 
 
-# ----------------------------------------------------------------------------------------------------------------------------- states
+# ------------------------------------------------------------------------------------------- states
 
 
 @pytest.mark.parametrize(
@@ -156,11 +168,11 @@ def test_negation_reaches_as_far_as_it_is_meant(text, expected):
         ("possible TB with a cavity", {"tuberculosis": UNCERTAIN, "cavity": PRESENT}),
     ],
 )
-def test_doubt_is_neither_presence_nor_absence(text, expected):
+def test_uncertainty_is_neither_presence_nor_absence(text, expected):
     assert states(text) == expected
 
 
-# ----------------------------------------------------------------------------------------------------------------------------- places
+# ------------------------------------------------------------------------------------------- places
 
 
 @pytest.mark.parametrize(
@@ -242,7 +254,7 @@ def test_a_finding_gets_its_own_places(text, expected):
     assert places(text) == expected
 
 
-# --------------------------------------------------------------------------------------------------------------------------- activity
+# ----------------------------------------------------------------------------------------- activity
 
 
 @pytest.mark.parametrize(
@@ -279,10 +291,10 @@ def test_activity_goes_to_the_finding_it_is_said_of(text, expected):
     assert activities(text) == expected
 
 
-# -------------------------------------------------------------------------------------------------------------------------- statements
+# --------------------------------------------------------------------------------------- statements
 
 
-def test_a_statement_keeps_its_clause_as_written_and_can_be_told_in_short_words():
+def test_a_statement_keeps_its_clause_as_written_and_can_be_summarised():
     text = "Possible  small cavity LUL, old; NO effusion."
     first, second = read(text)
     assert first == Statement(
@@ -330,7 +342,9 @@ def test_no_text_breaks_the_reader_and_every_statement_can_be_found_in_it(text):
 )
 @settings(deadline=None, max_examples=10)
 def test_a_clause_without_an_end_is_cut_into_short_ones_that_hold_all_its_words(text):
-    """What is done with a clause grows with the square of its length; with a reading's it does not."""
+    """What is done with a clause grows with the square of its length; with a reading's
+    it does not.
+    """
     clauses = list(report_parser._clauses(text))
     assert max(map(len, clauses)) <= 1000
     assert "".join("".join(clauses).split()) == "".join(re.sub("-{64,}", "-" * 64, text).split())
@@ -352,7 +366,7 @@ def test_no_words_of_the_table_mean_two_things():
     )
 
 
-# --------------------------------------------------------------------------------------------------------------------------- real data
+# ---------------------------------------------------------------------------------------- real data
 
 
 def test_the_facts_hold_sixty_readings_to_learn_from_and_sixty_to_measure_on():

@@ -1,4 +1,6 @@
-"""The report: whole, alone, the same each time, honest about what is missing, and safe against what files say."""
+"""The report: whole, alone, the same each time, honest about what is missing, and safe against what
+files say.
+"""
 
 import base64
 import io
@@ -33,7 +35,7 @@ from hilum.run_folder import Run
 from hilum.storage import integrity
 
 HOSTILE = "<script>alert('reading')</script>"
-HOSTILE_PICTURE = '"><svg onload=alert(2)>.png'
+HOSTILE_IMAGE = '"><svg onload=alert(2)>.png'
 HOSTILE_FILE = "<img src=x onerror=alert(1)>.txt"
 
 
@@ -43,21 +45,23 @@ def do(run, recipe, name, step):
 
 
 def make_up_models(run, recipe):
-    """What segment, train and predict would leave, but for the models: drawn lungs shifted, and scores that follow the label."""
-    table, pictured = storage.read_table(run / "split.parquet"), cache.opened(run, recipe)
+    """What segment, train and predict would leave, but for the models: reference masks shifted, and
+    scores that follow the label.
+    """
+    table, cached = storage.read_table(run / "split.parquet"), cache.opened(run, recipe)
     rng = np.random.default_rng(7)
-    planned = segment.plan(table, pictured.with_mask, 2, 0)
-    learnt = segment.lessons(planned)
+    planned = segment.plan(table, cached.with_mask, 2, 0)
+    trained = segment.lessons(planned)
     lists = [
-        rows.select(model=pl.lit(model), image_id="image_id") for model, rows in learnt.items()
+        rows.select(model=pl.lit(model), image_id="image_id") for model, rows in trained.items()
     ]
     storage.write_table(
         run / "segment" / TRAINING,
         pl.concat([pl.DataFrame(schema={"model": pl.String, "image_id": pl.String}), *lists]),
     )
-    planned = planned if learnt else planned.clear()
+    planned = planned if trained else planned.clear()
     masks = [
-        np.roll(pictured.masks[pictured.rows([image])[0]], int(rng.integers(5)), axis=0)
+        np.roll(cached.masks[cached.rows([image])[0]], int(rng.integers(5)), axis=0)
         for image in planned["image_id"]
     ]
     storage.write_bytes(run / segment.MASKS, b"".join(mask.tobytes() for mask in masks))
@@ -76,26 +80,24 @@ def make_up_models(run, recipe):
     found = pl.DataFrame(index, schema=segment.LUNGS, orient="row")
     storage.write_table(run / segment.INDEX, found)
     storage.write_table(
-        run / segment.FINDINGS, segment.unreliable(found, recipe.crop.min_mask_quality)
+        run / segment.ISSUES, segment.unreliable(found, recipe.crop.min_mask_quality)
     )
     heard = (
         [
             [segment.WHOLE, number, 10 * number, 1 / number, 0.8 + number / 50]
             for number in range(1, 6)
         ]
-        if learnt
+        if trained
         else []
     )
     storage.write_table(
         run / segment.EPOCHS, pl.DataFrame(heard, schema=segment.HEARD, orient="row")
     )
-    told = (
-        {}
-        if learnt
-        else {"reason": "0 lung masks in the training part: regions are whole pictures"}
+    reported = (
+        {} if trained else {"reason": "0 lung masks in the training part: regions are whole images"}
     )
-    files = [f"segment/{TRAINING}", segment.MASKS, segment.INDEX, segment.FINDINGS, segment.EPOCHS]
-    run.finish("segment", segment.made_from(run, recipe), digests(run, files), told)
+    files = [f"segment/{TRAINING}", segment.MASKS, segment.INDEX, segment.ISSUES, segment.EPOCHS]
+    run.finish("segment", segment.made_from(run, recipe), digests(run, files), reported)
     do(run, recipe, "crop", crop)
     make_up_scores(run, table, rng)
 
@@ -115,17 +117,17 @@ def make_up_scores(run, table, rng):
         ),
     )
     run.finish("train", {}, digests(run, [f"train/{TRAINING}"]), {})
-    asked = table.filter(pl.col("part") != "train") if concept else table.clear()
+    requested = table.filter(pl.col("part") != "train") if concept else table.clear()
     rows = [
         [image, part, stage, concept, float(rng.normal((state or 0) * 2, 1.5)), ""]
         for stage in predict.STAGES
-        for image, part, state in asked.select("image_id", "part", "state").iter_rows()
+        for image, part, state in requested.select("image_id", "part", "state").iter_rows()
     ]
     storage.write_table(
         run / predict.SCORES, pl.DataFrame(rows, schema=predict.COLUMNS, orient="row")
     )
     stream = io.BytesIO()
-    np.save(stream, rng.random((asked.height, predict.MAP, predict.MAP)).astype(np.float16))
+    np.save(stream, rng.random((requested.height, predict.MAP, predict.MAP)).astype(np.float16))
     storage.write_bytes(run / predict.MAPS, stream.getvalue())
     run.finish("predict", {}, digests(run, [predict.SCORES, predict.MAPS]), {})
 
@@ -155,14 +157,16 @@ def page_of(run, recipe) -> str:
 
 @pytest.fixture(scope="session")
 def full(tmp_path_factory):
-    """A run with masks, labels, an unreadable picture, a file that is none, and hostile words in a reading and in a file's name."""
+    """A run with masks, labels, an unreadable image, a file that is none, and hostile words in a
+    reading and in a file's name.
+    """
     data = tmp_path_factory.mktemp("montgomery")
     plugins.load("readers", "montgomery").example(data, images=44, seed=3)
     normal = sorted((data / "CXR_png").glob("*_0.png"))
     (data / "ClinicalReadings" / f"{normal[0].stem}.txt").write_text(
         f"Patient's Sex: F\nPatient's Age: 040Y\ntuberculosis {HOSTILE}\n"
     )
-    (data / "CXR_png" / HOSTILE_FILE).write_text("not a picture")
+    (data / "CXR_png" / HOSTILE_FILE).write_text("not an image")
     normal[1].write_bytes(normal[1].read_bytes()[:400])
     return made_up_run(data, tmp_path_factory.mktemp("run") / "full")
 
@@ -174,10 +178,10 @@ def page(full):
 
 @pytest.fixture(scope="session")
 def bare(tmp_path_factory):
-    """A run of pictures alone: no label, no mask, no patient."""
+    """A run of images alone: no label, no mask, no patient."""
     data, rng = tmp_path_factory.mktemp("bare"), np.random.default_rng(1)
     for number in range(9):
-        name = f"{number}.png" if number else HOSTILE_PICTURE
+        name = f"{number}.png" if number else HOSTILE_IMAGE
         raster.write_png(
             data / name, synthetic.draw(synthetic.anatomy(rng), rng, height=96, width=90).pixels
         )
@@ -276,7 +280,7 @@ def test_hostile_words_are_shown_and_not_obeyed(page):
 
 def test_a_hostile_file_name_is_shown_and_not_obeyed(bare):
     page = page_of(*bare)
-    assert HOSTILE_PICTURE.removesuffix(".png") in Read(page).text
+    assert HOSTILE_IMAGE.removesuffix(".png") in Read(page).text
     assert "<svg onload" not in page
 
 
@@ -307,7 +311,7 @@ def test_the_limits_name_the_patients_and_the_use(full, page):
     )
 
 
-def test_both_thresholds_subgroups_and_the_power_of_the_test_part_are_told(full, page):
+def test_both_thresholds_subgroups_and_the_power_of_the_test_part_are_reported(full, page):
     run, _ = full
     metrics = storage.read_table(run / evaluate.METRICS).filter(
         (pl.col("part") == "test") & (pl.col("task") == "finding")
@@ -315,23 +319,23 @@ def test_both_thresholds_subgroups_and_the_power_of_the_test_part_are_told(full,
     value = {
         row["metric"]: row for row in metrics.filter(pl.col("by") == "all").iter_rows(named=True)
     }
-    told = chapter(page, "finding")
-    thresholds = told.split("Two thresholds")[1].split("Probabilities")[0]
-    for metric in ("threshold", "threshold_retuned"):
+    reported = chapter(page, "finding")
+    thresholds = reported.split("Two thresholds")[1].split("Probabilities")[0]
+    for metric in ("threshold", "threshold_reoptimised"):
         assert f"{value[metric]['value']:.4g}" in thresholds
-    for metric in ("sensitivity", "sensitivity_retuned", "npv", "accuracy_retuned"):
+    for metric in ("sensitivity", "sensitivity_reoptimised", "npv", "accuracy_reoptimised"):
         assert (
-            words.interval(words.Figure.of(value[metric]), metric.removesuffix("_retuned"))
+            words.interval(words.Figure.of(value[metric]), metric.removesuffix("_reoptimised"))
             in thresholds
         )
     auroc = value["auroc"]
     assert (
-        f"{auroc['images']} test images ({auroc['positives']} positive) cannot distinguish an AUROC of {auroc['value']:.2f} from"
-        in told
+        f"{auroc['images']} test images ({auroc['positives']} positive) cannot distinguish an"
+        f" AUROC of {auroc['value']:.2f} from" in reported
     )
-    assert f"DeLong: {auroc['delong_low']:.3f} to {auroc['delong_high']:.3f}" in told
+    assert f"DeLong: {auroc['delong_low']:.3f} to {auroc['delong_high']:.3f}" in reported
     small = metrics.filter((pl.col("by") != "all") & (pl.col("warning") != ""))["warning"]
-    assert small.len() and all(warning in told.split("Subgroups")[1] for warning in small)
+    assert small.len() and all(warning in reported.split("Subgroups")[1] for warning in small)
 
 
 def test_probabilities_say_why_they_are_not_calibrated(full, page):
@@ -341,20 +345,20 @@ def test_probabilities_say_why_they_are_not_calibrated(full, page):
     assert f"nothing here is calibrated (tune part: {why})" in Read(page).text
 
 
-def test_calibrated_probabilities_are_drawn_and_their_figures_told():
+def test_calibrated_probabilities_are_drawn_and_their_figures_reported():
     tables = test_figures.made(test=300, tune=200, findings=("nodule",))
     metrics, fitted = test_figures.found(tables)
-    told = fitted["finding"]["nodule"]
+    reported = fitted["finding"]["nodule"]
     known = test_figures.classification.transfer(
         test_figures.classification.known(*tables), {None: fitted}
     )
     section = _scored_task.describe(
-        "finding", known, metrics, told, "nodule", Evaluate(bootstrap=100)
+        "finding", known, metrics, reported, "nodule", Evaluate(bootstrap=100)
     )
     assert [row.name for row in section.calibration.rows] == list(_calibration.NAMES.values())
     assert (
         section.calibration.diagram.count("<path") > 3
-        and f"{told['temperature']:.3g}" == section.calibration.temperature
+        and f"{reported['temperature']:.3g}" == section.calibration.temperature
     )
     assert section.findings == [] and section.confusion
 
@@ -399,9 +403,9 @@ def test_audit_rules_stand_worst_first_with_remedy(full, page):
     assert all(remedy in text for remedy in findings["remedy"].unique())
 
 
-def test_doubtful_lungs_are_listed_with_their_picture_and_how_training_went_is_drawn(full, page):
+def test_unreliable_lungs_are_listed_with_their_image_and_how_training_went_is_drawn(full, page):
     run, _ = full
-    worst = storage.read_table(run / segment.FINDINGS)
+    worst = storage.read_table(run / segment.ISSUES)
     assert worst.height == 1 and worst["severity"].to_list() == ["warning"]
     assert (
         segment.UNRELIABLE.name in page
@@ -423,7 +427,7 @@ def test_methods_licence_digests_and_command_are_there(full, page):
     )
 
 
-def test_bare_pictures_give_a_short_page_that_says_what_is_missing_and_how_much_of_it(bare):
+def test_bare_images_give_a_short_page_that_says_what_is_missing_and_how_much_of_it(bare):
     text = Read(page_of(*bare)).text
     assert "Too little for models and figures of your own" in text and "Nothing was trained" in text
     assert (
@@ -436,7 +440,8 @@ def test_no_model_runtime_is_needed(bare):
     run, _ = bare
     code = (
         "import sys\n"
-        "for name in ('torch', 'onnx', 'onnxruntime', 'hilum.training.models'): sys.modules[name] = None\n"
+        "for name in ('torch', 'onnx', 'onnxruntime', 'hilum.training.models'): "
+        "sys.modules[name] = None\n"
         "from pathlib import Path\n"
         "from hilum.run_folder import Run\n"
         "from hilum.progress import quietly\n"
@@ -457,7 +462,7 @@ def test_another_recipe_makes_the_report_anew(full):
     )
 
 
-# ------------------------------------------------------------------------------------------------------------------ the parts of it
+# ---------------------------------------------------------------------------------- the parts of it
 
 
 def test_the_proof_counts_images_and_patients_that_leaked():
@@ -485,7 +490,7 @@ def test_a_finder_that_saw_the_patient_is_counted():
 
 
 @pytest.mark.parametrize(
-    ("value", "low", "high", "patients", "told"),
+    ("value", "low", "high", "patients", "reported"),
     [
         (0.9123, 0.8712, 0.9451, 30, "0.912 (0.871 to 0.945)"),
         (math.nan, math.nan, math.nan, 30, "– (all images are of one class)"),
@@ -493,27 +498,30 @@ def test_a_finder_that_saw_the_patient_is_counted():
         (0.5, math.nan, math.nan, 9, "0.500 (no interval: undefined in over 20% of the resamples)"),
     ],
 )
-def test_a_figure_is_written_with_its_interval_or_why_it_has_none(value, low, high, patients, told):
+def test_a_figure_is_written_with_its_interval_or_why_it_has_none(
+    value, low, high, patients, reported
+):
     assert (
         words.interval(
             words.Figure(value=value, ci_low=low, ci_high=high, patients=patients), "auroc"
         )
-        == told
+        == reported
     )
 
 
 def test_a_wide_interval_is_warned_of_and_a_narrow_one_is_not():
     wide = words.Figure(value=0.9, ci_low=0.8, ci_high=0.96, patients=28)
-    told = words.cautions(
+    reported = words.cautions(
         {"auroc": wide, "sensitivity": wide, "specificity": replace(wide, ci_low=0.85)}
     )
-    assert told == [
-        "28 patients cannot distinguish an AUROC of 0.80 from one of 0.96, nor a sensitivity of 0.80 "
+    assert reported == [
+        "28 patients cannot distinguish an AUROC of 0.80 from one of 0.96, nor a sensitivity "
+        "of 0.80 "
         "from one of 0.96."
     ]
 
 
-def test_chance_within_the_interval_is_told():
+def test_chance_within_the_interval_is_reported():
     assert words.cautions(
         {"auroc": words.Figure(value=0.55, ci_low=0.49, ci_high=0.61, patients=900)}
     ) == ["chance, an AUROC of 0.5, lies within the interval."]
@@ -548,7 +556,7 @@ def test_a_long_curve_stays_small():
     assert len(drawn) < 60_000
 
 
-def test_an_embedded_picture_is_the_picture():
+def test_an_embedded_image_is_the_image():
     shown = np.tile(np.linspace(0, 255, 224).astype(np.uint8), (224, 1))
     uri = images.data_uri(shown)
     head, data = uri.split(",")
@@ -569,8 +577,8 @@ def test_an_outline_runs_around_its_mask():
 
 
 def test_heat_leaves_the_cold_places_as_they_are():
-    region_picture = np.full((32, 32), 90, np.uint8)
+    region_image = np.full((32, 32), 90, np.uint8)
     strength = np.zeros((8, 8))
     strength[:, 4:] = 1
-    heated = images.heat(region_picture, strength)
+    heated = images.heat(region_image, strength)
     assert (heated[:, :8] == 90).all() and (heated[:, 24:, 0].astype(int) > 150).all()

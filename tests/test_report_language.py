@@ -1,9 +1,9 @@
-"""What reports deny, doubt and affirm: phrases rule by rule, made-up sentences, and properties.
+"""What reports deny, flag and affirm: phrases rule by rule, made-up sentences, and properties.
 
 tests/facts/report_language.csv holds made-up sentences with all that each says. `use`: development
-(the rules were written with these in view), held_out and later (each written, with its truth, before
-it was first read; what was read then stands in benchmarks/accuracy/report_parser.py). Each row has a kind and the
-concepts present, absent and uncertain; what is said of no finding has none.
+(the rules were written with these in view), held_out and later (each written, with its truth,
+before it was first read; what was read then stands in benchmarks/accuracy/report_parser.py). Each
+row has a kind and the concepts present, absent and uncertain; what is said of no finding has none.
 """
 
 import csv

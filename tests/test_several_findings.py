@@ -1,4 +1,6 @@
-"""A run that learns several findings from two sets with other labels, in whole pictures black outside the lungs."""
+"""A run that learns several findings from two sets with other labels, in whole images black outside
+the lungs.
+"""
 
 import shutil
 from dataclasses import replace
@@ -31,7 +33,7 @@ RECIPE = RECIPE.replace("[crop]", '[crop]\narea = "whole"\nmasked = true')
 
 @pytest.fixture(scope="module")
 def several(tmp_path_factory) -> Run:
-    """A finished run; look, do not touch."""
+    """A finished run; read only."""
     place = tmp_path_factory.mktemp("several")
     kaggle_masks.example(place / "data", images=40, seed=5)
     folder.example(place / "other", images=24, seed=6)
@@ -60,13 +62,16 @@ def test_one_model_learns_the_findings_of_both_sets_the_leading_one_first(severa
     ] == len(found.contract.concepts)
 
 
-def test_what_became_of_every_label_of_the_training_part_is_told(several):
-    told, training = several.summary("train"), split_of(several).filter(pl.col("part") == "train")
+def test_what_became_of_every_label_of_the_training_part_is_reported(several):
+    reported, training = (
+        several.summary("train"),
+        split_of(several).filter(pl.col("part") == "train"),
+    )
     manifest = Manifest.read(several.folder)
-    assert list(told["labels trained on"]) == list(
+    assert list(reported["labels trained on"]) == list(
         OnnxModel(several / train.FINDING).contract.concepts
     )
-    for concept, words in told["labels trained on"].items():
+    for concept, words in reported["labels trained on"].items():
         states = manifest.states(concept).join(
             training.select("image_id"), on="image_id", how="semi"
         )
@@ -76,10 +81,10 @@ def test_what_became_of_every_label_of_the_training_part_is_told(several):
             and counts.get("present", 0) == (states["state"] == 1).sum()
         )
     assert (
-        "not mentioned left out" in told["labels trained on"]["pneumonia"]
+        "not mentioned left out" in reported["labels trained on"]["pneumonia"]
     )  # by the set that never states it, although what is unmentioned counts as absent
     assert (
-        "abnormality" in told["left out, as the training part has not both states"]
+        "abnormality" in reported["left out, as the training part has not both states"]
     )  # nothing calls it present
 
 
@@ -165,12 +170,12 @@ def test_the_training_of_the_findings_itself_refuses_a_test_image(several, tmp_p
         train.make(Run(tmp_path / "run"), several.recipe(), lambda done, of: None)
 
 
-def test_whole_pictures_are_cut_as_asked_and_blackened_only_where_the_lungs_are_believed():
-    picture = np.full((64, 64), 200, np.uint8)
+def test_whole_images_are_cut_as_configured_and_blackened_only_where_the_lungs_are_believed():
+    radiograph = np.full((64, 64), 200, np.uint8)
     labels = np.zeros((64, 64), np.uint8)
     labels[16:48, 8:24], labels[16:48, 40:56] = 1, 2
     settings = LungCrop(size=64, area="whole")
-    plain = lung_crop.cut(picture, labels, settings, quality=1.0)
+    plain = lung_crop.cut(radiograph, labels, settings, quality=1.0)
     assert (
         plain.how == lung_crop.REQUESTED
         and plain.crop.target == (64, 64)
@@ -178,7 +183,7 @@ def test_whole_pictures_are_cut_as_asked_and_blackened_only_where_the_lungs_are_
     )
     assert (
         lung_crop.cut(
-            picture,
+            radiograph,
             labels * 0,
             settings,
             typical={"top": 0.2, "left": 0.2, "bottom": 0.8, "right": 0.8},
@@ -186,26 +191,26 @@ def test_whole_pictures_are_cut_as_asked_and_blackened_only_where_the_lungs_are_
         == lung_crop.REQUESTED
     )
     masked = lung_crop.cut(
-        picture, labels, LungCrop(size=64, area="whole", masked=True), quality=1.0
+        radiograph, labels, LungCrop(size=64, area="whole", masked=True), quality=1.0
     )
     assert (
         masked.how == lung_crop.REQUESTED
         and (masked.image[labels > 0] == 200).all()
         and (masked.image == 0).mean() > 0.4
     )
-    doubted = lung_crop.cut(
-        picture, labels, LungCrop(size=64, area="whole", masked=True), quality=0.1
+    flagged = lung_crop.cut(
+        radiograph, labels, LungCrop(size=64, area="whole", masked=True), quality=0.1
     )
-    assert doubted.how == lung_crop.WHOLE and (doubted.image == 200).all()
+    assert flagged.how == lung_crop.WHOLE and (flagged.image == 200).all()
 
 
 @pytest.mark.parametrize("name, side", lung_masks.SIDES.items())
 def test_one_lung_is_cut_out_by_itself_and_the_other_blackened(name, side):
-    picture, labels = np.full((64, 64), 200, np.uint8), np.zeros((64, 64), np.uint8)
+    radiograph, labels = np.full((64, 64), 200, np.uint8), np.zeros((64, 64), np.uint8)
     labels[20:50, 8:24], labels[16:48, 36:60] = lung_masks.RIGHT, lung_masks.LEFT
     rows, columns = np.nonzero(labels == side)
     settings = LungCrop(size=64, area=f"{name} lung", margin=0.0, masked=True)
-    cut = lung_crop.cut(picture, labels, settings)
+    cut = lung_crop.cut(radiograph, labels, settings)
     crop = cut.crop
     assert cut.how == lung_crop.LUNGS and (crop.top, crop.left, crop.bottom, crop.right) == (
         rows.min(),
@@ -214,17 +219,17 @@ def test_one_lung_is_cut_out_by_itself_and_the_other_blackened(name, side):
         columns.max() + 1,
     )
     only = labels * (labels == side)
-    wide = lung_crop.cut(picture, labels, replace(settings, margin=1.0)).image
+    wide = lung_crop.cut(radiograph, labels, replace(settings, margin=1.0)).image
     assert (
         wide.min() == 0 < wide.max()
-        and lung_crop.cut(picture, only, settings).image.tobytes() == cut.image.tobytes()
+        and lung_crop.cut(radiograph, only, settings).image.tobytes() == cut.image.tobytes()
     ), "the other lung changes nothing"
-    assert lung_crop.cut(picture, labels * (labels != side), settings).how == lung_crop.WHOLE, (
+    assert lung_crop.cut(radiograph, labels * (labels != side), settings).how == lung_crop.WHOLE, (
         "without that lung there is nothing to cut along"
     )
 
 
-def test_the_regions_of_the_run_are_whole_pictures(several):
+def test_the_regions_of_the_run_are_whole_images(several):
     index = storage.read_table(several / region.INDEX)
     assert index["whole"].all() and set(index["cut"]) <= {lung_crop.REQUESTED, lung_crop.WHOLE}
-    assert (index["bottom"] - index["top"] == 64).all()  # the cached picture's whole side
+    assert (index["bottom"] - index["top"] == 64).all()  # the cached image's whole side

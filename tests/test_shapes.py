@@ -1,4 +1,6 @@
-"""Drawn shapes: which pixels they cover, that every form of text brings the same shape back, and that nonsense is named."""
+"""Drawn shapes: which pixels they cover, that every form of text brings the same shape back, and
+that nonsense is named.
+"""
 
 import base64
 import json
@@ -22,12 +24,14 @@ SIZE = (7, 9)  # height, width
 relaxed = settings(deadline=None)  # the machine may be shared
 
 
-def picture(text: str) -> np.ndarray:
+def image(text: str) -> np.ndarray:
     return np.array([[mark == "#" for mark in line] for line in text.split()])
 
 
 def inside(ring, row: Fraction, column: Fraction) -> bool:
-    """Even-odd, by counting the edges that pass left of a point; a point on an edge is right of it. Exact, one point at a time."""
+    """Even-odd, by counting the edges that pass left of a point; a point on an edge is right of it.
+    Exact, one point at a time.
+    """
     crossed = 0
     for (row_0, column_0), (row_1, column_1) in zip(ring, [*ring[1:], ring[0]], strict=True):
         row_0, column_0, row_1, column_1 = (
@@ -67,7 +71,7 @@ def meet(a, b, c, d) -> bool:
 
 
 def simple(ring) -> bool:
-    """No two edges share a point but neighbours their corner, by looking at each pair."""
+    """No two edges share a point but neighbours their corner, pair by pair."""
     edges = list(zip(ring, [*ring[1:], ring[0]], strict=True))
     for i, (a, b) in enumerate(edges):
         for j in range(i + 1, len(edges)):
@@ -118,12 +122,12 @@ some_shape = boxes | polygons | bitmaps | masks.map(RunLengths.of)
             "..... ..... ..... ..... .....",
         ),  # between the centres
         (Polygon(((1, 1), (3, 3))), "..... ..... ..... ..... ....."),
-        (Bitmap(3, -1, picture("##. .##")), "..... ..... ..... #.... ##..."),
+        (Bitmap(3, -1, image("##. .##")), "..... ..... ..... #.... ##..."),
         (RunLengths((5, 5), (0, 2, 20, 3)), "#.... #.... ....# ....# ....#"),
     ],
 )
 def test_a_shape_covers_the_pixels_worked_out_by_hand(shape, covered):
-    assert shape.to_mask((5, 5)).tolist() == picture(covered).tolist()
+    assert shape.to_mask((5, 5)).tolist() == image(covered).tolist()
     assert shape.to_mask((5, 5)).dtype == bool
 
 
@@ -216,14 +220,14 @@ def test_the_outlines_of_a_mask_are_the_mask_again(mask):
 
 
 def test_parts_that_touch_at_a_corner_are_two_polygons_and_holes_stay_holes():
-    two = shapes.polygons_of(picture("##. ##. ..#"))
+    two = shapes.polygons_of(image("##. ##. ..#"))
     assert [polygon.exterior for polygon in two] == [
         ((0, 0), (0, 2), (2, 2), (2, 0)),
         ((2, 2), (2, 3), (3, 3), (3, 2)),
     ]
-    (ring,) = shapes.polygons_of(picture("### #.# ###"))
+    (ring,) = shapes.polygons_of(image("### #.# ###"))
     assert [set(hole) for hole in ring.holes] == [{(1, 1), (1, 2), (2, 2), (2, 1)}]
-    (hook,) = shapes.polygons_of(picture("### #.# ##."))
+    (hook,) = shapes.polygons_of(image("### #.# ##."))
     assert (
         len(hook.holes) == 1 and len(hook.exterior) == 6
     )  # the hole touches the outside at a corner only
@@ -236,7 +240,7 @@ KNOWN_TEXT = [  # written by pycocotools 2.0.11
     (np.eye(5, dtype=bool), "0150000000"),
     (np.zeros((4, 3), bool), "<"),
     (np.ones((4, 3), bool), "0<"),
-    (picture(".#. ### .#."), "11120N0"),
+    (image(".#. ### .#."), "11120N0"),
 ]
 
 
@@ -358,8 +362,6 @@ def test_text_keeps_every_bit_of_a_number(row, column):
         '{"box":[1,2,3,"4"]}',
         '{"polygon":[[1,2,3]],"holes":[]}',
         '{"polygon":[[1,2]]}',
-    ]
-    + [
         '{"runs":"1Q","size":[1,2]}',
         '{"bitmap":"AAAA","at":[0,0]}',
         '{"bitmap":"AAAA"}',
@@ -373,11 +375,11 @@ def test_text_that_is_no_shape_is_refused(text):
 
 
 def test_equal_bitmaps_are_one_in_a_set_and_cannot_be_changed():
-    mask = picture("#. ##")
+    mask = image("#. ##")
     bitmap = Bitmap(1, 2, mask)
     mask[:] = False
-    assert bitmap == Bitmap(1, 2, picture("#. ##")) != Bitmap(2, 2, picture("#. ##"))
-    assert len({bitmap, Bitmap(1, 2, picture("#. ##")), Bitmap(1, 2, picture("#. #."))}) == 2
+    assert bitmap == Bitmap(1, 2, image("#. ##")) != Bitmap(2, 2, image("#. ##"))
+    assert len({bitmap, Bitmap(1, 2, image("#. ##")), Bitmap(1, 2, image("#. #."))}) == 2
     with pytest.raises(ValueError, match="read-only"):
         bitmap.mask[0, 0] = False
 
@@ -411,12 +413,12 @@ RING_OF_THE_MANUAL = (  # the example in Supervisely's own reference of Bitmap.b
 
 def test_a_bitmap_of_supervisely_is_read_as_its_manual_says():
     drawn = {"geometryType": "bitmap", "bitmap": {"data": RING_OF_THE_MANUAL, "origin": [4, 1]}}
-    assert shapes.from_supervisely(drawn) == Bitmap(1, 4, picture("### #.# ###"))
+    assert shapes.from_supervisely(drawn) == Bitmap(1, 4, image("### #.# ###"))
 
 
 @pytest.mark.parametrize("channels", [1, 2, 4])
 def test_a_bitmap_is_its_alpha_or_where_there_is_none_its_grey(channels):
-    mask = picture("#.. .##")
+    mask = image("#.. .##")
     values = np.full((*mask.shape, channels), 200, np.uint8)
     values[..., -1] = mask * 255
     data = base64.b64encode(zlib.compress(imagecodecs.png_encode(values.squeeze()))).decode()
@@ -452,7 +454,7 @@ def _packed(data: bytes) -> str:
         (_bitmap(RING_OF_THE_MANUAL, [0.5, 1]), "whole numbers"),
         (_bitmap(RING_OF_THE_MANUAL[:40]), "cut short"),
         (_bitmap("not base64!"), "cut short"),
-        (_bitmap(_packed(b"no picture")), "cut short"),
+        (_bitmap(_packed(b"no image")), "cut short"),
         (_bitmap(_packed(imagecodecs.png_encode(np.zeros((2, 2, 3), np.uint8)))), "without alpha"),
         (_bitmap(_packed(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\1\0\0\0\1\0\0")), "64,000,000 pixels"),
     ],
@@ -515,11 +517,11 @@ SQUARE = ((1, 1), (1, 4), (4, 4), (4, 1))
         (Box(1, 1, 2, -3), ["2 high and -3 wide"]),
         (Box(1, math.inf, 2, 3), ["left is inf"]),
         (Box(math.nan, 1, 2, math.nan), ["top is nan", "width is nan"]),
-        (Bitmap(1, 1, picture("##")), []),
-        (Bitmap(1, 1, picture("..")), ["draws no pixel"]),
-        (Bitmap(1, 8, picture("#.")), []),
-        (Bitmap(1, 8, picture("##")), ["outside the image"]),
-        (Bitmap(-1, 2, picture("##")), ["outside the image"]),
+        (Bitmap(1, 1, image("##")), []),
+        (Bitmap(1, 1, image("..")), ["draws no pixel"]),
+        (Bitmap(1, 8, image("#.")), []),
+        (Bitmap(1, 8, image("##")), ["outside the image"]),
+        (Bitmap(-1, 2, image("##")), ["outside the image"]),
         (RunLengths(SIZE, (10, 3, 50)), []),
         (RunLengths(SIZE, (63,)), ["draws no pixel"]),
         (RunLengths(SIZE, (10, 3, 51)), ["add up to 64 pixels"]),

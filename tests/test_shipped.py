@@ -1,4 +1,6 @@
-"""The lung model that comes with Hilum, in a run: when it is used, what it must not be measured on, and what regions do with unreliable masks."""
+"""The lung model that comes with Hilum, in a run: when it is used, what it must not be measured on,
+and what regions do with unreliable masks.
+"""
 
 import json
 from dataclasses import replace
@@ -54,7 +56,7 @@ def begun(folder, data, **settings) -> tuple[Run, Recipe]:
 
 @pytest.fixture(scope="module")
 def unmasked(tmp_path_factory):
-    """Pictures of a class each, no mask among them."""
+    """Images of a class each, no mask among them."""
     data, rng = tmp_path_factory.mktemp("unmasked"), np.random.default_rng(1)
     for number in range(24):
         made = synthetic.draw(
@@ -82,11 +84,12 @@ def installed(lung_model, monkeypatch):
     monkeypatch.setattr(pretrained, "path", lambda name=pretrained.MODEL: lung_model)
 
 
-def learnt_from(model, folder, **told):
-    """The model, as if it had learnt from these."""
+def trained_on(model, folder, **reported):
+    """The model, as if it had been trained on these."""
     made = onnx.load(model)
     onnx.helper.set_model_props(
-        made, {one.key: one.value for one in made.metadata_props} | {"trained_on": json.dumps(told)}
+        made,
+        {one.key: one.value for one in made.metadata_props} | {"trained_on": json.dumps(reported)},
     )
     onnx.save(made, folder / "other.onnx")
     return folder / "other.onnx"
@@ -94,11 +97,11 @@ def learnt_from(model, folder, **told):
 
 def test_without_masks_the_shipped_model_finds_the_lungs(tmp_path, unmasked, installed):
     run, recipe = begun(tmp_path, unmasked)
-    told = do(run, recipe, "segment", segment)
+    reported = do(run, recipe, "segment", segment)
     assert (
-        told["model"] == pretrained.NAME
-        and "0 lung masks in the training part" in told["reason"]
-        and told["images it was trained on"] == 0
+        reported["model"] == pretrained.NAME
+        and "0 lung masks in the training part" in reported["reason"]
+        and reported["images it was trained on"] == 0
     )
     found = storage.read_table(run / segment.INDEX)
     assert (
@@ -113,27 +116,29 @@ def test_without_masks_the_shipped_model_finds_the_lungs(tmp_path, unmasked, ins
     )
 
 
-def test_the_audit_lists_doubtful_lungs_worst_first_as_long_as_they_are_those_of_the_run(
+def test_the_audit_lists_unreliable_lungs_worst_first_as_long_as_they_are_those_of_the_run(
     tmp_path, unmasked, installed
 ):
     run, recipe = begun(tmp_path, unmasked)
-    before = segment.findings(run, recipe)
+    before = segment.issues(run, recipe)
     do(run, recipe, "segment", segment)
     found = storage.read_table(run / segment.INDEX)
-    told = segment.findings(run, recipe).tail(-before.height)
-    doubtful = found.filter(pl.col("quality") < lung_finder.GOOD).sort("quality", "image_id")
-    assert doubtful.height > 1 and told["image_id"].to_list() == doubtful["image_id"].to_list()
-    assert (told["severity"] == "warning").to_list() == (
-        doubtful["quality"] < recipe.crop.min_mask_quality
+    reported = segment.issues(run, recipe).tail(-before.height)
+    unreliable = found.filter(pl.col("quality") < lung_finder.GOOD).sort("quality", "image_id")
+    assert (
+        unreliable.height > 1 and reported["image_id"].to_list() == unreliable["image_id"].to_list()
+    )
+    assert (reported["severity"] == "warning").to_list() == (
+        unreliable["quality"] < recipe.crop.min_mask_quality
     ).to_list()
     other = replace(recipe, split=replace(recipe.split, seed=5))
     do(run, other, "split", split)
-    assert segment.findings(run, other).equals(before), (
+    assert segment.issues(run, other).equals(before), (
         "lungs of another split are none of this run's"
     )
 
 
-def test_without_a_model_regions_are_whole_pictures_and_asking_for_it_is_refused(
+def test_without_a_model_regions_are_whole_images_and_asking_for_it_is_refused(
     tmp_path, unmasked, monkeypatch
 ):
     monkeypatch.setattr(pretrained, "path", lambda name=pretrained.MODEL: tmp_path / name)
@@ -152,9 +157,9 @@ def test_without_a_model_regions_are_whole_pictures_and_asking_for_it_is_refused
         )
 
 
-def test_pictures_that_it_does_not_want_are_told(tmp_path, unmasked, installed):
-    run, recipe = begun(tmp_path, unmasked)
-    pictures = pl.DataFrame(
+def test_images_that_it_does_not_want_are_reported(tmp_path, unmasked, installed):
+    _run, _recipe = begun(tmp_path, unmasked)
+    radiographs = pl.DataFrame(
         {
             "image_id": ["a"],
             "source": ["x"],
@@ -167,68 +172,69 @@ def test_pictures_that_it_does_not_want_are_told(tmp_path, unmasked, installed):
     )
     other = Recipe(pixels=Pixels(size=256))
     assert (
-        "size must be 128, got 256" in model_choice.choose(other, pictures).why
-        and model_choice.choose(other, pictures).model is None
+        "size must be 128, got 256" in model_choice.choose(other, radiographs).why
+        and model_choice.choose(other, radiographs).model is None
     )
     with pytest.raises(BadRecipe, match="size must be 128, got 256"):
         model_choice.choose(
-            Recipe(pixels=Pixels(size=256), segment=Segment(model=pretrained.NAME)), pictures
+            Recipe(pixels=Pixels(size=256), segment=Segment(model=pretrained.NAME)), radiographs
         )
 
 
-def test_it_is_not_used_unasked_where_it_has_learnt_from_a_test_picture(
+def test_it_is_not_used_by_default_where_it_was_trained_on_a_test_image(
     tmp_path, unmasked, lung_model, monkeypatch
 ):
     run, recipe = begun(tmp_path, unmasked)
-    pictures = cache.opened(run, recipe).index.join(
+    radiographs = cache.opened(run, recipe).index.join(
         storage.read_table(run / "split.parquet"), on="image_id"
     )
     test, train = (
-        pictures.filter(pl.col("part") == part)["pixel_digest"].to_list()
+        radiographs.filter(pl.col("part") == part)["pixel_digest"].to_list()
         for part in ("test", "train")
     )
-    other = learnt_from(lung_model, tmp_path, pixels=[test[0]], sources=[])
+    other = trained_on(lung_model, tmp_path, pixels=[test[0]], sources=[])
     monkeypatch.setattr(pretrained, "path", lambda name=pretrained.MODEL: other)
-    told = do(run, recipe, "segment", segment)
+    reported = do(run, recipe, "segment", segment)
     assert (
-        told["model"] == "none" and "was trained on 1 of the tune and test images" in told["reason"]
+        reported["model"] == "none"
+        and "was trained on 1 of the tune and test images" in reported["reason"]
     )
-    harmless = learnt_from(lung_model, tmp_path, pixels=train[:3], sources=["elsewhere"])
+    harmless = trained_on(lung_model, tmp_path, pixels=train[:3], sources=["elsewhere"])
     pretrained.opened.cache_clear()
     assert (
         harmless == other and do(run, recipe, "segment", segment)["images it was trained on"] == 3
     )
 
 
-def test_a_changed_copy_of_a_picture_that_it_has_learnt_from_counts_as_such(
+def test_a_changed_copy_of_an_image_that_it_was_trained_on_counts_as_such(
     tmp_path, unmasked, lung_model, monkeypatch
 ):
     run, recipe = begun(tmp_path, unmasked)
-    pictures = cache.opened(run, recipe).index.join(
+    radiographs = cache.opened(run, recipe).index.join(
         storage.read_table(run / "split.parquet"), on="image_id"
     )
-    other = OnnxModel(learnt_from(lung_model, tmp_path, pixels=["of the original"], sources=[]))
-    hashes = decode(pictures["fingerprint"][:2]).hashes
+    other = OnnxModel(trained_on(lung_model, tmp_path, pixels=["of the original"], sources=[]))
+    hashes = decode(radiographs["fingerprint"][:2]).hashes
     monkeypatch.setattr(
         training_hashes,
         "_hashes",
         lambda of: hashes if of == training_hashes.training_list(other) else hashes[:0],
     )
     assert (
-        pretrained.training_sets(other, pictures)["image_id"].to_list()
-        == pictures["image_id"][:2].to_list()
+        pretrained.training_sets(other, radiographs)["image_id"].to_list()
+        == radiographs["image_id"][:2].to_list()
     )
-    assert pretrained.training_sets(OnnxModel(lung_model), pictures).height == 0
+    assert pretrained.training_sets(OnnxModel(lung_model), radiographs).height == 0
 
 
-def test_asked_for_it_is_measured_only_on_patients_it_has_not_seen(
+def test_on_request_it_is_measured_only_on_patients_it_has_not_seen(
     tmp_path, masked, lung_model, monkeypatch
 ):
     run, recipe = begun(tmp_path, masked, segment=Segment(model=pretrained.NAME))
     table = storage.read_table(run / "split.parquet")
-    one, *others = table.filter(pl.col("part") == "test")["image_id"]
+    one, *_others = table.filter(pl.col("part") == "test")["image_id"]
     digest = dict(cache.opened(run, recipe).index.select("image_id", "pixel_digest").iter_rows())
-    other = learnt_from(lung_model, tmp_path, pixels=[digest[one]], sources=[])
+    other = trained_on(lung_model, tmp_path, pixels=[digest[one]], sources=[])
     monkeypatch.setattr(pretrained, "path", lambda name=pretrained.MODEL: other)
     assert do(run, recipe, "segment", segment)["reason"] == "requested in the recipe"
     measured = evaluate.unseen(run, table)["image_id"]
@@ -246,7 +252,7 @@ def test_asked_for_it_is_measured_only_on_patients_it_has_not_seen(
     assert (
         one not in rows["image_id"] and rows.filter(pl.col("side") == "both")["dice"].median() > 0.8
     )
-    everything = learnt_from(
+    everything = trained_on(
         lung_model, tmp_path, pixels=[], sources=table["source"].unique().to_list()
     )
     pretrained.opened.cache_clear()
@@ -265,7 +271,7 @@ def test_the_report_says_what_the_shipped_model_was_not_measured_on(
     monkeypatch.setattr(
         pretrained,
         "path",
-        lambda name=pretrained.MODEL: learnt_from(
+        lambda name=pretrained.MODEL: trained_on(
             lung_model, tmp_path, sources=table["source"].unique().to_list()
         ),
     )
@@ -312,7 +318,7 @@ def labels(top=30):
     return made
 
 
-def test_a_doubtful_mask_is_cut_by_the_typical_box_and_else_left_whole():
+def test_an_unreliable_mask_is_cut_by_the_typical_box_and_else_left_whole():
     image, settings = (
         np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8),
         LungCrop(size=64, margin=0.0, masked=True, min_mask_quality=0.7),
@@ -326,16 +332,16 @@ def test_a_doubtful_mask_is_cut_by_the_typical_box_and_else_left_whole():
     ) == (30, 10, 50, 50)
     typical = lung_crop.typical_box([(good.crop, (64, 64))] * lung_crop.FEWEST)
     assert lung_crop.typical_box([(good.crop, (64, 64))] * (lung_crop.FEWEST - 1)) == {}
-    for of, told in ((labels(), 0.6), (np.zeros((64, 64), np.uint8), 1.0)):
-        boxed = lung_crop.cut(image, of, settings, quality=told, typical=typical, size=(64, 64))
+    for of, reported in ((labels(), 0.6), (np.zeros((64, 64), np.uint8), 1.0)):
+        boxed = lung_crop.cut(image, of, settings, quality=reported, typical=typical, size=(64, 64))
         assert boxed.how == lung_crop.BOX and boxed.crop == good.crop
         assert boxed.image[:, 25:35][boxed.image.any(1)].max() > 200, (
             "not blackened between the lungs"
         )
-        assert lung_crop.cut(image, of, settings, quality=told).how == lung_crop.WHOLE
+        assert lung_crop.cut(image, of, settings, quality=reported).how == lung_crop.WHOLE
 
 
-def test_a_typical_box_follows_the_pictures_own_frame():
+def test_a_typical_box_follows_the_images_own_frame():
     crop = lung_crop.cut(
         np.zeros((64, 64), np.uint8), labels(), LungCrop(size=64, margin=0.0), size=(64, 64)
     ).crop

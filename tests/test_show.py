@@ -1,4 +1,4 @@
-"""`hilum inspect`: the account, the header's facts and the picture, of any kind of file."""
+"""`hilum inspect`: the account, the header's facts and the image, of any kind of file."""
 
 import json
 import subprocess
@@ -25,7 +25,7 @@ def shown(tmp_path, monkeypatch):
     )
 
 
-def test_a_dicom_is_told_and_drawn(tmp_path, shown):
+def test_a_dicom_is_reported_and_drawn(tmp_path, shown):
     path = write(
         tmp_path / "a.dcm",
         RAMP,
@@ -56,23 +56,23 @@ def test_a_dicom_is_told_and_drawn(tmp_path, shown):
     )  # inverted and mirrored
 
 
-def test_json_has_the_same_and_the_picture_is_drawn_below_shown_by_default(tmp_path, shown):
-    (told,) = json.loads(
+def test_json_has_the_same_and_the_image_is_drawn_below_shown_by_default(tmp_path, shown):
+    (reported,) = json.loads(
         shown(
             write(tmp_path / "a.dcm", RAMP, bits=12, PatientSex="F", StudyDate="20210615"), "--json"
         )
     )
-    assert told["header"]["study_date"] == "2021-06-15"
+    assert reported["header"]["study_date"] == "2021-06-15"
     assert (
-        told["header"]["sex"] == "female"
-        and told["size"] == [40, 256]
-        and told["written_to"] == "shown/a.png"
-        and any("decoded" in line for line in told["account"])
+        reported["header"]["sex"] == "female"
+        and reported["size"] == [40, 256]
+        and reported["written_to"] == "shown/a.png"
+        and any("decoded" in line for line in reported["account"])
     )
     assert (tmp_path / "shown/a.png").exists()
 
 
-def test_other_pictures_are_told_too(tmp_path, shown):
+def test_other_images_are_reported_too(tmp_path, shown):
     raster.write_png(tmp_path / "b.png", RAMP.astype(np.uint8))
     text = shown(tmp_path / "b.png", "--out", tmp_path / "p.png")
     assert (

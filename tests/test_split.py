@@ -1,4 +1,6 @@
-"""What a split promises: by patient, stratified, stable under growth, and it refuses to be too small."""
+"""What a split promises: by patient, stratified, stable under growth, and it refuses to be too
+small.
+"""
 
 import polars as pl
 import pytest
@@ -39,7 +41,7 @@ def test_no_patient_is_ever_in_two_parts(people, seed):
     assert table.height == len(rows) and table["part"].null_count() == 0
 
 
-def test_shares_hold_in_every_stratum_of_source_and_label():
+def test_fractions_hold_in_every_stratum_of_source_and_label():
     table = divide(cohort(400), train=0.7, tune=0.1, test=0.2)
     for _, stratum in table.group_by("source", "state"):
         counts = dict(stratum["part"].value_counts().iter_rows())
@@ -76,7 +78,7 @@ def test_another_seed_gives_another_split():
     assert parts(divide(cohort(100), seed=0)) != parts(divide(cohort(100), seed=1))
 
 
-def test_patients_with_one_picture_between_them_go_together():
+def test_patients_with_one_image_between_them_go_together():
     pairs = [(f"made/{n:05d}-0", f"made/{n + 50:05d}-0") for n in range(50)]
     where = parts(divide(cohort(100), same=pairs, min_per_class=2))
     assert all(where[f"made/p{n:05d}"] == where[f"made/p{n + 50:05d}"] for n in range(50))
@@ -105,7 +107,9 @@ def test_a_given_split_without_a_tune_part_gets_one_out_of_train():
 
 
 @pytest.mark.parametrize(("wanted", "images"), [("auto", 101), ("use", 10)])
-def test_a_given_tune_part_far_below_its_share_is_dealt_anew_unless_it_is_asked_for(wanted, images):
+def test_a_given_tune_part_far_below_its_fraction_is_dealt_anew_unless_it_is_requested(
+    wanted, images
+):
     people = [(f"i{n:04d}", f"p{n}", "east", n % 2) for n in range(1000)]
     official = ["test" if n < 200 else "tune" if n < 210 else "train" for n in range(1000)]
     table = divide(manifest(people, given=official), official=wanted)
@@ -127,9 +131,9 @@ def test_patients_joined_after_the_split_are_named_not_moved():
     trained = next(name for name, part in where.items() if part == "train")
     tested = next(name for name, part in where.items() if part == "test")
     pair = (trained.replace("/p", "/") + "-0", tested.replace("/p", "/") + "-0")
-    with pytest.raises(BadData, match="train") as told:
+    with pytest.raises(BadData, match="train") as raised:
         divide(cohort(100), kept=before, same=[pair])
-    assert trained in str(told.value) and tested in str(told.value)
+    assert trained in str(raised.value) and tested in str(raised.value)
 
 
 def test_a_model_trained_on_a_test_image_is_refused():

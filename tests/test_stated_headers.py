@@ -1,4 +1,6 @@
-"""View, body part and modality as headers and tables state them: in every stage, and in the split."""
+"""View, body part and modality as headers and tables state them: in every stage, and in
+the split.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,9 @@ def draw(number: int) -> np.ndarray:
 
 
 def hospital(root, patients: int = 24) -> None:
-    """Write a PA of each patient, a lateral of every third, two hands, a CT; some without body part."""
+    """Write a PA of each patient, a lateral of every third, two hands, a CT; some without body
+    part.
+    """
     for number in range(patients):
         folder = root / ("PNEUMONIA" if number % 2 else "NORMAL")
         folder.mkdir(parents=True, exist_ok=True)
@@ -111,7 +115,7 @@ def test_what_headers_state_stands_in_the_table(whole):
         row["path"].rpartition("/")[2]: row
         for row in Manifest.read(whole[0].folder).table.iter_rows(named=True)
     }
-    told = (
+    reported = (
         "view",
         "body_part",
         "modality",
@@ -120,7 +124,15 @@ def test_what_headers_state_stands_in_the_table(whole):
         "row_spacing_mm",
         "column_spacing_mm",
     )
-    assert [rows["p01a.dcm"][name] for name in told] == ["PA", "CHEST", "DX", "U", 41.0, 5.0, 5.0]
+    assert [rows["p01a.dcm"][name] for name in reported] == [
+        "PA",
+        "CHEST",
+        "DX",
+        "U",
+        41.0,
+        5.0,
+        5.0,
+    ]
     assert [
         rows["p00a.dcm"]["body_part"],
         rows["p03b.dcm"]["view"],
@@ -148,7 +160,7 @@ def test_no_later_stage_sees_an_image_that_is_in_no_part(whole):
 
 
 def test_the_audit_names_each_image_that_is_left_out(whole):
-    found = storage.read_table(whole[0] / audit.FINDINGS).filter(
+    found = storage.read_table(whole[0] / audit.ISSUES).filter(
         pl.col("rule").is_in([rule.name for rule in (check.VIEW, check.BODY_PART, check.MODALITY)])
     )
     assert found["severity"].unique().to_list() == ["info"] and found.height == 11
@@ -185,8 +197,8 @@ def test_a_finished_run_with_images_in_no_part_is_verified(whole):
 
 @pytest.mark.parametrize("form", ["csv_tables", "imagefolder", "coco", "torchxrayvision"])
 def test_an_export_by_part_leaves_them_out_and_says_so(form, whole, tmp_path):
-    told = export.export(form, whole[0].folder, tmp_path / "out")
-    assert (told["images"], told["not in the split"], told["of these, stated"]) == (
+    reported = export.export(form, whole[0].folder, tmp_path / "out")
+    assert (reported["images"], reported["not in the split"], reported["of these, stated"]) == (
         24,
         11,
         EXCLUDED,
@@ -194,8 +206,8 @@ def test_an_export_by_part_leaves_them_out_and_says_so(form, whole, tmp_path):
 
 
 def test_an_export_of_a_folder_has_them_and_says_so(data, tmp_path):
-    told = export.export("csv_tables", data, tmp_path / "out")
-    assert (told["images"], told["among the images, stated"]) == (35, EXCLUDED)
+    reported = export.export("csv_tables", data, tmp_path / "out")
+    assert (reported["images"], reported["among the images, stated"]) == (35, EXCLUDED)
     assert pl.read_csv(tmp_path / "out" / "images.csv")["view"].value_counts(sort=True).rows() == [
         ("PA", 24),
         ("LATERAL", 8),
@@ -207,7 +219,7 @@ def test_a_setting_keeps_them_and_the_audit_warns_of_them(data, tmp_path):
     run, _ = divided(data, tmp_path / "run", include=("LATERAL",))
     assert storage.read_table(run / "split.parquet").height == 32
     assert run.summary("split")[_selection.EXCLUDED] == {"body part HAND": 2, "modality CT": 1}
-    found = storage.read_table(run / audit.FINDINGS).filter(pl.col("rule") == check.VIEW.name)
+    found = storage.read_table(run / audit.ISSUES).filter(pl.col("rule") == check.VIEW.name)
     assert found["severity"].to_list() == ["warning"] * 8 and found["message"][0].endswith(
         "included by [split] include"
     )
@@ -321,26 +333,26 @@ def test_an_image_is_in_the_split_only_where_all_that_excludes_it_is_listed():
 
 
 def test_a_word_that_is_not_recognised_is_named_once_with_its_images():
-    told = found_by(
+    reported = found_by(
         check.UNRECOGNISED, body_part={0: "STANDARD", 3: "STANDARD"}, modality={1: "BLOCKBUSTER"}
     )
-    assert told == [
+    assert reported == [
         (None, "body part 'STANDARD' of 2 images, such as 0.png"),
         (None, "modality 'BLOCKBUSTER' of 1 images, such as 1.png"),
     ]
 
 
-def test_an_image_that_looks_frontal_against_its_statement_is_named_and_no_other():
+def test_an_image_that_appears_frontal_against_its_statement_is_named_and_no_other():
     views = {0: "LATERAL", 1: "LATERAL", 2: "PA", 4: "DECUBITUS"}
     manifest, facts = made_up(view=views, body_part={3: "ABDOMEN", 4: "CHEST", 5: "RIB"})
-    looks = pl.DataFrame(
+    features = pl.DataFrame(
         {"out_of_distribution": [-12.0, 5.0, -12.0, -12.0, -12.0, -12.0], "distance": [0.5] * 6}
     )
-    facts = facts.with_columns(looks.get_columns())
-    told = [
+    facts = facts.with_columns(features.get_columns())
+    reported = [
         one.message for one in check.check(manifest, facts) if one.rule == check.AGAINST_IMAGE.name
     ]
-    assert told == [
+    assert reported == [
         "0.png: resembles a frontal chest radiograph, but is stated: lateral view",
         "3.png: resembles a frontal chest radiograph, but is stated: body part ABDOMEN",
     ]
@@ -351,20 +363,20 @@ def test_an_image_that_looks_frontal_against_its_statement_is_named_and_no_other
     ("rows", "columns", "rule", "message"),
     [
         (
-            {n: 1.4 for n in range(4)},
-            {n: 1.4 for n in range(4)},
+            dict.fromkeys(range(4), 1.4),
+            dict.fromkeys(range(4), 1.4),
             check.NO_SPACING,
             "set: 2 of 6 images state no pixel spacing",
         ),
         (
-            {n: 1.4 for n in range(6)},
-            {n: 1.4 for n in range(5)} | {5: 1.2},
+            dict.fromkeys(range(6), 1.4),
+            dict.fromkeys(range(5), 1.4) | {5: 1.2},
             check.NOT_SQUARE,
             "5.png: 1.4 x 1.2 mm",
         ),
         (
-            {n: 1.4 for n in range(5)} | {5: 0.14},
-            {n: 1.4 for n in range(5)} | {5: 0.14},
+            dict.fromkeys(range(5), 1.4) | {5: 0.14},
+            dict.fromkeys(range(5), 1.4) | {5: 0.14},
             check.IMPLAUSIBLE,
             "5.png: 0.14 x 0.14 mm make it 42.0 mm long",
         ),

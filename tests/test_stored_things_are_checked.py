@@ -87,15 +87,15 @@ DAMAGE = {
 
 
 def image_of(run: Run):
-    return sorted((Manifest.read(run.folder).root / "CXR_png").glob("*.png"))[0]
+    return min((Manifest.read(run.folder).root / "CXR_png").glob("*.png"))
 
 
 @pytest.mark.parametrize("file", READ_BY_PREDICT)
 def test_predict_refuses_a_run_with_a_damaged_part_by_name(run, file):
     image = image_of(run)
     flipped(run / file)
-    code, told = said("apply", run.folder, image)
-    assert code == 1 and file.rpartition("/")[2] in told
+    code, reported = said("apply", run.folder, image)
+    assert code == 1 and file.rpartition("/")[2] in reported
 
 
 @pytest.mark.parametrize("kind", DAMAGE)
@@ -111,8 +111,8 @@ def test_predict_refuses_a_run_with_a_damaged_part_by_name(run, file):
 def test_no_kind_of_damage_is_read(run, file, verb, kind):
     more = ["--images", "1"] if verb == "reproduce" else [image_of(run)]
     DAMAGE[kind](run / file)
-    code, told = said(verb, run.folder, *more)
-    assert code == 1 and file.rpartition("/")[2] in told
+    code, reported = said(verb, run.folder, *more)
+    assert code == 1 and file.rpartition("/")[2] in reported
 
 
 @pytest.mark.parametrize(
@@ -127,12 +127,12 @@ def test_no_kind_of_damage_is_read(run, file, verb, kind):
 def test_each_verb_refuses_what_it_reads(run, tmp_path, verb, file, monkeypatch):
     (run / file).unlink()
     places = {"RUN": run.folder, "OUT": tmp_path / "out"}
-    code, told = said(*(places.get(word, word) for word in verb))
+    code, reported = said(*(places.get(word, word) for word in verb))
     again = verb[0] in (
         "datacard",
         "propose-fixes",
     )  # it does the steps that it needs, and so makes the file again
-    assert (code, file in told) == (0 if again else 1, True)
+    assert (code, file in reported) == (0 if again else 1, True)
     assert (run / file).exists() == again
 
 
@@ -153,8 +153,13 @@ def test_a_run_makes_again_what_is_damaged_and_says_so(small_run, run, file):
     (place,) = run.folder.glob(file)
     intact = {path: path.read_bytes() for path in run.folder.rglob("*.[pu]*") if path.is_file()}
     flipped(place)
-    code, told = said("run", run.folder)
-    assert code == 0 and "note: " in told and place.name in told and "is done again" in told
+    code, reported = said("run", run.folder)
+    assert (
+        code == 0
+        and "note: " in reported
+        and place.name in reported
+        and "is done again" in reported
+    )
     assert made_by(run) == made_by(small_run)
     assert not [
         path for path, data in intact.items() if path.suffix == ".u8" and path.read_bytes() != data
@@ -169,7 +174,7 @@ def test_the_file_of_another_run_is_another_file(small_run, run):
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"digest": "0"}', "[" * 10_000])
-def test_what_is_no_marker_is_told_and_its_step_done_again(run, text):
+def test_what_is_no_marker_is_reported_and_its_step_done_again(run, text):
     (run / "finished/predict.json").write_text(text)
     with pytest.raises(Damaged, match=r"predict\.json.*hilum run"):
         run.made("predict")
@@ -177,14 +182,14 @@ def test_what_is_no_marker_is_told_and_its_step_done_again(run, text):
 
 
 def test_a_marker_of_another_format_step_or_place_is_refused(run):
-    told = integrity.read_sealed(run / "finished/predict.json")
+    reported = integrity.read_sealed(run / "finished/predict.json")
     for change in ({"format": 99}, {"step": "train"}, {"files": {"../x": ""}}, {"summary": []}):
-        storage.write_json(run / "finished/predict.json", integrity.sealed({**told, **change}))
+        storage.write_json(run / "finished/predict.json", integrity.sealed({**reported, **change}))
         with pytest.raises(Damaged, match=r"predict\.json"):
             run.made("predict")
 
 
-def test_a_changed_recipe_is_told_with_what_was_changed(run):
+def test_a_changed_recipe_is_reported_with_what_was_changed(run):
     path = run / "recipe.toml"
     path.write_text(path.read_text().replace("bootstrap = 100", "bootstrap = 150"))
     with pytest.raises(Damaged, match=r"recipe\.toml"):
@@ -194,13 +199,13 @@ def test_a_changed_recipe_is_told_with_what_was_changed(run):
 
 def test_verify_names_what_no_step_made_and_what_lies_behind_the_last_image(run):
     (run / "thesis.txt").write_text("x")
-    code, told = said("reproduce", run.folder, "--images", "1")
-    assert code == 0 and "not made by a step" in told and "thesis.txt" in told
+    code, reported = said("reproduce", run.folder, "--images", "1")
+    assert code == 0 and "not made by a step" in reported and "thesis.txt" in reported
     (images,) = run.folder.glob("cache/*/images.u8")
     with open(images, "ab") as stream:
         stream.write(b"more")
-    code, told = said("reproduce", run.folder, "--images", "1")
-    assert code == 1 and "images.u8 has 163,844 bytes" in told
+    code, reported = said("reproduce", run.folder, "--images", "1")
+    assert code == 1 and "images.u8 has 163,844 bytes" in reported
 
 
 def test_a_stack_names_the_row_that_is_not_what_was_written(tmp_path):

@@ -1,4 +1,6 @@
-"""Chest Xray Masks and Labels in Supervisely's form: drawn lungs become masks, tags and names are compared, faults have a place."""
+"""Chest Xray Masks and Labels in Supervisely's form: reference masks become masks, tags and names
+are compared, faults have a place.
+"""
 
 import json
 from pathlib import Path
@@ -52,7 +54,7 @@ def annotate(
     return path
 
 
-def picture(root: Path, stem: str, *, folder="ds") -> None:
+def image(root: Path, stem: str, *, folder="ds") -> None:
     raster.write_png(
         root / folder / "img" / f"{stem}.png",
         np.random.default_rng(0).integers(0, 255, SIZE).astype(np.uint8),
@@ -76,25 +78,25 @@ def masks(root, tmp_path):
 @pytest.mark.parametrize(
     "as_shapes", [lambda mask: [bitmap(mask)], shapes.polygons_of], ids=["bitmaps", "polygons"]
 )
-def test_drawn_lungs_are_the_masks_pixel_for_pixel_and_sides_are_told_by_place(
+def test_drawn_outlines_become_the_masks_pixel_for_pixel_and_sides_are_known_by_place(
     root, tmp_path, as_shapes
 ):
-    picture(root, "CHNCXR_0001_1")
+    image(root, "CHNCXR_0001_1")
     annotate(
         root, "CHNCXR_0001_1", [lung(shape) for mask in (LEFT, RIGHT) for shape in as_shapes(mask)]
     )
-    told = masks(root, tmp_path).row(0, named=True)
+    reported = masks(root, tmp_path).row(0, named=True)
     assert (
-        told["right_pixels"],
-        told["left_pixels"],
-        told["mask_value_count"],
-        told["mask_error"],
+        reported["right_pixels"],
+        reported["left_pixels"],
+        reported["mask_value_count"],
+        reported["mask_error"],
     ) == (RIGHT.sum(), LEFT.sum(), 2, None)
 
 
 def test_labels_hospital_and_patient_come_from_the_name(root):
     for stem in ("CHNCXR_0001_1", "MCUCXR_0002_0"):
-        picture(root, stem)
+        image(root, stem)
         annotate(root, stem, BITMAPS)
     manifest = ingest(root)
     assert manifest.table.select("source", "patient_id").rows() == [
@@ -107,9 +109,9 @@ def test_labels_hospital_and_patient_come_from_the_name(root):
     ]
 
 
-def test_a_picture_in_two_folders_counts_once_and_the_drawn_one_is_kept(root):
+def test_an_image_in_two_folders_counts_once_and_the_drawn_one_is_kept(root):
     for folder, objects in (("test", []), ("train", BITMAPS)):
-        picture(root, "CHNCXR_0001_1", folder=folder)
+        image(root, "CHNCXR_0001_1", folder=folder)
         annotate(root, "CHNCXR_0001_1", objects, folder=folder)
     manifest = ingest(root)
     assert (
@@ -121,14 +123,14 @@ def test_a_picture_in_two_folders_counts_once_and_the_drawn_one_is_kept(root):
     ]
 
 
-def test_pictures_without_drawings_have_no_mask_and_nothing_is_silent(root, tmp_path):
+def test_images_without_drawings_have_no_mask_and_nothing_is_silent(root, tmp_path):
     for stem in ("CHNCXR_0001_1", "CHNCXR_0002_0", "holiday"):
-        picture(root, stem)
+        image(root, stem)
     annotate(root, "CHNCXR_0001_1", [], tags=[{"name": "normal", "value": None}, "abnormal"])
     annotate(root, "CHNCXR_0009_0", BITMAPS)
     manifest = ingest(root)
-    told = {(row["rule"], row["path"]) for row in manifest.remarks.iter_rows(named=True)}
-    assert told == {
+    reported = {(row["rule"], row["path"]) for row in manifest.remarks.iter_rows(named=True)}
+    assert reported == {
         ("label-conflict", "ds/img/CHNCXR_0001_1.png"),
         ("annotation-missing", "ds/img/CHNCXR_0002_0.png"),
         ("dropped", "ds/img/holiday.png"),
@@ -137,15 +139,15 @@ def test_pictures_without_drawings_have_no_mask_and_nothing_is_silent(root, tmp_
     assert masks(root, tmp_path)["mask_value_count"].to_list() == [None, None]
 
 
-def test_annotations_named_without_the_pictures_ending_are_found(root):
-    picture(root, "CHNCXR_0001_1")
+def test_annotations_named_without_the_images_ending_are_found(root):
+    image(root, "CHNCXR_0001_1")
     annotate(root, "CHNCXR_0001_1", BITMAPS, ending=".json")
     assert ingest(root).shapes.height == 2
 
 
-def test_all_faults_are_told_at_once_with_their_place(root):
+def test_all_faults_are_reported_at_once_with_their_place(root):
     for number in range(5):
-        picture(root, f"CHNCXR_000{number}_1")
+        image(root, f"CHNCXR_000{number}_1")
     half = annotate(root, "CHNCXR_0000_1", BITMAPS)
     half.write_text(half.read_text().replace(", ", ",\n")[:-50])
     annotate(root, "CHNCXR_0001_1", BITMAPS, size=(90, 80))
@@ -154,7 +156,7 @@ def test_all_faults_are_told_at_once_with_their_place(root):
         root, "CHNCXR_0003_1", [{**BITMAPS[0], "bitmap": {"origin": [1, 2], "data": "rubbish"}}]
     )
     annotate(root, "CHNCXR_0004_1", [lung(shapes.Bitmap(70, 80, np.ones((20, 20), bool)))])
-    with pytest.raises(BadData, match="6 faults") as told:
+    with pytest.raises(BadData, match="6 faults") as raised:
         ingest(root)
     expected = (
         "ds/ann/CHNCXR_0000_1.png.json line ",
@@ -163,14 +165,14 @@ def test_all_faults_are_told_at_once_with_their_place(root):
         "CHNCXR_0003_1.png.json object 1 (lung): expected a bitmap's data",
         "CHNCXR_0004_1.png.json: object 1 (lung): reaches outside",
     )
-    assert all(words in str(told.value) for words in expected)
+    assert all(words in str(raised.value) for words in expected)
 
 
-def test_a_drawing_beside_its_picture_is_an_error_that_costs_the_mask_alone(root, tmp_path):
-    picture(root, "CHNCXR_0004_1")
+def test_a_drawing_beside_its_image_is_an_error_that_costs_the_mask_alone(root, tmp_path):
+    image(root, "CHNCXR_0004_1")
     annotate(root, "CHNCXR_0004_1", [lung(shapes.Bitmap(70, 80, np.ones((20, 20), bool)))])
-    told = ingest(root).remarks.row(0, named=True)
-    assert (told["rule"], told["severity"]) == ("shape-fault", "error")
+    reported = ingest(root).remarks.row(0, named=True)
+    assert (reported["rule"], reported["severity"]) == ("shape-fault", "error")
     assert (
         "CHNCXR_0004_1.png.json object 1: reaches outside" in masks(root, tmp_path)["mask_error"][0]
     )
@@ -192,7 +194,7 @@ def test_a_drawing_beside_its_picture_is_an_error_that_costs_the_mask_alone(root
     ],
 )
 def test_no_content_breaks_the_reader(root, words):
-    picture(root, "CHNCXR_0001_1")
+    image(root, "CHNCXR_0001_1")
     annotate(root, "CHNCXR_0001_1").write_text(words)
     with pytest.raises(BadData, match=r"ds/ann/CHNCXR_0001_1\.png\.json"):
         ingest(root)
@@ -200,7 +202,7 @@ def test_no_content_breaks_the_reader(root, words):
 
 @pytest.mark.parametrize("words", ["{", '{"classes": 7}'])
 def test_a_broken_list_of_classes_is_a_fault(root, words):
-    picture(root, "CHNCXR_0001_1")
+    image(root, "CHNCXR_0001_1")
     annotate(root, "CHNCXR_0001_1", BITMAPS)
     (root / "meta.json").write_text(words)
     with pytest.raises(BadData, match=r"meta\.json"):
@@ -208,7 +210,7 @@ def test_a_broken_list_of_classes_is_a_fault(root, words):
 
 
 def test_other_sets_in_this_form_are_not_taken_for_it(root):
-    picture(root, "holiday")
+    image(root, "holiday")
     annotate(root, "holiday", BITMAPS)
     assert recognise(root)[1] == "folder"
 
@@ -226,15 +228,15 @@ def test_the_example_has_both_forms_of_objects(tmp_path):
 @pytest.mark.parametrize(
     "as_shapes", [lambda mask: [bitmap(mask)], shapes.polygons_of], ids=["bitmaps", "polygons"]
 )
-def test_drawings_for_a_larger_picture_are_scaled_to_its_copy_and_told(
+def test_drawings_for_a_larger_image_are_scaled_to_its_copy_and_reported(
     root, tmp_path, as_shapes, times
 ):
-    picture(root, "CHNCXR_0001_1")
+    image(root, "CHNCXR_0001_1")
     larger = [np.kron(mask, np.ones((times, times), bool)) for mask in (LEFT, RIGHT)]
     drawn = [lung(shape) for mask in larger for shape in as_shapes(mask)]
     annotate(root, "CHNCXR_0001_1", drawn, size=(SIZE[0] * times, SIZE[1] * times))
-    told = masks(root, tmp_path).row(0, named=True)
-    assert (told["right_pixels"], told["left_pixels"], told["mask_error"]) == (
+    reported = masks(root, tmp_path).row(0, named=True)
+    assert (reported["right_pixels"], reported["left_pixels"], reported["mask_error"]) == (
         RIGHT.sum(),
         LEFT.sum(),
         None,
@@ -246,11 +248,14 @@ def test_drawings_for_a_larger_picture_are_scaled_to_its_copy_and_told(
 
 
 @pytest.mark.parametrize("size", [(90, 80), (80, 200), (300, 300)])
-def test_drawings_for_a_picture_of_other_proportions_are_refused_with_a_remedy(root, size):
-    picture(root, "CHNCXR_0001_1")
+def test_drawings_for_an_image_of_other_proportions_are_refused_with_a_remedy(root, size):
+    image(root, "CHNCXR_0001_1")
     annotate(root, "CHNCXR_0001_1", BITMAPS, size=size)
     with pytest.raises(
         BadData,
-        match="CHNCXR_0001_1.png.json: is not drawn for .*; put the image that it was drawn on in its place, or remove ds/ann",
+        match=(
+            "CHNCXR_0001_1.png.json: is not drawn for .*; put the image that it was drawn on in "
+            "its place, or remove ds/ann"
+        ),
     ):
         ingest(root)

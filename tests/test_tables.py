@@ -320,7 +320,7 @@ def test_a_header_of_numbers_is_still_a_header(tmp_path, kind):
     assert table.frame.columns == content.splitlines()[0].split(",")
 
 
-def test_repeated_names_stay_apart_from_ones_that_look_renamed(tmp_path):
+def test_repeated_names_stay_apart_from_ones_that_resemble_renamed_ones(tmp_path):
     table = read(tmp_path, "x,label,label,label (2),label\na,b,c,d,e\n")
     assert table.frame.columns == ["x", "label", "label (3)", "label (2)", "label (4)"]
     assert table.repeated == ("label",)
@@ -334,7 +334,7 @@ def test_index_columns_are_named(tmp_path):
     assert read(tmp_path, ",image\n7,a.png\n1,b.png\n").index_columns == ()
 
 
-def test_titles_above_the_table_are_skipped_and_told(tmp_path):
+def test_titles_above_the_table_are_skipped_and_reported(tmp_path):
     content = "Chest study\nof 2020 in St. Mary\n\nimage,label,age\na.png,TB,3\nb.png,no,4\n"
     table = read(tmp_path, content)
     assert table.frame.columns == ["image", "label", "age"]
@@ -576,7 +576,7 @@ def test_merged_cells_are_filled_down(tmp_path):
     assert "cells filled with the value of the merged cell over them: 1" in table.remarks
 
 
-def test_formulas_and_errors_of_a_workbook_are_told(tmp_path):
+def test_formulas_and_errors_of_a_workbook_are_reported(tmp_path):
     table = read(tmp_path, sheet_of(["image", "n"], ["a.png", "=1+1"], ["b.png", "#N/A"]), "l.xlsx")
     assert rows(table) == [("a.png", ""), ("b.png", "#N/A")]
     assert any(remark.startswith("1 formula without a stored value") for remark in table.remarks)

@@ -1,4 +1,6 @@
-"""Targets: every state becomes what the recipe's policy says, and all that became something else is told."""
+"""Targets: every state becomes what the recipe's policy says, and all that became something else is
+reported.
+"""
 
 import numpy as np
 import pytest
@@ -54,7 +56,8 @@ def manifest(tmp_path):
             [1, 0, SOFT, NAN, 1, NAN, 0, NAN],
             [NAN, NAN, NAN, NAN, 1, SOFT, NAN, 0],
         ),
-        # not mentioned is absent only where the data set states the finding at all: set one knows no effusion, set three no tuberculosis
+        # not mentioned is absent only where the data set states the finding at all: set one knows
+        # no effusion, set three no tuberculosis
         ("ignore", "zeros", [1, 0, NAN, 0, 1, 0, 0, NAN], [NAN, NAN, NAN, NAN, 1, NAN, 0, 0]),
     ],
 )
@@ -68,9 +71,9 @@ def test_each_policy_makes_of_each_state_what_it_says(
 
 def test_nothing_is_relabelled_silently(manifest):
     soft = targets(manifest, CONCEPTS, uncertain="soft", unmentioned="zeros").report()
-    assert (
-        soft["tuberculosis"]
-        == "2 present, 2 absent, 1 uncertain trained on as 0.7, 2 not mentioned trained on as 0, 1 not mentioned left out"
+    assert soft["tuberculosis"] == (
+        "2 present, 2 absent, 1 uncertain trained on as 0.7, 2 not mentioned trained on as 0,"
+        " 1 not mentioned left out"
     )
     ignored = targets(manifest, CONCEPTS).report()
     assert (

@@ -1,4 +1,6 @@
-"""The bench that trains the models that read pictures: how it deals out patients, what it fits on tune, and networks in 8 bits."""
+"""The bench that trains the models that read images: how it deals out patients, what it fits on
+tune, and networks in 8 bits.
+"""
 
 import json
 
@@ -64,7 +66,7 @@ def test_films_squeezed_to_squares_are_stretched_back_and_others_stay():
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """A small classifier that has seen bright and dark pictures."""
+    """A small classifier that has seen bright and dark images."""
     images = np.random.default_rng(1).integers(0, 100, (48, SIZE, SIZE), np.uint8)
     images[::2, 20:44, 20:44] += 120
     targets = np.zeros((48, 1), np.float32)
@@ -74,7 +76,7 @@ def whole(tmp_path_factory):
         images, targets, np.arange(48), settings, concepts=["x"], seed=0
     )
     path = tmp_path_factory.mktemp("whole") / "finding.onnx"
-    told = {
+    reported = {
         "contract": {
             "task": "finding",
             "size": SIZE,
@@ -89,7 +91,7 @@ def whole(tmp_path_factory):
         path,
         size=SIZE,
         outputs=efficientnet_lite0.OUTPUTS,
-        metadata={key: json.dumps(value) for key, value in told.items()},
+        metadata={key: json.dumps(value) for key, value in reported.items()},
     )
     return path, bench.Cuts(
         images, pl.DataFrame({"part": ["train", "tune"] * 24, "state": targets[:, 0]}), {}
@@ -114,10 +116,10 @@ def test_what_is_fitted_to_a_finished_model_travels_with_it(whole, tmp_path):
     path, cuts = whole
     onnx_export.describe(
         path,
-        tmp_path / "told.onnx",
+        tmp_path / "reported.onnx",
         {"contract": json.dumps(OnnxModel(path).metadata["contract"]), "figures": '{"a": "b"}'},
     )
-    described = OnnxModel(tmp_path / "told.onnx")
+    described = OnnxModel(tmp_path / "reported.onnx")
     assert described.metadata["figures"] == {"a": "b"} and np.array_equal(
         described(cuts.images[0])["score"], OnnxModel(path)(cuts.images[0])["score"]
     )
@@ -134,14 +136,14 @@ def test_what_a_model_carries_is_what_a_reader_must(whole, tmp_path):
         {"top": 0.1},
     )
     for name, task in bench.TASKS.items():
-        told = bench.told(task, full, {}, LungCrop(size=SIZE))
+        reported = bench.reported(task, full, {}, LungCrop(size=SIZE))
         figures = {
             "calibration": {
                 task.concept: calibration.to_json(0.5, np.array([0, 1]), np.array([0.2, 0.8]))
             },
             "figures": {},
         }
-        onnx_export.describe(path, tmp_path / f"{name}.onnx", bench._texts({**told, **figures}))
+        onnx_export.describe(path, tmp_path / f"{name}.onnx", bench._texts({**reported, **figures}))
         reader = pretrained.PretrainedModel(tmp_path / f"{name}.onnx")
         assert (
             reader.concepts == (task.concept,)

@@ -1,7 +1,9 @@
-"""TorchXRayVision both ways: the view keeps the package's contract, and labels come back; against the package itself where it is installed.
+"""TorchXRayVision both ways: the view keeps the package's contract, and labels come back; against
+the package itself where it is installed.
 
-The package needs torchvision, pandas and scikit-image. torchvision is stubbed: nothing used here calls it. Without the others the tests
-that need the package are skipped by name, and the rest still holds the contract on made-up stand-ins.
+The package needs torchvision, pandas and scikit-image. torchvision is stubbed: nothing used here
+calls it. Without the others the tests that need the package are skipped by name, and the rest still
+holds the contract on made-up stand-ins.
 """
 
 import importlib
@@ -85,21 +87,23 @@ def package():
 
 
 class Foreign:
-    """A data set of the package's form that is not Hilum's; its csv is of Polars, which has all that is asked of it."""
+    """A data set of the package's form that is not Hilum's; its csv is of Polars, which has all
+    that is needed of it.
+    """
 
-    def __init__(self, pathologies, labels, csv, pictures=None):
-        self.pathologies, self.labels, self.csv, self.pictures = (
+    def __init__(self, pathologies, labels, csv, radiographs=None):
+        self.pathologies, self.labels, self.csv, self.radiographs = (
             pathologies,
             np.array(labels, np.float32),
             pl.DataFrame(csv),
-            pictures,
+            radiographs,
         )
 
     def __len__(self):
         return len(self.labels)
 
     def __getitem__(self, index):
-        return {"idx": index, "lab": self.labels[index], **self.pictures[index]}
+        return {"idx": index, "lab": self.labels[index], **self.radiographs[index]}
 
 
 def known(labels: pl.DataFrame) -> dict[tuple[str, str], int]:
@@ -110,7 +114,7 @@ def known(labels: pl.DataFrame) -> dict[tuple[str, str], int]:
     }
 
 
-# ------------------------------------------------------------------------------------------------------------------------ the contract
+# ------------------------------------------------------------------------------------- the contract
 
 
 def test_the_view_has_the_members_of_the_contract(given):
@@ -131,7 +135,7 @@ def test_the_view_has_the_members_of_the_contract(given):
         view[16]
 
 
-def test_labels_are_one_zero_and_nan_and_uncertain_is_nan_and_told(given):
+def test_labels_are_one_zero_and_nan_and_uncertain_is_nan_and_reported(given):
     view = to_xrv(given)
     concepts = [_xrv_pathologies.concept_of(name) for name in view.pathologies]
     expected = {
@@ -158,10 +162,10 @@ def test_findings_stand_in_the_models_order_and_others_behind_them(given):
 
 def test_totals_count_every_value_that_is_known(given):
     view = to_xrv(given)
-    told = view.totals()
-    assert list(told) == view.pathologies
+    reported = view.totals()
+    assert list(reported) == view.pathologies
     for name, column in zip(view.pathologies, view.labels.T, strict=True):
-        assert told[name] == {
+        assert reported[name] == {
             value: count for value in (0.0, 1.0) if (count := int((column == value).sum()))
         }
 
@@ -183,7 +187,7 @@ def test_a_sample_is_the_file_in_the_packages_range(given):
         np.testing.assert_allclose(sample["img"][0], (2 * (values / 255.0) - 1) * 1024, atol=1e-3)
 
 
-def test_sixteen_bit_and_colour_pictures_fill_the_same_range(tmp_path):
+def test_sixteen_bit_and_colour_images_fill_the_same_range(tmp_path):
     import imagecodecs
 
     ramp = np.linspace(0, 4095, 80 * 70).reshape(80, 70).astype(np.uint16)
@@ -223,26 +227,26 @@ def test_every_row_has_a_patient_that_carries_its_data_set(given):
 
 
 def test_every_shipped_concept_and_local_ones_keep_their_meaning_through_the_names():
-    for concept in (*vocabulary.concepts(), "local:strange-thing"):
+    for concept in (*vocabulary.concepts(), "local:odd-thing"):
         assert _xrv_pathologies.concept_of(_xrv_pathologies.name_for(concept)) == concept
     names = [_xrv_pathologies.name_for(concept) for concept in vocabulary.concepts()]
     assert len(names) == len(set(names))
-    told = {
+    reported = {
         "Effusion": "effusion",
         "Pleural_Thickening": "pleural_thickening",
         "Lung Lesion": "lung_lesion",
         "Nodule/Mass": "lung_lesion",
     }
-    told |= {
+    reported |= {
         "Tuberculosis": "tuberculosis",
         "Support Devices": "support_device",
         "Pleural Effusion": "effusion",
         "Pulmonary Fibrosis": "fibrosis",
     }
-    assert {name: _xrv_pathologies.concept_of(name) for name in told} == told
+    assert {name: _xrv_pathologies.concept_of(name) for name in reported} == reported
 
 
-# ------------------------------------------------------------------------------------------------------------- masks and transforms
+# ----------------------------------------------------------------------------- masks and transforms
 
 
 def with_shapes(manifest, index, **drawn):
@@ -323,7 +327,7 @@ def test_samples_with_different_masks_get_the_same_keys(given):
     assert "pathology_masks" in view[8] and "pathology_masks" not in collatable([view[8]])[0]
 
 
-# ------------------------------------------------------------------------------------------------------------------------- and back
+# ----------------------------------------------------------------------------------------- and back
 
 
 class Counted:
@@ -338,7 +342,7 @@ class Counted:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_labels_patients_and_pictures_of_every_set_come_back(data, name):
+def test_labels_patients_and_images_of_every_set_come_back(data, name):
     manifest = ingest.ingest(data / name)
     taken = from_xrv(Counted(manifest))
     assert known(taken.labels) == known(manifest.labels) and taken.remarks.height == 0
@@ -389,15 +393,15 @@ def remarks(taken) -> dict[str, str]:
     }
 
 
-def test_what_is_doubtful_is_said():
+def test_what_is_unreliable_is_said():
     siim = Foreign(
         ["Pneumothorax", "Wide thing"], [[1, 0], [0, 0], [1, 1]], {"ImageId": ["x", "y", "x"]}
     )
-    told = remarks(from_xrv(siim))
-    assert told["no-patients"].startswith("warning: 3 of 3") and told["repeated-image"].startswith(
-        "error: stands in 2 rows"
-    )
-    assert "local:wide-thing" in told["unknown-finding"]
+    reported = remarks(from_xrv(siim))
+    assert reported["no-patients"].startswith("warning: 3 of 3") and reported[
+        "repeated-image"
+    ].startswith("error: stands in 2 rows")
+    assert "local:wide-thing" in reported["unknown-finding"]
     table = from_xrv(siim).table
     assert table["image_id"].to_list() == ["foreign/x", "foreign/y", "foreign/x#2"] and table[
         "patient_id"
@@ -447,16 +451,16 @@ def test_patients_of_merged_and_subset_sets_carry_the_set_they_are_of():
     assert from_xrv(part).table["patient_id"].to_list() == ["foreign-1/2", "foreign-2/2"]
 
 
-def test_all_faults_of_an_unsound_set_are_told_at_once():
+def test_all_faults_of_an_unsound_set_are_reported_at_once():
     bad = Foreign(
         ["Mass", "Effusion", "Pleural Effusion"],
         [[1, -1, 0], [0, 0.5, 0]],
         {"patientid": ["1", "2", "3"]},
     )
-    with pytest.raises(BadData, match="3 faults") as told:
+    with pytest.raises(BadData, match="3 faults") as raised:
         from_xrv(bad)
     assert all(
-        words in str(told.value)
+        words in str(raised.value)
         for words in (
             "labels of Effusion hold -1.0, 0.5",
             "csv has 3 rows for 2 items",
@@ -477,7 +481,7 @@ def test_all_faults_of_an_unsound_set_are_told_at_once():
         (-9, np.nan, (1, 9, 9), "expected -1024 to 1024"),
     ],
 )
-def test_a_picture_of_another_range_or_shape_is_refused(low, high, shape, words):
+def test_an_image_of_another_range_or_shape_is_refused(low, high, shape, words):
     pixels = np.full(shape, low, np.float32)
     pixels.flat[0] = high
     with pytest.raises(BadData, match=words):
@@ -495,7 +499,7 @@ def test_an_item_whose_labels_are_not_its_rows_is_refused():
         from_xrv(one).radiograph(0)
 
 
-# ------------------------------------------------------------------------------------------------------------------ the written folder
+# ------------------------------------------------------------------------------- the written folder
 
 
 def test_a_folder_whose_findings_are_called_like_its_columns_is_refused(tmp_path):
@@ -521,7 +525,7 @@ def test_the_folder_holds_the_same_labels_and_pixels_as_the_view(given, tmp_path
         )
 
 
-# -------------------------------------------------------------------------------------------------------------------- the package itself
+# ------------------------------------------------------------------------------- the package itself
 
 
 def test_hilum_does_not_import_the_package():

@@ -107,8 +107,10 @@ def configuration() -> str:
     return "\n".join(parts)
 
 
-def shelves() -> str:
-    """Return the page of data sets, forms of export, checks, models and metrics, from their cards."""
+def plugin_lists() -> str:
+    """Return the page of data sets, forms of export, checks, models and metrics, from
+    their cards.
+    """
     parts = ["# Data sets, checks, models, metrics\n"]
     for kind, title in TITLES.items():
         parts.append(f"## {title}\n\n| name | what it is |\n| --- | --- |")
@@ -129,7 +131,7 @@ PAGES_OF = {
     "configuration.md": configuration,
     "cli.md": command_line,
     "api.md": interface,
-    "plugins.md": shelves,
+    "plugins.md": plugin_lists,
 }
 
 

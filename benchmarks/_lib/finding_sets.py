@@ -1,7 +1,9 @@
-"""Radiographs with a finding or without for the benches: each set's pictures as a run would feed them to its models, whole or cut to the lungs.
+"""Read radiographs with or without a finding for the benchmarks: each set's images as a run would
+feed them to its models, whole or cut to the lungs.
 
-Lungs of Montgomery are found by a model that learnt from Shenzhen alone and the other way round, so that no region of a picture that is
-tested on was cut by what had seen its mask; those of other sets by the model that comes with Hilum, which has seen none of them.
+Lungs of Montgomery are found by a model that was trained on Shenzhen alone and the other way round,
+so that no region of an image that is tested on was cut by what had seen its mask; those of other
+sets by the model that comes with Hilum, which has seen none of them.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ CONTENTS = (
     "whole",
     "lungs",
     "masked",
-)  # the picture; the box of both lungs; that box, black outside the lungs
+)  # the image; the box of both lungs; that box, black outside the lungs
 FOLDERS = {"montgomery": "montgomery", "shenzhen": "shenzhen", "kermany": "kermany-224"}
 FINDING = {"montgomery": "tuberculosis", "shenzhen": "tuberculosis", "kermany": "pneumonia"}
 SIZE, LUNG_STEPS, SEED = 256, 480, 0
@@ -34,7 +36,9 @@ SIZE, LUNG_STEPS, SEED = 256, 480, 0
 
 @dataclass(frozen=True)
 class Seen:
-    """Pictures with a known state of the finding: images uint8 (n, size, size), states (n,) 0 or 1, of each picture its name, patient, set and given part."""
+    """Hold images with a known state of the finding: images uint8 (n, size, size), states (n,) 0 or
+    1, of each image its name, patient, set and given part.
+    """
 
     images: np.ndarray
     states: np.ndarray
@@ -55,7 +59,7 @@ class Seen:
         return Seen(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
 
     def of(self, source: str) -> np.ndarray:
-        """The rows of a set."""
+        """Return the rows of a set."""
         return np.flatnonzero(self.sources == source)
 
     @property
@@ -64,12 +68,14 @@ class Seen:
 
 
 def missing(data: Path, names: Iterable[str]) -> list[str]:
-    """The folders that are not there."""
+    """Return the folders that are not there."""
     return [FOLDERS[name] for name in names if not (data / FOLDERS[name]).is_dir()]
 
 
 def read(data: Path, name: str, content: str, size: int, work: Path, *, most: int = 0) -> Seen:
-    """One set, cached in `work`. `most` of each part and state are taken, evenly spread; 0: all."""
+    """Return one set, cached in `work`. `most` of each part and state are taken, evenly spread; 0:
+    all.
+    """
     manifest = ingest.ingest(data / FOLDERS[name])
     states = (
         manifest.states(FINDING[name])
@@ -86,14 +92,14 @@ def read(data: Path, name: str, content: str, size: int, work: Path, *, most: in
         table = pl.concat([one[:: max(1, -(-one.height // most))] for one in groups]).sort(
             "image_id"
         )
-    pictures = cache.fill(
+    radiographs = cache.fill(
         manifest.only(table["image_id"]), Pixels(size=SIZE), work / f"cache-{name}"
     )
-    table = table.join(pictures.readable.select("image_id", "height", "width"), on="image_id").sort(
-        "image_id"
-    )
+    table = table.join(
+        radiographs.readable.select("image_id", "height", "width"), on="image_id"
+    ).sort("image_id")
     images, sizes = (
-        pictures.images[pictures.rows(table["image_id"])],
+        radiographs.images[radiographs.rows(table["image_id"])],
         table.select("height", "width").rows(),
     )
     regions = (
@@ -135,18 +141,20 @@ def _cut(
     labels: np.ndarray,
     trusted: np.ndarray,
 ) -> np.ndarray:
-    """Where a mask is doubted, the typical box: it depends on no label, and on believed masks of the set alone."""
+    """Return where a mask is flagged, the typical box: it depends on no label, and on believed
+    masks of the set alone.
+    """
     boxes = (
         (crop, size)
-        for mask, told, size in zip(labels, trusted, sizes, strict=True)
-        if (crop := lung_crop.box(mask, settings, told))
+        for mask, reported, size in zip(labels, trusted, sizes, strict=True)
+        if (crop := lung_crop.box(mask, settings, reported))
     )
     typical = lung_crop.typical_box(boxes)
-    asked = zip(images, labels, trusted, sizes, strict=True)
+    requested = zip(images, labels, trusted, sizes, strict=True)
     return np.stack(
         [
-            lung_crop.cut(image, mask, settings, quality=told, typical=typical, size=size).image
-            for image, mask, told, size in asked
+            lung_crop.cut(image, mask, settings, quality=reported, typical=typical, size=size).image
+            for image, mask, reported, size in requested
         ]
     )
 
@@ -154,7 +162,7 @@ def _cut(
 def _found(
     data: Path, name: str, images: np.ndarray, sizes: list[Size], work: Path
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Labels uint8 (n, SIZE, SIZE) of the lungs and their quality (n,), kept in `work`."""
+    """Return labels uint8 (n, SIZE, SIZE) of the lungs and their quality (n,), kept in `work`."""
     path = work / f"lungs-{name}-{len(images)}.npz"
     if not path.exists():
         model = (

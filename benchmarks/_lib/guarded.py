@@ -1,4 +1,5 @@
-"""Work on numbered files in a process that may crash, hang or take all memory, and go on behind each file that does it harm.
+"""Work on numbered files in a process that may crash, hang or take all memory, and go on behind
+each file that does it harm.
 
 The process prints JSON lines: `["begun", number, name]` before a file, then its verdict, seconds of
 processor time and largest resident KiB. Other lines begin with a word of the bench's own.
@@ -62,7 +63,9 @@ def outcomes(
 
 
 def _lines(child: subprocess.Popen) -> Iterator[bytes]:
-    """Yield what the child says, until it ends or is silent too long; it may take longer to begin."""
+    """Yield what the child says, until it ends or is silent too long; it may take
+    longer to begin.
+    """
     waiting, left, patience = selectors.DefaultSelector(), b"", 60.0
     waiting.register(child.stdout, selectors.EVENT_READ)
     while waiting.select(patience):
@@ -74,7 +77,7 @@ def _lines(child: subprocess.Popen) -> Iterator[bytes]:
 
 
 def _finished(child: subprocess.Popen) -> bool:
-    """Tell whether it ends by itself, having closed its output."""
+    """State whether it ends by itself, having closed its output."""
     try:
         child.wait(0.5)
     except subprocess.TimeoutExpired:

@@ -1,4 +1,4 @@
-"""What other decoders make of an image file, for comparison with Hilum's pixels.
+"""Decode an image file with other decoders, for comparison with Hilum's pixels.
 
 OpenCV is always there. Pillow, and pydicom's plug-ins (pylibjpeg, gdcm), are used where they can be
 imported; they are no dependencies of Hilum.
@@ -20,7 +20,7 @@ LOSSY = 3  # by which decoders of lossy images may differ: they round otherwise
 
 
 def compared(file: Raster | Dicom, data: bytes) -> Iterator[tuple[str, str]]:
-    """Name of each decoder and "equal", "refused", "other form" or how its pixels differ."""
+    """Yield name of each decoder and "equal", "refused", "other form" or how its pixels differ."""
     if isinstance(file, Dicom):
         if file.pose.drawn_out:  # its pixels are interpolated
             return
@@ -29,7 +29,7 @@ def compared(file: Raster | Dicom, data: bytes) -> Iterator[tuple[str, str]]:
             _outcome(lambda: _by_pydicom(file, data), file.pose.back(file.values), data),
         )
         return
-    if any("orientation" in line or "turned over" in line for line in file.processing_log):
+    if any("orientation" in line or "inverted" in line for line in file.processing_log):
         return
     yield "OpenCV", _outcome(lambda: _by_opencv(data), file.values, data)
     try:
@@ -56,12 +56,12 @@ def _outcome(theirs: Callable[[], np.ndarray | None], ours: np.ndarray, data: by
 
 
 def _lossy(data: bytes) -> bool:
-    """Whether a JPEG of a lossy kind is in it."""
+    """Return whether a JPEG of a lossy kind is in it."""
     return any(data.find(marker) >= 0 for marker in (b"\xff\xc0", b"\xff\xc1", b"\xff\xc2"))
 
 
 def _grey(values: np.ndarray) -> np.ndarray:
-    """(height, width) as Hilum makes it of one to four channels."""
+    """Return (height, width) as Hilum makes it of one to four channels."""
     if values.ndim == 2:
         return values
     colour = values[:, :, : values.shape[2] - 1 + values.shape[2] % 2]

@@ -1,4 +1,6 @@
-"""Radiographs with drawn lungs for the benches: read once, dealt by patient, and how well lungs were found in them."""
+"""Read radiographs with reference masks once, assign them to folds by patient, and measure found
+lungs.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from hilum.pipeline import cache, ingest
 from hilum.statistics.metrics import overlap, surface_distance
 
 SETS = ("montgomery", "shenzhen")
-TUNE = 0.1  # of the patients that are learnt from: they say when to stop
+TUNE = 0.1  # of the patients that are trained on: they say when to stop
 METRICS = (
     "dice",
     "right_dice",
@@ -25,7 +27,8 @@ METRICS = (
     "average_distance",
 )
 
-# Other scanners, sizes, borders, exposures: what every training here draws from, unless it is asked for the plain ones.
+# Other scanners, sizes, borders, exposures: what every training here draws from, unless it is
+# requested the plain ones.
 WIDE = {
     "rotation_degrees": 12.0,
     "scale": 0.25,
@@ -47,7 +50,9 @@ WIDE = {
 
 @dataclass(frozen=True)
 class Drawn:
-    """Pictures with both lungs drawn: images and masks uint8 (n, size, size), of each picture its name, patient, set and pixels' digest."""
+    """Hold images with both lungs drawn: images and masks uint8 (n, size, size), of each image its
+    name, patient, set and pixels' digest.
+    """
 
     images: np.ndarray
     masks: np.ndarray
@@ -65,26 +70,26 @@ class Drawn:
         )
 
     def of(self, source: str) -> np.ndarray:
-        """The rows of a set."""
+        """Return the rows of a set."""
         return np.flatnonzero(self.sources == source)
 
 
 def read(data: Path, name: str, size: int, work: Path) -> Drawn:
-    """One set, cached in `work`."""
+    """Return one set, cached in `work`."""
     manifest = ingest.ingest(data / name)
-    pictures = cache.fill(manifest, Pixels(size=size), work / f"cache-{name}")
+    radiographs = cache.fill(manifest, Pixels(size=size), work / f"cache-{name}")
     table = manifest.table.join(
-        pictures.with_mask.select("image_id", "pixel_digest"), on="image_id"
+        radiographs.with_mask.select("image_id", "pixel_digest"), on="image_id"
     ).sort("image_id")
-    rows = pictures.rows(table["image_id"])
-    told = (
+    rows = radiographs.rows(table["image_id"])
+    reported = (
         np.array(table[column].to_list())
         for column in ("image_id", "patient_id", "source", "pixel_digest")
     )
-    image_ids, patients, _, digests = told
+    image_ids, patients, _, digests = reported
     return Drawn(
-        pictures.images[rows],
-        pictures.masks[rows],
+        radiographs.images[rows],
+        radiographs.masks[rows],
         image_ids,
         patients,
         np.full(len(rows), name),
@@ -93,37 +98,44 @@ def read(data: Path, name: str, size: int, work: Path) -> Drawn:
 
 
 def dealt(patients: np.ndarray, folds: int, seed: int = 0) -> np.ndarray:
-    """The fold of each row, whole patients together."""
+    """Return the fold of each row, whole patients together."""
     names, row = np.unique(patients, return_inverse=True)
     return (np.random.default_rng(seed).permutation(len(names)) % folds)[row]
 
 
 def parted(
-    patients: np.ndarray, rows: np.ndarray, share: float = TUNE, seed: int = 1
+    patients: np.ndarray, rows: np.ndarray, fraction: float = TUNE, seed: int = 1
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`rows` as those to learn from and those to watch, a share of the patients."""
+    """Return `rows` as those to train on and those to watch, a fraction of the patients."""
     names = np.unique(patients[rows])
-    watched = np.random.default_rng(seed).permutation(names)[: round(share * len(names))]
+    watched = np.random.default_rng(seed).permutation(names)[: round(fraction * len(names))]
     tune = np.isin(patients[rows], watched)
     return rows[~tune], rows[tune]
 
 
-def evenly(pictures: Drawn, learn: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Images and masks, those of smaller sets repeated, and the rows to learn from: each set about as often as the largest.
+def evenly(radiographs: Drawn, learn: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return images and masks, those of smaller sets repeated, and the rows to train on: each set
+    about as often as the largest.
 
-    Repeated pictures get rows of their own, as what happens to a picture in training goes by its row.
+    Repeated images get rows of their own, as what happens to an image in training goes by its row.
     """
-    rows = [learn[pictures.sources[learn] == name] for name in np.unique(pictures.sources[learn])]
+    rows = [
+        learn[radiographs.sources[learn] == name] for name in np.unique(radiographs.sources[learn])
+    ]
     again = np.concatenate(
         [np.tile(some, round(max(map(len, rows)) / len(some)) - 1) for some in rows]
     ).astype(np.int64)
-    images, masks = (np.concatenate([of, of[again]]) for of in (pictures.images, pictures.masks))
-    return images, masks, np.concatenate([learn, len(pictures.images) + np.arange(len(again))])
+    images, masks = (
+        np.concatenate([of, of[again]]) for of in (radiographs.images, radiographs.masks)
+    )
+    return images, masks, np.concatenate([learn, len(radiographs.images) + np.arange(len(again))])
 
 
 def measured(found: np.ndarray, mask: np.ndarray) -> dict[str, float]:
-    """Of found labels and drawn ones: overlap of both lungs as one (as is published), Dice of each lung, distances in pixels of the square."""
-    told = {
+    """Return measures of found labels against reference ones: overlap of both lungs as one (as is
+    published), Dice of each lung, distances in pixels of the square.
+    """
+    reported = {
         "right_dice": overlap.dice(mask == lung_masks.RIGHT, found == lung_masks.RIGHT),
         "left_dice": overlap.dice(mask == lung_masks.LEFT, found == lung_masks.LEFT),
     }
@@ -131,5 +143,5 @@ def measured(found: np.ndarray, mask: np.ndarray) -> dict[str, float]:
         (overlap, ("dice", "iou", "precision", "recall")),
         (surface_distance, ("hausdorff95", "average_distance")),
     ):
-        told |= {name: getattr(module, name)(mask > 0, found > 0) for name in names}
-    return {name: float(told[name]) for name in METRICS}
+        reported |= {name: getattr(module, name)(mask > 0, found > 0) for name in names}
+    return {name: float(reported[name]) for name in METRICS}

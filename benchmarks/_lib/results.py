@@ -1,4 +1,6 @@
-"""Keep measured figures: one section per benchmark in the page of its kind, replaced when it is run again."""
+"""Record measured figures: one section per benchmark in the page of its kind, replaced when it is
+run again.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ PAGES = Path(__file__).parents[1] / "results"  # accuracy.md, speed.md, robustne
 
 
 def record(title: str, text: str) -> None:
-    """Put `text` under `## title` in the page of the running script's kind, replacing what is there."""
+    """Put `text` under `## title` in the page of the running script's kind, replacing what is
+    there.
+    """
     results = PAGES / f"{kind()}.md"
     page = results.read_text(encoding="utf-8")
     section = f"## {title}\n\n{text.strip()}\n"
@@ -34,7 +38,7 @@ def kind() -> str:
 
 
 def machine(*packages: str) -> str:
-    """Processor, cores, memory, Python and the versions of `packages`, on one line."""
+    """Return processor, cores, memory, Python and the versions of `packages`, on one line."""
     cpu = next(
         (
             line.split(":")[1].strip()
@@ -45,4 +49,7 @@ def machine(*packages: str) -> str:
     )
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     versions = ", ".join(f"{package} {metadata.version(package)}" for package in packages)
-    return f"{cpu}, {os.cpu_count()} cores, {memory:.0f} GiB; Python {platform.python_version()}, {versions}"
+    return (
+        f"{cpu}, {os.cpu_count()} cores, {memory:.0f} GiB; Python {platform.python_version()},"
+        f" {versions}"
+    )

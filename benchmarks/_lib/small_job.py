@@ -1,4 +1,4 @@
-"""A whole run that takes seconds: made-up data and a recipe for it, for benches and tests."""
+"""Make the data and the recipe of a whole run that takes seconds, for benchmarks and tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A small sound file of every kind of image that Hilum reads, made up here: what `mutate.py` damages."""
+"""Make a small sound file of every kind of image that Hilum reads, for `damaged_images`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COLOUR = np.stack([PIXELS, 255 - PIXELS, PIXELS], -1)
 
 @cache
 def sound() -> dict[str, bytes]:
-    """A small file of every kind, by name."""
+    """Return a small file of every kind, by name."""
     return {**rasters(), **dicoms()}
 
 
@@ -90,8 +90,9 @@ def chunk(name: bytes, content: bytes) -> bytes:
 
 
 def hand_png(bits: int, kind: int, interlaced: int) -> bytes:
-    """A form of PNG that the encoder does not write. All bytes are below 5, so that each could say a row's filter: where the rows of an
-    interlaced one begin is left to the decoder."""
+    """Return a form of PNG that the encoder does not write. All bytes are below 5, so that each
+    could say a row's filter: where the rows of an interlaced one begin is left to the decoder.
+    """
     rows = np.random.default_rng(1).integers(0, 5, (100, 1 + 56 * bits // 8)).astype(np.uint8)
     palette = chunk(b"PLTE", bytes(range(48))) if kind == 3 else b""
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", 56, 48, bits, kind, 0, 0, interlaced))
@@ -171,7 +172,7 @@ def dicoms() -> dict[str, bytes]:
 
 
 def rle(*planes: np.ndarray) -> bytes:
-    """Segments of DICOM's run lengths (PS3.5 G), of literal runs only."""
+    """Return segments of DICOM's run lengths (PS3.5 G), of literal runs only."""
     segments, places = [], [64]
     for plane in planes:
         data = plane.tobytes()
@@ -205,7 +206,13 @@ def dicom(
         data.PatientID,
         data.Modality,
         data.PatientAge,
-    ) = "1.2.3", "1.2.5", "made up", "CR", "045Y"
+    ) = (
+        "1.2.3",
+        "1.2.5",
+        "made up",
+        "CR",
+        "045Y",
+    )
     data.Rows, data.Columns, data.SamplesPerPixel, data.PhotometricInterpretation = (
         48,
         56,

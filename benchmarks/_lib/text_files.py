@@ -1,4 +1,6 @@
-"""Make small tables, settings, annotations, models and markers, and damage them, for mutate_texts.py."""
+"""Make small tables, settings, annotations, models and markers, and damage them, for
+`damaged_texts`.
+"""
 
 from __future__ import annotations
 
@@ -49,21 +51,21 @@ def sound() -> dict[str, bytes]:
         "csv-packed.csv.gz": gzip.compress(comma.encode(), mtime=0),
         "xlsx-table.xlsx": xlsx(),
         "parquet-table.parquet": parquet(),
-        "json-records.json": json.dumps(
-            [dict(zip(ROWS[0], r, strict=True)) for r in ROWS[1:]]
-        ).encode(),
-        "json-columns.json": json.dumps(
-            dict(zip(ROWS[0], zip(*ROWS[1:], strict=True), strict=True))
-        ).encode(),
+        "json-records.json": (
+            json.dumps([dict(zip(ROWS[0], r, strict=True)) for r in ROWS[1:]]).encode()
+        ),
+        "json-columns.json": (
+            json.dumps(dict(zip(ROWS[0], zip(*ROWS[1:], strict=True), strict=True))).encode()
+        ),
         "json-lines.jsonl": b"\n".join(
             json.dumps({"image": a, "tags": [b, {"x": 1}]}).encode() for a, b, *_ in ROWS
         ),
         "coco-annotations.json": json.dumps(coco()).encode(),
         "supervisely-annotation.json": json.dumps(supervisely()).encode(),
         "unidata-9.8.7.6.1.json": json.dumps(supervisely()).encode(),
-        "recipe-run.toml": config.Recipe.from_sections({"data": {"folder": "data"}})
-        .to_toml()
-        .encode(),
+        "recipe-run.toml": (
+            config.Recipe.from_sections({"data": {"folder": "data"}}).to_toml().encode()
+        ),
         "settings-hilum.toml": SETTINGS,
         "corrections-fix.toml": CORRECTIONS,
         "onnx-model.onnx": model(),
@@ -297,7 +299,7 @@ OPERATORS = (
     "Loop",
     "If",
     "Scan",
-    "Strange",
+    "Unusual",
     "Expand",
     "Resize",
     "Tile",
@@ -322,7 +324,7 @@ def in_node(made, rng: np.random.Generator) -> None:
     if change == 0:
         node.op_type = any_of(OPERATORS, rng)
     elif change == 1:
-        node.domain = any_of(("", "ai.onnx.ml", "com.microsoft", "strange"), rng)
+        node.domain = any_of(("", "ai.onnx.ml", "com.microsoft", "unusual"), rng)
     else:
         node.input[0] = any_of((*node.output, "nothing", "images"), rng)
 

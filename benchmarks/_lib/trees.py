@@ -2,43 +2,124 @@
 
 from __future__ import annotations
 
-import argparse
+import json
+import os
+import resource
 import statistics
-from collections.abc import Callable, Mapping
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parents[2] / "src"
-Seconds = Mapping[str, float]  # by what was timed
+REPOSITORY = Path(__file__).resolve().parents[2]
+PROGRAMS = "benchmarks.speed.tree_programs"
 
 
-def arguments_of(description: str, runs: int) -> argparse.Namespace:
-    """Read the command line of a bench that compares two trees."""
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--old", type=Path, required=True, help="the src folder of the other tree")
-    parser.add_argument("--new", type=Path, default=HERE)
-    parser.add_argument("--runs", type=int, default=runs)
-    parser.add_argument("--record", action="store_true", help="write bench/RESULTS.md")
-    return parser.parse_args()
+@dataclass(frozen=True)
+class Seconds:
+    """What a piece of work took: processor time, user and system, of all threads; and wall time."""
+
+    cpu: float
+    wall: float
 
 
-def compared(arguments: argparse.Namespace, timed: Callable[[Path], Seconds]) -> str:
-    """Return a table of the medians of `timed` of each tree; a ratio is old / new.
+Timed = Mapping[str, Seconds]  # by what was timed
 
-    The runs alternate, and which tree comes first alternates too.
+
+@dataclass(frozen=True)
+class Compared:
+    """One row: the runs of each tree. A ratio is old / new: 1 means as quick as before."""
+
+    what: str
+    old: Sequence[Seconds]
+    new: Sequence[Seconds]
+
+    @property
+    def ratio(self) -> float:
+        """Of the median processor times."""
+        return _median(self.old, "cpu") / _median(self.new, "cpu")
+
+    @property
+    def least_ratio(self) -> float:
+        """Of the least processor times, which other work on the machine disturbs least."""
+        return min(one.cpu for one in self.old) / min(one.cpu for one in self.new)
+
+    def cells(self) -> list[str]:
+        """Return the row of a table, see `HEAD`."""
+        times = [_median(runs, kind) for kind in ("cpu", "wall") for runs in (self.old, self.new)]
+        ratios = [self.ratio, self.least_ratio]
+        old, new, *walls = [*(f"{one:.3f}" for one in times)]
+        return [
+            self.what,
+            str(len(self.new)),
+            old,
+            new,
+            *(f"{one:.2f}" for one in ratios),
+            *walls,
+        ]
+
+
+HEAD = ("what", "runs", "CPU old, s", "CPU new, s", "ratio", "ratio of the least")
+HEAD = (*HEAD, "wall old, s", "wall new, s")
+
+
+def _median(runs: Sequence[Seconds], kind: str) -> float:
+    return statistics.median(getattr(one, kind) for one in runs)
+
+
+def compared(
+    old: Path, new: Path, runs: int, timed: Callable[[Path], Timed], *, warm: bool = True
+) -> list[Compared]:
+    """Run `timed` on each tree `runs` times; which tree comes first alternates.
+
+    `warm` adds a run of each before, which fills the system's caches and is not counted.
     """
-    trees = {"old": arguments.old.resolve(), "new": arguments.new.resolve()}
-    taken: dict[str, list[Seconds]] = {name: [] for name in trees}
-    for number in range(-1, arguments.runs):  # the first of each fills the system's caches
+    trees = {"old": old.resolve(), "new": new.resolve()}
+    taken: dict[str, list[Timed]] = {name: [] for name in trees}
+    for number in range(-1 if warm else 0, runs):
         for name in sorted(trees, reverse=number % 2 == 0):
             spent = timed(trees[name])
             taken[name] += [spent] if number >= 0 else []
-    lines = []
-    for what in taken["new"][0]:
-        times = {name: [one[what] for one in some] for name, some in taken.items()}
-        old, new = (statistics.median(times[name]) for name in ("old", "new"))
-        least = min(times["old"]) / min(times["new"])
-        lines.append(f"| {what} | {old:.3f} | {new:.3f} | {old / new:.3f} | {least:.3f} |")
-    head = f"{arguments.runs} runs each, seconds.\n\n| | old | new | ratio | ratio of the least |\n"
-    return head + "| --- | --- | --- | --- | --- |\n" + "\n".join(lines)
+
+    def runs_of(name: str, what: str) -> list[Seconds]:
+        return [one[what] for one in taken[name]]
+
+    return [Compared(what, runs_of("old", what), runs_of("new", what)) for what in taken["new"][0]]
+
+
+def environment(tree: Path) -> dict[str, str]:
+    """Return the variables under which a tree's source, and this repository's benchmarks, run."""
+    paths = os.pathsep.join([str(tree), str(REPOSITORY)])
+    return os.environ | {"PYTHONPATH": paths, "ORT_DISABLE_TELEMETRY": "1"}
+
+
+def command(tree: Path, arguments: Sequence[str]) -> Seconds:
+    """Time `python ARGUMENTS` with a tree's source, from start to end.
+
+    Raises `SystemExit` with what it printed where it fails.
+    """
+    before, begun = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, *arguments], env=environment(tree), capture_output=True, text=True
+    )
+    after, wall = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter() - begun
+    if done.returncode:
+        raise SystemExit(f"{tree}: {' '.join(arguments)} ended with\n{done.stderr or done.stdout}")
+    user, system = after.ru_utime - before.ru_utime, after.ru_stime - before.ru_stime
+    return Seconds(user + system, wall)
+
+
+def program(tree: Path, name: str, arguments: Sequence[str | Path]) -> dict[str, Seconds]:
+    """Run a program of `PROGRAMS` with a tree's source; return the times that it printed."""
+    done = subprocess.run(
+        [sys.executable, "-m", PROGRAMS, name, *map(str, arguments)],
+        env=environment(tree),
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        raise SystemExit(f"{tree}: {name} ended with\n{done.stderr or done.stdout}")
+    printed = json.loads(done.stdout.splitlines()[-1])
+    return {what: Seconds(*both) for what, both in printed.items()}

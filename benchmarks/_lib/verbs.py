@@ -1,4 +1,4 @@
-"""Every verb that writes, on made-up data so small that each takes seconds, for benches that disturb them.
+"""Run every verb that writes on made-up data, seconds each, for benchmarks that disturb them.
 
 A `Case` is a command, the folder it starts from and the folder it writes. `Stage` prepares the
 starting folders once and lays one out again, with its times, for each trial: always at the same
@@ -85,7 +85,7 @@ def cases() -> list[Case]:
 
 
 class Stage:
-    """Data, prepared folders and the one place `here` where commands work, below `folder`."""
+    """Hold data, prepared folders and the one place `here` where commands work, below `folder`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.here, self._starts = folder, folder / "here", folder / "starts"
@@ -133,7 +133,7 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file below a folder but locks, by place."""
+    """Return the SHA-256 of every file below a folder but locks, by place."""
     return {
         path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
@@ -149,7 +149,7 @@ def run(
     after: Callable[[], None] = lambda: None,
     kill: tuple[int, float] | None = None,
 ) -> Ended:
-    """`hilum COMMAND` in `here`, in a forked process.
+    """Run `hilum COMMAND` in `here`, in a forked process.
 
     There `before` is called first, and `after` last; `kill` is a signal and after how many seconds
     it is sent.
@@ -180,8 +180,8 @@ def _child(command, here, errors, before, after) -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.chdir(here)
         null = os.open(os.devnull, os.O_RDWR)
-        told = os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        for descriptor, target in ((null, 0), (null, 1), (told, 2)):
+        reported = os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        for descriptor, target in ((null, 0), (null, 1), (reported, 2)):
             os.dup2(descriptor, target)
         sys.argv = ["hilum", *command]
         # Each run draws a key for its pseudonyms; files of two runs can be compared with one key.
@@ -191,8 +191,8 @@ def _child(command, here, errors, before, after) -> None:
 
         try:
             __main__.main()
-        except SystemExit as asked:
-            code = asked.code or 0
+        except SystemExit as requested:
+            code = requested.code or 0
         after()
     finally:
         sys.stderr.flush()

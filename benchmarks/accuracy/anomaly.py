@@ -1,15 +1,20 @@
-"""The anomaly models: how well each ranks the ill above the well after it saw the well alone, and whether it finds the ill or the other hospital.
+"""Measure how well each anomaly model, fitted on normal images, ranks abnormal above normal ones,
+and whether it detects disease or the other hospital.
 
     python -m benchmarks.accuracy.anomaly --data ../shared/data --work WORK
-    python -m benchmarks.accuracy.anomaly --data ../shared/data --work WORK --what in-set cross --model padim --content lungs masked
+    python -m benchmarks.accuracy.anomaly --data ../shared/data --work WORK --what in-set cross
+    --model padim --content lungs masked
 
-in-set: five folds by patient of Shenzhen, of Montgomery and of both together, fitted on the normal images of four, the fifth ranked; the figure
-is the mean of the folds' AUROC. cross: fitted on all normal images of one set, the other ranked; beside it the AUROC of the other set's normal
-images against the normal images of a left-out fold of the first, 0.5 where the model does not tell the hospitals apart. pneumonia: fitted on the
-normal images of Kermany's official training part, its official test part ranked. Intervals over patients.
+in-set: five folds by patient of Shenzhen, of Montgomery and of both together, fitted on the normal
+images of four, the fifth ranked; the figure is the mean of the folds' AUROC. cross: fitted on all
+normal images of one set, the other ranked; beside it the AUROC of the other set's normal images
+against the normal images of a left-out fold of the first, 0.5 where the model does not distinguish
+the hospitals. pneumonia: fitted on the normal images of Kermany's official training part, its
+official test part ranked. Intervals over patients.
 
-Regions are cut along lungs whose model has not seen the set (finding_sets.py). What the anomaly models are made of (stages, the mirror place, the
-share of the cells that a score is the mean of) was chosen with the figures of Shenzhen and of Montgomery in view, in-set and across, so those
+Regions are cut along lungs whose model has not seen the set (finding_sets.py). What the anomaly
+models are made of (stages, the mirror place, the fraction of the cells that a score is the mean of)
+was chosen with the figures of Shenzhen and of Montgomery in view, in-set and across, so those
 figures are not free of choice. Nothing was chosen on Kermany. Features are kept in --work.
 """
 
@@ -40,7 +45,7 @@ TUBERCULOSIS = ("shenzhen", "montgomery")
 
 
 class Kept:
-    """An extractor of features that looks them up, by the image's bytes, and finds each but once: `_anomaly.Features` for many fits."""
+    """Extract the features of each image once and keep them by its bytes, for many fits."""
 
     def __init__(self, images: np.ndarray, path: Path, extractor: Any) -> None:
         import torch
@@ -74,8 +79,10 @@ class Kept:
         return Known()
 
 
-def scores(model: str, normal: Seen, asked: Seen) -> np.ndarray:
-    """Scores of `asked` after a fit to `normal`, all of which must be free of the finding."""
+def scores(model: str, normal: Seen, requested: Seen) -> np.ndarray:
+    """Return the scores of `requested` after a fit to `normal`, all of which must be free of the
+    finding.
+    """
     import torch
 
     from hilum.training.anomaly_detection import BATCH
@@ -87,14 +94,16 @@ def scores(model: str, normal: Seen, asked: Seen) -> np.ndarray:
     with torch.no_grad():
         return np.concatenate(
             [
-                network(torch.from_numpy(asked.images[start : start + BATCH]))[0].numpy()
-                for start in range(0, len(asked.images), BATCH)
+                network(torch.from_numpy(requested.images[start : start + BATCH]))[0].numpy()
+                for start in range(0, len(requested.images), BATCH)
             ]
         )
 
 
 def by_folds(model: str, regions: Seen) -> tuple[np.ndarray, np.ndarray]:
-    """Score and fold of each row, each fold ranked by a model of the others' normal images."""
+    """Return the score and fold of each row, each fold ranked by a model of the others'
+    normal images.
+    """
     fold, score = dealt(regions.patients, FOLDS, SEED), np.empty(len(regions.ill))
     for number in range(FOLDS):
         rest, held = np.flatnonzero((fold != number) & ~regions.ill), np.flatnonzero(fold == number)
@@ -102,14 +111,16 @@ def by_folds(model: str, regions: Seen) -> tuple[np.ndarray, np.ndarray]:
     return score, fold
 
 
-def told(
+def reported(
     title: str,
     truth: np.ndarray,
     score: np.ndarray,
     patients: np.ndarray,
     folds: np.ndarray | None = None,
 ) -> dict[str, Any]:
-    """AUROC with its interval; with folds the mean of theirs, since scores of different fits are not of one scale."""
+    """Return the AUROC with its interval; with folds the mean of theirs, since scores of different
+    fits are not of one scale.
+    """
     folds = np.zeros(len(truth), int) if folds is None else folds
 
     def statistic(rows: np.ndarray) -> float:
@@ -140,26 +151,26 @@ def in_set(model: str, sets: dict[str, Seen]) -> Iterator[dict[str, Any]]:
         "both": both,
     }.items():
         score, fold = by_folds(model, regions)
-        yield told(f"{name}, {FOLDS} folds", regions.ill, score, regions.patients, fold)
+        yield reported(f"{name}, {FOLDS} folds", regions.ill, score, regions.patients, fold)
 
 
 def cross(model: str, sets: dict[str, Seen]) -> Iterator[dict[str, Any]]:
     for one, other in (TUBERCULOSIS, TUBERCULOSIS[::-1]):
         here, there = sets[one], sets[other]
         score = scores(model, here.at(np.flatnonzero(~here.ill)), there)
-        yield told(f"{one} -> {other}", there.ill, score, there.patients)
+        yield reported(f"{one} -> {other}", there.ill, score, there.patients)
         fold = dealt(here.patients, FOLDS, SEED)
-        held, strange = (
+        held, unusual = (
             here.at(np.flatnonzero((fold == 0) & ~here.ill)),
             there.at(np.flatnonzero(~there.ill)),
         )
-        asked = held + strange
-        score = scores(model, here.at(np.flatnonzero((fold != 0) & ~here.ill)), asked)
-        yield told(
+        requested = held + unusual
+        score = scores(model, here.at(np.flatnonzero((fold != 0) & ~here.ill)), requested)
+        yield reported(
             f"{one} -> {other}: is it the other hospital (normal against normal)",
-            asked.sources == other,
+            requested.sources == other,
             score,
-            asked.patients,
+            requested.patients,
         )
 
 
@@ -170,7 +181,7 @@ def pneumonia(model: str, sets: dict[str, Seen]) -> Iterator[dict[str, Any]]:
         np.flatnonzero(regions.parts == "test"),
     )
     score = scores(model, regions.at(learn), regions.at(test))
-    yield told(
+    yield reported(
         f"Kermany, official test, fitted on {len(learn)} normal",
         regions.ill[test],
         score,
@@ -245,7 +256,8 @@ def main() -> None:
                 for one in measure(model, sets):
                     took, begun = time.process_time() - begun, time.process_time()
                     lines.append(
-                        f"| {model} | {content} | {one['title']} | {one['ill']} | {one['well']} | {one['auroc']} | {took:.0f} |"
+                        f"| {model} | {content} | {one['title']} | {one['ill']} | {one['well']} |"
+                        f" {one['auroc']} | {took:.0f} |"
                     )
                     print(lines[-1], flush=True)
         some = len(arguments.model) < len(MODELS) or len(arguments.content) < len(CONTENTS)
@@ -254,8 +266,14 @@ def main() -> None:
             if some
             else ""
         )
-        command = f"python -m benchmarks.accuracy.anomaly --data {arguments.data} --work WORK --what {what}{chosen}"
-        note = f"Seen of {REGION} pixels. Means and intervals over patients as benchmarks/accuracy/anomaly.py says. CPU seconds are with fitting, on kept features."
+        command = (
+            f"python -m benchmarks.accuracy.anomaly --data {arguments.data} --work WORK --what"
+            f" {what}{chosen}"
+        )
+        note = (
+            f"Seen of {REGION} pixels. Means and intervals over patients as"
+            " benchmarks/accuracy/anomaly.py says. CPU seconds are with fitting, on kept features."
+        )
         if not arguments.most:
             record(
                 f"Anomaly models: {what}{', ' + ' and '.join(arguments.model) if some else ''}",

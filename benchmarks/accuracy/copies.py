@@ -1,14 +1,15 @@
-"""Copies of images that a model was trained on: how many are recognised, and how many other images
-are taken for copies.
+"""Count how many copies of training images are recognised, and how many other images are taken
+for copies.
 
     python -m benchmarks.accuracy.copies --data ../shared/data --work work
 
-Known are the images of a run's cache, as `hilum predict` compares them (`hilum.audit.duplicates.known_images`), and the
-hashes that come with Hilum, as `hilum classify` does (`hilum.inference.training_hashes`). Each of `COPIES` copies
-is of an image drawn at random, resized by 0.5 to 1.5, by one of three ways of interpolation, and
-saved as JPEG of quality 30 to 95, as PNG or as TIFF of 16 bits. `REMADE` are copies that others
-made. No other image is of the same patients; but held-out images of the very hospitals are among
-them, of which some are of the same patients.
+Known are the images of a run's cache, as `hilum apply` compares them
+(`hilum.audit.duplicates.known_images`), and the hashes that come with Hilum, as `hilum classify`
+does (`hilum.inference.training_hashes`). Each of `COPIES` copies is of an image drawn at random,
+resized by 0.5 to 1.5, by one of three ways of interpolation, and saved as JPEG of quality 30 to 95,
+as PNG or as TIFF of 16 bits. `REMADE` are copies that others made. No other image is of the same
+patients; but held-out images of the very hospitals are among them, of which some are of the same
+patients.
 """
 
 from __future__ import annotations
@@ -47,7 +48,9 @@ BEST_QUALITY, WORST_QUALITY = 95, 30
 
 @dataclass(frozen=True)
 class New:
-    """An image as a command sees it: the cached square, the size of the file and its digests."""
+    """Hold an image as a command sees it: the cached square, the size of the file and
+    its digests.
+    """
 
     square: np.ndarray
     size: tuple[int, int]
@@ -71,14 +74,14 @@ Images = dict[str, list[New]]
 
 @dataclass(frozen=True)
 class Known:
-    """A set of images: their paths by pixel digest, and its caches."""
+    """Hold a set of images: their paths by pixel digest, and its caches."""
 
     paths: dict[str, Path]
     images: list[KnownImages]
     ids: dict[str, str]  # pixel digest by image id
 
     def copy_of(self, new: New) -> str | None:
-        """Pixel digest of the known image that a new one is told to be."""
+        """Return the pixel digest of the known image that a new one is reported to be."""
         found = [
             one.find(
                 new.square, new.size, file_digest=new.file_digest, pixel_digest=new.pixel_digest
@@ -111,7 +114,7 @@ def _images(filled: Cache, shown: pl.DataFrame) -> KnownImages:
 
 
 def changed(path: Path, rng: np.random.Generator) -> bytes:
-    """A copy of a file, see above."""
+    """Return a copy of a file, see above."""
     values = image_file.read(path).values
     scale, way = rng.uniform(LEAST_SCALED, MOST_SCALED), int(rng.choice(WAYS))
     copy = cv2.resize(values, None, fx=scale, fy=scale, interpolation=way)
@@ -131,7 +134,7 @@ def changed(path: Path, rng: np.random.Generator) -> bytes:
 
 
 def copies(paths: dict[str, Path], digests: Sequence[str]) -> Iterator[tuple[str, New]]:
-    """Pixel digest of the original and the copy, of `COPIES` of the listed images."""
+    """Yield the pixel digests of the original and the copy, for `COPIES` of the listed images."""
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "copy"
@@ -141,45 +144,46 @@ def copies(paths: dict[str, Path], digests: Sequence[str]) -> Iterator[tuple[str
 
 
 def others(data: Path, folders: Iterable[str]) -> Images:
-    """Images by words for them."""
+    """Return images by description."""
     found = {f"images of {folder.split('/')[0]}": collect([data / folder]) for folder in folders}
     return {name: [New.of(path) for path, _ in of.names] for name, of in found.items()}
 
 
-def share(count: int, of: int) -> str:
+def fraction(count: int, of: int) -> str:
     return f"{count} of {of:,} ({count / of:.1%})"
 
 
-def by_images(known_set: Known, strangers: Images, remade: Images) -> Iterator[str]:
-    """Cells of the table of `hilum predict`."""
+def by_images(known_set: Known, foreign: Images, remade: Images) -> Iterator[str]:
+    """Yield the cells of the table of `hilum apply`."""
     paths = known_set.paths
     found = [(own, known_set.copy_of(new)) for own, new in copies(paths, list(paths))]
     right = sum(own == other for own, other in found)
     wrong = sum(other not in (None, own) for own, other in found)
-    yield f"copies recognised | {share(right, COPIES)}"
-    yield f"copies taken for another image | {share(wrong, COPIES)}"
-    for name, images in strangers.items():
+    yield f"copies recognised | {fraction(right, COPIES)}"
+    yield f"copies taken for another image | {fraction(wrong, COPIES)}"
+    for name, images in foreign.items():
         begun = time.process_time()
-        told = sum(known_set.copy_of(new) is not None for new in images)
+        reported = sum(known_set.copy_of(new) is not None for new in images)
         each = (time.process_time() - begun) / len(images) * 1000
-        yield f"{name} taken for copies, {each:.0f} ms of CPU each | {share(told, len(images))}"
+        yield (
+            f"{name} taken for copies, {each:.0f} ms of CPU each |"
+            f" {fraction(reported, len(images))}"
+        )
     for name, images in remade.items():
-        told = sum(known_set.copy_of(new) is not None for new in images)
-        yield f"{name} recognised | {share(told, len(images))}"
+        reported = sum(known_set.copy_of(new) is not None for new in images)
+        yield f"{name} recognised | {fraction(reported, len(images))}"
 
 
-def by_hashes(
-    model: OnnxModel, known_set: Known, strangers: Images, remade: Images
-) -> Iterator[str]:
-    """Cells of the table of `hilum classify`."""
+def by_hashes(model: OnnxModel, known_set: Known, foreign: Images, remade: Images) -> Iterator[str]:
+    """Yield the cells of the table of `hilum classify`."""
     paths, listed = known_set.paths, set(model.metadata["trained_on"]["pixels"])
     held_out = [New.of(path) for digest, path in sorted(paths.items()) if digest not in listed]
     copied = [new for _, new in copies(paths, list(listed & set(paths)))]
-    yield f"copies recognised | {share(recognised(model, copied), COPIES)}"
-    for name, images in {"held-out images of the same sets": held_out, **strangers}.items():
-        yield f"{name} taken for copies | {share(recognised(model, images), len(images))}"
+    yield f"copies recognised | {fraction(recognised(model, copied), COPIES)}"
+    for name, images in {"held-out images of the same sets": held_out, **foreign}.items():
+        yield f"{name} taken for copies | {fraction(recognised(model, images), len(images))}"
     for name, images in remade.items():
-        yield f"{name} recognised | {share(recognised(model, images), len(images))}"
+        yield f"{name} recognised | {fraction(recognised(model, images), len(images))}"
 
 
 def recognised(model: OnnxModel, images: Iterable[New]) -> int:
@@ -193,20 +197,25 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True, help="where caches are kept")
     arguments = parser.parse_args()
-    strangers = others(arguments.data, OTHERS)
+    foreign = others(arguments.data, OTHERS)
     remade = {name: others(arguments.data, folders) for name, folders in REMADE.items()}
     sets = {name: known(arguments.data, folders, arguments.work) for name, folders in SETS.items()}
     lines = []
     for name, known_set in sets.items():
-        told = f"{len(known_set.paths):,} {name}' images"
-        cells = by_images(known_set, strangers, remade.get(name, {}))
-        lines += [f"| predict | {told} | {cell} |" for cell in cells]
+        reported = f"{len(known_set.paths):,} images of {name}"
+        cells = by_images(known_set, foreign, remade.get(name, {}))
+        lines += [f"| apply | {reported} | {cell} |" for cell in cells]
     for model in (reader.model for reader in pretrained.pretrained_models()):
         name = "children" if model.path.stem == "pneumonia_child" else "adults"
-        told = f"{len(set(model.metadata['trained_on']['pixels'])):,} hashes of {model.path.stem}"
-        cells = by_hashes(model, sets[name], strangers, remade.get(name, {}))
-        lines += [f"| read | {told} | {cell} |" for cell in cells]
-    about = f"`python -m benchmarks.accuracy.copies --data ../shared/data --work work` on {machine('numpy')}."
+        reported = (
+            f"{len(set(model.metadata['trained_on']['pixels'])):,} hashes of {model.path.stem}"
+        )
+        cells = by_hashes(model, sets[name], foreign, remade.get(name, {}))
+        lines += [f"| classify | {reported} | {cell} |" for cell in cells]
+    about = (
+        "`python -m benchmarks.accuracy.copies --data ../shared/data --work work` on"
+        f" {machine('numpy')}."
+    )
     made = (
         f"{COPIES} copies each: resized by {LEAST_SCALED} to {MOST_SCALED}, saved as JPEG of "
         f"quality {WORST_QUALITY} to {BEST_QUALITY} (four of five), PNG or TIFF of 16 bits."

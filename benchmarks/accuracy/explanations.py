@@ -1,12 +1,17 @@
-"""Where finding models look, on the boxes of NIH ChestX-ray14: pointing game and box IoU of their maps, beside controls that see no picture.
+"""Measure the pointing game and box IoU of saliency maps on the boxes of NIH ChestX-ray14, beside
+controls that see no image.
 
-    python -m benchmarks.accuracy.explanations --data ../shared/data --work work --model RUN/train/finding.onnx
-    python -m benchmarks.accuracy.explanations --data ../shared/data --work work --model shipped/tb.onnx --boxes infiltration nodule mass pneumonia
+    python -m benchmarks.accuracy.explanations --data ../shared/data --work work --model
+    RUN/train/finding.onnx
+    python -m benchmarks.accuracy.explanations --data ../shared/data --work work --model
+    shipped/tb.onnx --boxes infiltration nodule mass pneumonia
 
-Any finding model that Hilum exported. Of each picture with a box the lungs are found by the model that comes with Hilum, the region is cut as
-the model's contract says, and the map is laid back onto the cached picture. A model is held against the boxes of its own findings where
-there are some, else against those of --boxes, by its first finding. Controls: the centre of a lung, a random point in the lungs, and
-the same model's map of the next picture, which says how much of the agreement comes from where lungs usually lie.
+Any finding model that Hilum exported. Of each image with a box the lungs are found by the model
+that comes with Hilum, the region is cut as the model's contract says, and the map is laid back onto
+the cached image. A model is held against the boxes of its own findings where there are some, else
+against those of --boxes, by its first finding. Controls: the centre of a lung, a random point in
+the lungs, and the same model's map of the next image, which says how much of the agreement comes
+from where lungs usually lie.
 """
 
 from __future__ import annotations
@@ -38,7 +43,7 @@ LUNG_FINDINGS = (
     "pneumonia",
     "pneumothorax",
 )  # all but the heart's
-ANOTHER = "of the next picture"
+ANOTHER = "of the next image"
 SCHEMA = {
     "image_id": pl.String,
     "group": pl.String,
@@ -51,7 +56,9 @@ SCHEMA = {
 def boxed(
     data: Path, work: Path, wanted: tuple[str, ...]
 ) -> Iterator[tuple[str, str, Any, tuple[int, int], list[shapes.Shape]]]:
-    """Image, patient, cached picture, its file's size and what is drawn of the wanted findings."""
+    """Yield image, patient, cached image, its file's size and what is drawn of the
+    wanted findings.
+    """
     manifest = ingest.ingest(data / "nih-sample")
     things: dict[str, list[shapes.Shape]] = {}
     for concept in wanted:
@@ -68,37 +75,43 @@ def boxed(
 
 
 def shown(
-    picture: Any, size: tuple[int, int], contract: InputContract, masked: bool
+    radiograph: Any, size: tuple[int, int], contract: InputContract, masked: bool
 ) -> shown_region.Shown:
-    labels = lung_finder.segment_lungs(pretrained.lung_model(), picture, size).labels
+    labels = lung_finder.segment_lungs(pretrained.lung_model(), radiograph, size).labels
     if contract.area == "whole":
         cut = lung_crop.cut(
-            picture, labels * 0, LungCrop(size=contract.size), size=size
-        )  # no lungs: the whole picture
+            radiograph, labels * 0, LungCrop(size=contract.size), size=size
+        )  # no lungs: the whole image
     else:
-        cut = lung_crop.cut(picture, labels, LungCrop(size=contract.size, masked=masked), size=size)
+        cut = lung_crop.cut(
+            radiograph, labels, LungCrop(size=contract.size, masked=masked), size=size
+        )
     return shown_region.Shown(cut.image, labels, cut.crop, size)
 
 
 def measured(
     model: OnnxModel, wanted: tuple[str, ...], arguments: argparse.Namespace
 ) -> pl.DataFrame:
-    """The columns of SCHEMA, one row a picture and method. A model of several findings is asked for each one's boxes by that finding."""
+    """Return the columns of SCHEMA, one row an image and method. A model of several findings is
+    evaluated each one's boxes by that finding.
+    """
     own = [concept for concept in model.contract.concepts if concept in wanted]
     rows = []
-    for asked, boxes in [(concept, (concept,)) for concept in own] or [
+    for requested, boxes in [(concept, (concept,)) for concept in own] or [
         (model.contract.concepts[0], wanted)
     ]:
-        at = explain.column(model.contract, asked)
-        pictures = [
-            (*about, shown(picture, size, model.contract, arguments.masked), things)
-            for *about, picture, size, things in boxed(arguments.data, arguments.work, boxes)
+        at = explain.column(model.contract, requested)
+        radiographs = [
+            (*about, shown(radiograph, size, model.contract, arguments.masked), things)
+            for *about, radiograph, size, things in boxed(arguments.data, arguments.work, boxes)
         ]
-        maps = [list(explain.attributed(model, at, one, things)) for *_, one, things in pictures]
-        for number, (image_id, patient, one, things) in enumerate(pictures):
+        maps = [list(explain.attributed(model, at, one, things)) for *_, one, things in radiographs]
+        for number, (image_id, patient, one, things) in enumerate(radiographs):
             about, drawn = {"image_id": image_id, "group": patient}, one.reference_mask(things)
-            rows += [{**about, "method": method, **told} for method, told, _ in maps[number]]
-            if len(pictures) > 1:
+            rows += [
+                {**about, "method": method, **reported} for method, reported, _ in maps[number]
+            ]
+            if len(radiographs) > 1:
                 others = [
                     (method, found) for method, _, found in maps[number - 1] if found is not None
                 ]
@@ -110,7 +123,7 @@ def measured(
                     }
                     for method, found in others
                 ]
-        print(f"{asked}: {len(pictures)} pictures", flush=True)
+        print(f"{requested}: {len(radiographs)} images", flush=True)
     return pl.DataFrame(rows, schema=SCHEMA, orient="row")
 
 
@@ -136,7 +149,9 @@ def main() -> None:
         help="regions are black outside the lungs, as the model's recipe had it",
     )
     parser.add_argument(
-        "--no-record", action="store_true", help="print only, and leave RESULTS.md as it is"
+        "--no-record",
+        action="store_true",
+        help="print only, and leave the page of results as it is",
     )
     arguments = parser.parse_args()
     for path in arguments.model:
@@ -150,14 +165,20 @@ def main() -> None:
         ]
         lines = ["| " + " | ".join(row) + " |" for row in cells]
         print("\n".join(lines), flush=True)
-        command = f"python -m benchmarks.accuracy.explanations --data {arguments.data} --work WORK --model {path.name} --boxes {' '.join(arguments.boxes)}{' --masked' * arguments.masked}"
+        command = (
+            f"python -m benchmarks.accuracy.explanations --data {arguments.data} --work WORK"
+            f" --model {path.name} --boxes"
+            f" {' '.join(arguments.boxes)}{' --masked' * arguments.masked}"
+        )
         note = (
-            f"A model of {', '.join(model.contract.concepts)}; means over pictures, 95 % intervals over patients. The found box is around the largest part at "
-            f"{LEVEL:.0%} of the map's highest. {rows['image_id'].n_unique()} pictures with boxes are few: a difference inside the intervals is none."
+            f"A model of {', '.join(model.contract.concepts)}; means over images, 95 % intervals"
+            f" over patients. The found box is around the largest part at {LEVEL:.0%} of the map's"
+            f" highest. {rows['image_id'].n_unique()} images with boxes are few: a difference"
+            " inside the intervals is none."
         )
         if not arguments.no_record:
             record(
-                f"Where it looks: {path.stem} of {', '.join(model.contract.concepts)}",
+                f"Where it features: {path.stem} of {', '.join(model.contract.concepts)}",
                 "\n".join([f"`{command}` on {machine('numpy', 'onnxruntime')}.", note, "", *lines]),
             )
 

@@ -1,18 +1,25 @@
-"""The classifiers: how well they rank and call a finding within a set, in another set, and on an official test part.
+"""Measure how well the classifiers rank and call a finding within a set, in another set, and on an
+official test part.
 
-    python -m benchmarks.accuracy.findings --data ../shared/data --work work --what in-set cross kermany --content whole lungs masked
-    python -m benchmarks.accuracy.findings --data ../shared/data --work work --what in-set cross --model probe
+    python -m benchmarks.accuracy.findings --data ../shared/data --work work --what in-set cross
+    kermany --content whole lungs masked
+    python -m benchmarks.accuracy.findings --data ../shared/data --work work --what in-set cross
+    --model probe
 
-in-set: five folds by patient of Shenzhen. cross: learnt from Shenzhen and tested on Montgomery, and back. kermany: learnt from the train
-part, tested on the official 624 pictures; benchmarks/accuracy/kermany_shift.py and benchmarks/accuracy/shortcuts.py say what is different about them. A tenth of the
-patients that are learnt from is the tune part: it says where the threshold lies, which is carried to the test pictures, and to models that
-watch it when to stop. Beside it stands the threshold that the test pictures would have chosen for themselves, by halves of their patients,
-each half called by the other's.
+in-set: five folds by patient of Shenzhen. cross: trained on Shenzhen and tested on Montgomery, and
+back. kermany: trained on the train part, tested on the official 624 images;
+benchmarks/accuracy/kermany_shift.py and benchmarks/accuracy/shortcuts.py say what is different
+about them. A tenth of the patients that are trained on is the tune part: it says where the
+threshold lies, which is transferred to the test images, and to models that watch it when to stop.
+Beside it stands the threshold that the test images would have chosen for themselves, by halves of
+their patients, each half called by the other's.
 
-The stages that the probe sees were chosen on five folds of Shenzhen, so its in-set figures are a little optimistic. Of three recipes for
-EfficientNet-Lite0 two train to the end; its defaults are the one of these with the better AUROC in the tune parts of Shenzhen's folds
-(0.967 and 0.957; the other chose its weights there, so its tune figure is no guide). Nothing else is chosen by test pictures. What a training
-gave stays in --work, so that a run which was cut goes on; RESULTS.md is written from what is there.
+The stages that the probe sees were chosen on five folds of Shenzhen, so its in-set figures are a
+little optimistic. Of three recipes for EfficientNet-Lite0 two train to the end; its defaults are
+the one of these with the better AUROC in the tune parts of Shenzhen's folds (0.967 and 0.957; the
+other chose its weights there, so its tune figure is no guide). Nothing else is chosen by test
+images. What a training gave stays in --work, so that a run which was cut goes on; the page of
+results is written from what is there.
 """
 
 from __future__ import annotations
@@ -73,25 +80,26 @@ def jobs(what: str, seen: Seen) -> Iterator[Job]:
 
 
 def scored(arguments: argparse.Namespace, seen: Seen, job: Job, where: Path) -> dict[str, Any]:
-    """Scores of the tune and the test pictures, and what it took."""
+    """Return the scores of the tune and the test images, and what it took."""
     import torch
 
     torch.set_num_threads(arguments.threads)
-    module, told = plugins.load("models", arguments.model), [0.0]
+    module, reported = plugins.load("models", arguments.model), [0.0]
     learn, tune = parted(seen.patients, job.learn)
     begun = time.process_time()
 
     def progress(done: int, of: int) -> None:
-        if time.time() - told[0] > 20:
-            told[0] = time.time()
+        if time.time() - reported[0] > 20:
+            reported[0] = time.time()
             print(
-                f"  {arguments.content} {job.name}: {done} of {of}, {time.process_time() - begun:.0f} CPU s",
+                f"  {arguments.content} {job.name}: {done} of {of},"
+                f" {time.process_time() - begun:.0f} CPU s",
                 flush=True,
             )
 
     targets = seen.states.astype(np.float32)[:, None]
     settings = module.Settings(**arguments.settings)
-    told_to = {
+    reported_to = {
         "concepts": [FINDING[str(seen.sources[0])]],
         "seed": SEED,
         "tune": tune,
@@ -103,7 +111,7 @@ def scored(arguments: argparse.Namespace, seen: Seen, job: Job, where: Path) -> 
         learn,
         settings,
         checkpoint=where.with_suffix(".checkpoint"),
-        **told_to,
+        **reported_to,
     )
     cpu = time.process_time() - begun
     rows = {"tune": tune, "test": job.test}
@@ -113,25 +121,27 @@ def scored(arguments: argparse.Namespace, seen: Seen, job: Job, where: Path) -> 
             "patient": seen.patients[some].tolist(),
             "set": seen.sources[some].tolist(),
             "state": seen.states[some].tolist(),
-            "score": asked(network, seen.images[some]),
+            "score": requested(network, seen.images[some]),
         }
         for part, some in rows.items()
     }
     return {"cpu_s": cpu, "images": len(learn), **found}
 
 
-def asked(network: Any, images: np.ndarray) -> list[float]:
+def requested(network: Any, images: np.ndarray) -> list[float]:
     import torch
 
     with torch.no_grad():
         return [float(network(torch.from_numpy(image[None]))[0].reshape(-1)[0]) for image in images]
 
 
-# -------------------------------------------------------------------------------------------------------------------------- figures
+# ------------------------------------------------------------------------------------------ figures
 
 
 def figures(results: list[dict[str, Any]]) -> dict[str, Any]:
-    """Of several folds: AUROC is the mean over folds of each fold's own, as scores of two trainings have no common scale."""
+    """Return the figures of several folds: AUROC is the mean over folds of each fold's own, as
+    scores of two trainings have no common scale.
+    """
     folds = np.concatenate(
         [np.full(len(one["test"]["state"]), number) for number, one in enumerate(results)]
     )
@@ -139,7 +149,7 @@ def figures(results: list[dict[str, Any]]) -> dict[str, Any]:
         np.concatenate([one["test"][column] for one in results])
         for column in ("state", "score", "patient")
     )
-    carried = np.concatenate(
+    transferred = np.concatenate(
         [
             called(
                 one["test"]["score"],
@@ -148,10 +158,11 @@ def figures(results: list[dict[str, Any]]) -> dict[str, Any]:
             for one in results
         ]
     )
-    retuned = np.concatenate([by_halves(one["test"]) for one in results])
+    reoptimised = np.concatenate([by_halves(one["test"]) for one in results])
 
     def area(rows: np.ndarray) -> float:
-        # nan where a fold lacks a class: the resample is left out and counted, not averaged over fewer folds
+        # nan where a fold lacks a class: the resample is left out and counted, not averaged over
+        # fewer folds
         return float(
             np.mean(
                 [
@@ -163,19 +174,19 @@ def figures(results: list[dict[str, Any]]) -> dict[str, Any]:
             )
         )
 
-    told = {"AUROC": bootstrap.bootstrap_patients(area, patients)}
-    for name, calls in (("carried", carried), ("re-tuned", retuned)):
+    reported = {"AUROC": bootstrap.bootstrap_patients(area, patients)}
+    for name, calls in (("transferred", transferred), ("reoptimised", reoptimised)):
         for metric in ("sensitivity", "specificity"):
-            told[f"{metric}, {name}"] = bootstrap.bootstrap_patients(
+            reported[f"{metric}, {name}"] = bootstrap.bootstrap_patients(
                 partial(at_half, getattr(discrimination, metric), truth, calls), patients
             )
-        told[f"accuracy, {name}"] = bootstrap.bootstrap_patients(
+        reported[f"accuracy, {name}"] = bootstrap.bootstrap_patients(
             lambda rows, calls=calls: float(np.mean(truth[rows] == calls[rows])), patients
         )
     return {
         "images": len(truth),
         "positive": int(truth.sum()),
-        **told,
+        **reported,
         "tune AUROC": float(
             np.mean(
                 [
@@ -196,7 +207,7 @@ def called(score: list[float], threshold: float) -> np.ndarray:
 
 
 def by_halves(test: dict[str, list[Any]]) -> np.ndarray:
-    """Calls of each half of the patients by the threshold that the other half chose."""
+    """Return calls of each half of the patients by the threshold that the other half chose."""
     half, truth, score = (
         dealt(np.array(test["patient"]), 2),
         np.array(test["state"]),
@@ -212,7 +223,7 @@ def by_halves(test: dict[str, list[Any]]) -> np.ndarray:
 
 
 def named(about: dict[str, Any]) -> str:
-    """The model, the side of what it sees, and its settings that are not its defaults."""
+    """Return the model, the side of what it sees, and its settings that are not its defaults."""
     known = plugins.defaults("models", about["model"], "Settings")
     return ", ".join(
         [
@@ -227,7 +238,7 @@ def named(about: dict[str, Any]) -> str:
 
 
 def write(arguments: argparse.Namespace) -> None:
-    """The table of all that is in --work."""
+    """Record the table of all that is in --work."""
     columns: list[str] = []
     lines = []
     for content in CONTENTS:
@@ -237,25 +248,35 @@ def write(arguments: argparse.Namespace) -> None:
                 one = storage.read_json(path)
                 results.setdefault(one["title"], []).append(one)
             for title, some in results.items():
-                told = figures(some)
-                columns = [name for name in told if name not in ("images", "positive")]
+                reported = figures(some)
+                columns = [name for name in reported if name not in ("images", "positive")]
                 cells = [
-                    f"{cell:.3f}"
-                    if isinstance(cell, float)
-                    else f"{cell.value:.3f} ({cell.low:.3f} to {cell.high:.3f})"
-                    for cell in (told[name] for name in columns)
+                    (
+                        f"{cell:.3f}"
+                        if isinstance(cell, float)
+                        else f"{cell.value:.3f} ({cell.low:.3f} to {cell.high:.3f})"
+                    )
+                    for cell in (reported[name] for name in columns)
                 ]
                 missing = " (cut)" if "folds" in title and len(some) < FOLDS else ""
                 cpu = np.mean([one["cpu_s"] for one in some])
                 lines.append(
-                    f"| {title}{missing} | {named(about)} | {content} | {told['images']} | {told['positive']} | {' | '.join(cells)} | {cpu:.0f} |"
+                    f"| {title}{missing} | {named(about)} | {content} | {reported['images']} |"
+                    f" {reported['positive']} | {' | '.join(cells)} | {cpu:.0f} |"
                 )
-    head = f"| learnt and tested | model | content | pictures | positive | {' | '.join(columns)} | CPU s of a training |"
-    note = (
-        "95 % intervals over patients. The threshold is the tune part's (Youden), carried; re-tuned: that of the other half of the test patients. "
-        "Of folds, AUROC is the mean of each fold's own."
+    head = (
+        f"| trained and tested | model | content | images | positive | {' | '.join(columns)} | CPU"
+        " s of a training |"
     )
-    command = f"`python -m benchmarks.accuracy.findings --data {arguments.data} --work WORK --what in-set cross kermany --content whole lungs masked`"
+    note = (
+        "95 % intervals over patients. The threshold is the tune part's (Youden), carried;"
+        " re-tuned: that of the other half of the test patients. Of folds, AUROC is the mean of"
+        " each fold's own."
+    )
+    command = (
+        f"`python -m benchmarks.accuracy.findings --data {arguments.data} --work WORK --what in-set"
+        " cross kermany --content whole lungs masked`"
+    )
     record(
         "Findings",
         "\n".join(
@@ -271,7 +292,7 @@ def write(arguments: argparse.Namespace) -> None:
     )
 
 
-# ---------------------------------------------------------------------------------------------------------------------------- main
+# --------------------------------------------------------------------------------------------- main
 
 
 def main() -> None:
@@ -326,7 +347,9 @@ def main() -> None:
                     )
                     one = storage.read_json(path)
                     print(
-                        f"{content} {job.name}: AUROC {discrimination.auroc(one['test']['state'], one['test']['score']):.4f}, {one['cpu_s']:.0f} CPU s",
+                        f"{content} {job.name}: AUROC"
+                        f" {discrimination.auroc(one['test']['state'], one['test']['score']):.4f},"
+                        f" {one['cpu_s']:.0f} CPU s",
                         flush=True,
                     )
         write(arguments)

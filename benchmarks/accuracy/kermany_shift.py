@@ -1,11 +1,14 @@
-"""What is different about the official test part of Kermany: the children's model that comes with Hilum on normal films, by their number.
+"""Measure the shift of Kermany's official test part: the pretrained model of children on normal
+films, by their number.
 
     python -m benchmarks.accuracy.kermany_shift --data ../shared/data --work work
 
-The part was dealt out by number: its normal films are the first ones of either series (IM-…, NORMAL2-IM-…), those that are learnt from
-follow. In order of their numbers, a quarter of each part's films a row: how many the model calls well at its carried threshold, and its mean
-log-odds. The tune part, random patients of those after, stands beside. Below, what the whole test part comes to with the lungs that
-come with Hilum now, as they may have been trained anew since the model learnt. --work is that of tools/build_models/train_findings.py.
+The part was dealt out by number: its normal films are the first ones of either series (IM-…,
+NORMAL2-IM-…), those that are trained on follow. In order of their numbers, a quarter of each part's
+films a row: how many the model calls well at its transferred threshold, and its mean log-odds. The
+tune part, random patients of those after, stands beside. Below, what the whole test part comes to
+with the lungs that come with Hilum now, as they may have been trained anew since the model was
+trained. --work is that of tools/build_models/train_findings.py.
 """
 
 from __future__ import annotations
@@ -28,13 +31,13 @@ PARTS = ("tune", "test")
 SERIES = re.compile(r"(NORMAL2-IM|IM)-(\d+)")
 
 
-def asked(data: Path, reader: pretrained.PretrainedModel, work: Path) -> pl.DataFrame:
-    """The films of PARTS with their facts and the model's `score`."""
+def requested(data: Path, reader: pretrained.PretrainedModel, work: Path) -> pl.DataFrame:
+    """Return the films of PARTS with their facts and the model's `score`."""
     task = train_findings.TASKS[NAME]
-    table, pictures = train_findings.facts(data, *task.folders, task, work, 0)
+    table, images = train_findings.facts(data, *task.folders, task, work, 0)
     table = table.filter(pl.col("part").is_in(PARTS))
-    lungs = train_findings.found(table, pictures, task.shape, work / "lungs")
-    cuts = train_findings.regions(table, pictures, task.shape, *lungs, reader.crop, reader.typical)
+    lungs = train_findings.found(table, images, task.shape, work / "lungs")
+    cuts = train_findings.regions(table, images, task.shape, *lungs, reader.crop, reader.typical)
     return table.with_columns(score=pl.Series(train_findings.scores(reader.place, np.stack(cuts))))
 
 
@@ -45,20 +48,21 @@ def lines(normal: pl.DataFrame, part: str, threshold: float) -> list[str]:
         np.array([int(digits) for _, digits in named]),
         normal["score"].to_numpy(),
     )
-    told = []
+    reported = []
     for name in np.unique(series):
         at = np.flatnonzero(series == name)
         for some in np.array_split(at[np.argsort(number[at])], ROWS):
             well, mean = np.mean(score[some] < threshold), calibration.logit(score[some]).mean()
-            told.append(
-                f"| {part} | {name} | {number[some].min()} to {number[some].max()} | {len(some)} | {well:.2f} | {mean:.1f} |"
+            reported.append(
+                f"| {part} | {name} | {number[some].min()} to {number[some].max()} | {len(some)} |"
+                f" {well:.2f} | {mean:.1f} |"
             )
-    return told
+    return reported
 
 
 def figures(test: pl.DataFrame, threshold: float) -> str:
     truth, score = test["state"].to_numpy(), test["score"].to_numpy()
-    told = []
+    reported = []
     for name, metric, at in (
         ("AUROC", discrimination.auroc, ()),
         *(
@@ -70,8 +74,11 @@ def figures(test: pl.DataFrame, threshold: float) -> str:
             lambda rows, metric=metric, at=at: metric(truth[rows], score[rows], *at),
             test["patient_id"].to_numpy(),
         )
-        told.append(f"{name} {found.value:.3f} ({found.ci_low:.3f} to {found.ci_high:.3f})")
-    return f"The {test.height} films of the test part, at the carried threshold: {', '.join(told)}."
+        reported.append(f"{name} {found.value:.3f} ({found.ci_low:.3f} to {found.ci_high:.3f})")
+    return (
+        f"The {test.height} films of the test part, at the transferred threshold:"
+        f" {', '.join(reported)}."
+    )
 
 
 def main() -> None:
@@ -85,7 +92,7 @@ def main() -> None:
     arguments = parser.parse_args()
     reader = pretrained.PretrainedModel(pretrained.path(f"{NAME}.onnx"))
     threshold = reader.calibration[train_findings.TASKS[NAME].concept]["threshold"]
-    films = asked(arguments.data, reader, arguments.work)
+    films = requested(arguments.data, reader, arguments.work)
     normal = films.filter(pl.col("state") == 0)
     head = [
         "| part | series | numbers | normal films | called well | mean log-odds |",
@@ -96,7 +103,10 @@ def main() -> None:
         for part in PARTS
         for line in lines(normal.filter(pl.col("part") == part), part, threshold)
     ]
-    command = f"`python -m benchmarks.accuracy.kermany_shift --data {arguments.data} --work WORK` on {machine('onnxruntime')}."
+    command = (
+        f"`python -m benchmarks.accuracy.kermany_shift --data {arguments.data} --work WORK` on"
+        f" {machine('onnxruntime')}."
+    )
     text = "\n".join(
         [command, "", *head, *table, "", figures(films.filter(pl.col("part") == "test"), threshold)]
     )

@@ -1,9 +1,11 @@
-"""Likely label errors: how many labels that were planted wrong are suspected, and how many of the suspicions are right.
+"""Plant wrong labels, and measure how many are suspected and how many of the suspicions are right.
 
-    python -m benchmarks.accuracy.label_errors --data ../shared/data/kermany-224 --data ../shared/data/kaggle-masks-and-labels
+    python -m benchmarks.accuracy.label_errors --data ../shared/data/kermany-224 --data
+    ../shared/data/kaggle-masks-and-labels
 
-Turns a share of each finding's labels around, chosen at random, and lets the audit's check look at them. The row of share 0 is what is
-suspected in the set as it is. "At k" is the share of planted ones among the k least sure labels, k being how many were planted.
+Flips a random fraction of each finding's labels and runs the audit's check on them. The row of
+fraction 0 is what is suspected in the set as it is. "At k" is the fraction of
+planted ones among the k least sure labels, k being how many were planted.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from hilum.config import Pixels
 from hilum.pipeline import cache, ingest
 from hilum.statistics.metrics.discrimination import auroc
 
-SHARES = (0.0, 0.02, 0.05, 0.1)
+FRACTIONS = (0.0, 0.02, 0.05, 0.1)
 
 
 def main() -> None:
@@ -50,24 +52,26 @@ def main() -> None:
             )
         rows += measured
         times.append(
-            f"{folder.name}: {1000 * seconds / images:.2f} ms of processor time a picture to look at {images} pictures"
+            f"{folder.name}: {1000 * seconds / images:.2f} ms of processor time an image to check"
+            f" {images} images"
         )
-    told = describe(
+    reported = describe(
         rows,
         times,
-        f"python -m benchmarks.accuracy.label_errors {' '.join(f'--data {folder}' for folder in arguments.data)}",
+        "python -m benchmarks.accuracy.label_errors"
+        f" {' '.join(f'--data {folder}' for folder in arguments.data)}",
     )
-    record("Likely label errors", told)
-    print(told)
+    record("Likely label errors", reported)
+    print(reported)
 
 
 def measure(folder: Path, to: Path, rng: np.random.Generator) -> tuple[list[str], float, int]:
     manifest = ingest.ingest(folder)
-    pictures = cache.fill(manifest, Pixels(), to)
+    radiographs = cache.fill(manifest, Pixels(), to)
     begun = time.process_time()
-    seen = label_errors.features(pictures, pictures.readable["row"].to_numpy())
+    seen = label_errors.features(radiographs, radiographs.readable["row"].to_numpy())
     seconds = time.process_time() - begun
-    place = pictures.readable.select("image_id").with_row_index()
+    place = radiographs.readable.select("image_id").with_row_index()
     rows = []
     for concept in manifest.labels["concept"].unique().sort():
         cells = (
@@ -84,20 +88,20 @@ def measure(folder: Path, to: Path, rng: np.random.Generator) -> tuple[list[str]
                 f"{folder.name}, {name_of(concept).lower()}",
                 cells,
                 seen[cells["index"].to_numpy()],
-                share,
+                fraction,
                 rng,
             )
-            for share in SHARES
+            for fraction in FRACTIONS
         ]
     return rows, seconds, len(seen)
 
 
 def planted(
-    what: str, cells: pl.DataFrame, seen: np.ndarray, share: float, rng: np.random.Generator
+    what: str, cells: pl.DataFrame, seen: np.ndarray, fraction: float, rng: np.random.Generator
 ) -> str:
-    """One row of the table: as many labels turned around as `share` says."""
+    """Return one row of the table: with the fraction `share` of the labels flipped."""
     wrong = np.zeros(cells.height, bool)
-    wrong[rng.choice(cells.height, round(share * cells.height), replace=False)] = True
+    wrong[rng.choice(cells.height, round(fraction * cells.height), replace=False)] = True
     state = (cells["state"].to_numpy() == State.PRESENT) ^ wrong
     present = label_errors.out_of_fold(seen, state, cells["patient_id"])
     confidence, suspected = label_errors.suspicions(state, present)
@@ -105,10 +109,10 @@ def planted(
     at_k = f"{wrong[np.argsort(confidence, kind='stable')[:count]].mean():.2f}" if count else "–"
     right = f"{wrong[suspected].mean():.2f}" if count and suspected.any() else "–"
     found = f"{suspected[wrong].mean():.2f}" if count else "–"
-    listed = "yes" if reached >= label_errors.LEAST_AUROC else "no: cannot tell"
+    listed = "yes" if reached >= label_errors.LEAST_AUROC else "no: cannot state"
     return (
-        f"| {what} | {cells.height} | {share:.0%} | {reached:.3f} | {listed} | {suspected.sum()} | {suspected[~wrong].mean():.2%} | "
-        f"{right} | {found} | {at_k} |"
+        f"| {what} | {cells.height} | {fraction:.0%} | {reached:.3f} | {listed} | {suspected.sum()}"
+        f" | {suspected[~wrong].mean():.2%} | {right} | {found} | {at_k} |"
     )
 
 
@@ -117,7 +121,10 @@ def describe(rows: list[str], times: list[str], command: str) -> str:
         [
             f"`{command}` on {machine('numpy', 'polars')}.",
             "",
-            "| finding | labels | turned around | AUROC out of fold | listed | suspected | of the correct labels | precision | recall | precision at k |",
+            (
+                "| finding | labels | flipped | AUROC out of fold | listed | suspected | of the"
+                " correct labels | precision | recall | precision at k |"
+            ),
             "| --- | --: | --: | --: | --- | --: | --: | --: | --: | --: |",
             *rows,
             "",

@@ -1,8 +1,10 @@
-"""Two networks that others find lungs with, of plain torch layers and with random weights: for their speed alone.
+"""Build two lung segmenters of other projects from plain torch layers, with random weights, to
+time them.
 
-`resnet18_unet`: a ResNet-18 (He et al. 2016) with a U-Net decoder of 256, 128, 64, 32 and 16 channels, as segmentation_models_pytorch has it
-by default. `pspnet_r50`: a pyramid scene parsing network (Zhao et al. 2017) on a ResNet-50 whose last two stages are dilated, 14 classes, at
-512 x 512, as TorchXRayVision's segmenter of anatomy is. Neither library is needed, or used, here.
+`resnet18_unet`: a ResNet-18 (He et al. 2016) with a U-Net decoder of 256, 128, 64, 32 and 16
+channels, as segmentation_models_pytorch has it by default. `pspnet_r50`: a pyramid scene parsing
+network (Zhao et al. 2017) on a ResNet-50 whose last two stages are dilated, 14 classes, at 512 x
+512, as TorchXRayVision's segmenter of anatomy is. Neither library is needed, or used, here.
 """
 
 from __future__ import annotations
@@ -121,10 +123,10 @@ class _PSPNet(nn.Module):
 
 
 def resnet18_unet() -> nn.Module:
-    """float32 (n, 3, 256, 256) -> (n, 1, 256, 256); 14.3 million weights."""
+    """Map float32 (n, 3, 256, 256) -> (n, 1, 256, 256); 14.3 million weights."""
     return _ResNet18UNet().eval()
 
 
 def pspnet_r50() -> nn.Module:
-    """float32 (n, 3, 512, 512) -> (n, 14, 512, 512)."""
+    """Map float32 (n, 3, 512, 512) -> (n, 14, 512, 512)."""
     return _PSPNet().eval()

@@ -1,17 +1,22 @@
-"""The lung segmenters: how well they find lungs within a set and across sets, how soon they learn, how quick they are.
+"""Measure the lung segmenters: Dice within a set and across sets, learning curve and speed.
 
-    python -m benchmarks.accuracy.lungs --data ../shared/data --work work --what in-set cross curve speed
-    python -m benchmarks.accuracy.lungs --data ../shared/data --work work --what in-set --model unet --steps 600 --changes plain --set dice_over=image
+    python -m benchmarks.accuracy.lungs --data ../shared/data --work work --what in-set cross curve
+    speed
+    python -m benchmarks.accuracy.lungs --data ../shared/data --work work --what in-set --model unet
+    --steps 600 --changes plain --set dice_over=image
 
-in-set: five folds by patient of Montgomery and of Shenzhen. cross: each set's model on the other, and five folds of both together, told
-for each set. curve: Dice on a fifth of both sets together against the CPU seconds of training on the rest, each point a training of its
-own. The models that come with Hilum are judged by benchmarks/accuracy/lung_protocols.py. speed: one picture on one core, beside two
-networks that others use, built here of plain layers with random weights, which does for their speed; and `hilum lungs` from a cold start.
+in-set: five folds by patient of Montgomery and of Shenzhen. cross: each set's model on the other,
+and five folds of both together, reported for each set. curve: Dice on a fifth of both sets together
+against the CPU seconds of training on the rest, each point a training of its own. speed: one image on one
+core, beside two networks that others use, built here of plain layers with random weights, which
+does for their speed; and `hilum lungs` from a cold start.
 
-Where both sets are learnt from, Montgomery's pictures are repeated until both count alike, as the two were drawn by different rules. A tenth
-of the patients that are learnt from say when to stop. The compact model's `detail` and augmentation were chosen with the test pictures of
-Montgomery's first fold in view, so that fold is not free of choice (the other four together: 0.9793); nothing else is chosen by test
-pictures. What a training gave stays in --work, so that a run which was cut goes on; RESULTS.md is written from what is there.
+Where both sets are trained on, Montgomery's images are repeated until both count alike, as the two
+were drawn by different rules. A tenth of the patients that are trained on say when to stop. The
+compact model's `detail` and augmentation were chosen with the test images of Montgomery's first
+fold in view, so that fold is not free of choice (the other four together: 0.9793); nothing else is
+chosen by test images. What a training gave stays in --work, so that a run which was cut goes on;
+the page of results is written from what is there.
 """
 
 from __future__ import annotations
@@ -55,42 +60,44 @@ WHAT = ["in-set", "cross", "curve", "speed"]
 FOLDS, SEED = 5, 0
 STEPS = {"compact_unet": 3000, "unet": 1000, "attention_unet": 1000}
 CURVE = (60, 120, 240, 480, 960)  # batches
-WORST = 8  # pictures that are listed
+WORST = 8  # images that are listed
 NAMES = " | ".join(name.replace("_", " ") for name in METRICS)  # heads of a table's columns
 
 
-# ----------------------------------------------------------------------------------------------------------------------- trainings
+# ---------------------------------------------------------------------------------------- trainings
 
 
 def trained(
     model: str,
-    pictures: Drawn,
+    radiographs: Drawn,
     rows: np.ndarray,
     settings: dict[str, Any],
     name: str,
     also: Sequence[int] = (),
 ) -> tuple[Any, dict[str, Any]]:
-    """The network, and what it took: CPU seconds with the watching, batches, Dice of the watched pictures.
+    """Return the network, and what it took: CPU seconds with the watching, batches, Dice of the
+    watched images.
 
-    A share of `rows` is watched; all of `also` are learnt from.
+    A fraction of `rows` is watched; all of `also` are trained on.
     """
     import torch
 
     torch.set_num_threads(min(2, torch.get_num_threads()))
     module, heard = plugins.load("models", model), []
-    learn, tune = parted(pictures.patients, rows)
+    learn, tune = parted(radiographs.patients, rows)
     learn = np.concatenate([learn, np.asarray(also, np.int64)])
-    images, masks, repeated = evenly(pictures, learn)
-    begun, told = time.process_time(), [0.0]
+    images, masks, repeated = evenly(radiographs, learn)
+    begun, reported = time.process_time(), [0.0]
 
     def progress(done: int, of: int) -> None:
-        if time.time() - told[0] > 10:
-            told[0] = time.time()
+        if time.time() - reported[0] > 10:
+            reported[0] = time.time()
             tuned = next(
                 (epoch.tune for epoch in reversed(heard) if epoch.tune is not None), float("nan")
             )
             print(
-                f"  {name}: {done} of {of} batches, {time.process_time() - begun:.0f} CPU s, tune {tuned:.4f}",
+                f"  {name}: {done} of {of} batches, {time.process_time() - begun:.0f} CPU s, tune"
+                f" {tuned:.4f}",
                 flush=True,
             )
 
@@ -113,44 +120,48 @@ def trained(
     return network, took
 
 
-def asked(network: Any, image: np.ndarray) -> np.ndarray:
-    """What the network says of one picture uint8 (size, size): probabilities float32 (2, size, size)."""
+def requested(network: Any, image: np.ndarray) -> np.ndarray:
+    """Return what the network says of one image uint8 (size, size): probabilities float32 (2,
+    size, size).
+    """
     import torch
 
     with torch.no_grad():
         return network(torch.from_numpy(image[None]))[0].numpy()
 
 
-def tested(network: Any, pictures: Drawn, rows: np.ndarray) -> list[dict[str, Any]]:
-    told = []
+def tested(network: Any, radiographs: Drawn, rows: np.ndarray) -> list[dict[str, Any]]:
+    reported = []
     for row in rows:
-        found = lung_masks.from_probabilities(asked(network, pictures.images[row]))
-        told.append(
+        found = lung_masks.from_probabilities(requested(network, radiographs.images[row]))
+        reported.append(
             {
-                "image": str(pictures.image_ids[row]),
-                "patient": str(pictures.patients[row]),
-                "set": str(pictures.sources[row]),
+                "image": str(radiographs.image_ids[row]),
+                "patient": str(radiographs.patients[row]),
+                "set": str(radiographs.sources[row]),
             }
         )
-        told[-1] |= measured(found, pictures.masks[row])
-    return told
+        reported[-1] |= measured(found, radiographs.masks[row])
+    return reported
 
 
 def kept(path: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What `path` says; made and written there if it is not there yet."""
+    """Return the content of `path`; made and written there if it is not there yet."""
     if not path.exists():
         storage.write_json(path, make())
     return json.loads(path.read_text())
 
 
 def jobs(
-    what: str, pictures: Drawn, sets: Sequence[str] = SETS
+    what: str, radiographs: Drawn, sets: Sequence[str] = SETS
 ) -> Iterator[tuple[str, str, np.ndarray, np.ndarray]]:
-    """Title, name, rows to learn from and rows to test on of each training; in-set of these sets."""
+    """Yield the title, name, rows to train on and rows to test on of each training; in-set of these
+    sets.
+    """
     if what == "in-set":
         for source in sets:
-            rows = pictures.of(source)
-            fold = dealt(pictures.patients[rows], FOLDS)
+            rows = radiographs.of(source)
+            fold = dealt(radiographs.patients[rows], FOLDS)
             for number in range(FOLDS):
                 yield (
                     f"{source}, {FOLDS} folds",
@@ -160,8 +171,13 @@ def jobs(
                 )
     if what == "cross":
         for one, other in (SETS, SETS[::-1]):
-            yield f"{one} -> {other}", f"cross-{one}-{other}", pictures.of(one), pictures.of(other)
-        fold = dealt(pictures.patients, FOLDS)
+            yield (
+                f"{one} -> {other}",
+                f"cross-{one}-{other}",
+                radiographs.of(one),
+                radiographs.of(other),
+            )
+        fold = dealt(radiographs.patients, FOLDS)
         for number in range(FOLDS):
             yield (
                 f"both, {FOLDS} folds",
@@ -172,36 +188,37 @@ def jobs(
 
 
 def accuracy(
-    what: str, pictures: Drawn, arguments: argparse.Namespace, folder: Path
+    what: str, radiographs: Drawn, arguments: argparse.Namespace, folder: Path
 ) -> dict[str, list[dict[str, Any]]]:
-    """Each training's result, by title."""
-    told: dict[str, list[dict[str, Any]]] = {}
-    for title, name, learn, test in jobs(what, pictures, arguments.sets):
+    """Return each training's result, by title."""
+    reported: dict[str, list[dict[str, Any]]] = {}
+    for title, name, learn, test in jobs(what, radiographs, arguments.sets):
 
         def make(learn=learn, test=test, name=name) -> dict[str, Any]:
-            network, took = trained(arguments.model, pictures, learn, arguments.settings, name)
-            return {**took, "found": tested(network, pictures, test)}
+            network, took = trained(arguments.model, radiographs, learn, arguments.settings, name)
+            return {**took, "found": tested(network, radiographs, test)}
 
         result = kept(folder / f"{name}.json", make)
-        told.setdefault(title, []).append(result)
+        reported.setdefault(title, []).append(result)
         print(
-            f"{name}: Dice {np.mean([one['dice'] for one in result['found']]):.4f}, {result['cpu_s']:.0f} CPU s",
+            f"{name}: Dice {np.mean([one['dice'] for one in result['found']]):.4f},"
+            f" {result['cpu_s']:.0f} CPU s",
             flush=True,
         )
-        write_accuracy(what, told, arguments)
-    return told
+        write_accuracy(what, reported, arguments)
+    return reported
 
 
-def curve(pictures: Drawn, arguments: argparse.Namespace, folder: Path) -> None:
-    fold = dealt(pictures.patients, FOLDS)
+def curve(radiographs: Drawn, arguments: argparse.Namespace, folder: Path) -> None:
+    fold = dealt(radiographs.patients, FOLDS)
     learn, test = np.flatnonzero(fold != 0), np.flatnonzero(fold == 0)
     lines = []
     for steps in CURVE:
 
         def make(steps=steps) -> dict[str, Any]:
             settings = {**arguments.settings, "least_steps": steps, "epochs": 1}
-            network, took = trained(arguments.model, pictures, learn, settings, f"curve-{steps}")
-            return {**took, "found": tested(network, pictures, test)}
+            network, took = trained(arguments.model, radiographs, learn, settings, f"curve-{steps}")
+            return {**took, "found": tested(network, radiographs, test)}
 
         result = kept(folder / f"curve-{steps}.json", make)
         dice = np.mean([one["dice"] for one in result["found"]])
@@ -211,35 +228,41 @@ def curve(pictures: Drawn, arguments: argparse.Namespace, folder: Path) -> None:
             flush=True,
         )
     head = ["| batches | CPU s | mean Dice |", "| --: | --: | --: |"]
-    told = [
-        f"Trained on {result['images']} pictures, watched on a tenth more, tested on {len(test)} of other patients.",
+    reported = [
+        (
+            f"Trained on {result['images']} images, watched on a tenth more, tested on {len(test)}"
+            " of other patients."
+        ),
         "",
         *head,
         *lines,
     ]
     record(
         f"Lungs: learning curve of {arguments.model}",
-        "\n".join([*made_by(arguments, "curve"), "", *told]),
+        "\n".join([*made_by(arguments, "curve"), "", *reported]),
     )
 
 
-# --------------------------------------------------------------------------------------------------------------------------- words
+# -------------------------------------------------------------------------------------------- words
 
 
 def made_by(arguments: argparse.Namespace, what: str) -> list[str]:
-    command = f"python -m benchmarks.accuracy.lungs --data {arguments.data} --work WORK --what {what} --model {arguments.model}"
+    command = (
+        f"python -m benchmarks.accuracy.lungs --data {arguments.data} --work WORK --what {what}"
+        f" --model {arguments.model}"
+    )
     command += f" --sets {' '.join(arguments.sets)}" if what == "in-set" else ""
     command += f" --steps {arguments.steps} --changes {arguments.changes}{again(arguments.set)}"
     return [f"`{command}` on {machine('numpy', 'torch', 'onnxruntime')}."]
 
 
 def write_accuracy(
-    what: str, told: dict[str, list[dict[str, Any]]], arguments: argparse.Namespace
+    what: str, reported: dict[str, list[dict[str, Any]]], arguments: argparse.Namespace
 ) -> None:
-    lines = [f"| learnt and tested | pictures | {NAMES} | below 0.9 | CPU s of a training |"]
+    lines = [f"| trained and tested | images | {NAMES} | below 0.9 | CPU s of a training |"]
     lines.append("| --- | " + "--: | " * (len(METRICS) + 3))
     worst = []
-    for title, results in told.items():
+    for title, results in reported.items():
         found = [one for result in results for one in result["found"]]
         for source in sorted({one["set"] for one in found}):
             some = [one for one in found if one["set"] == source]
@@ -256,7 +279,10 @@ def write_accuracy(
             worst.append(
                 f"- {name}: " + ", ".join(f"{one['image']} {one['dice']:.3f}" for one in ranked)
             )
-    note = "Means over pictures, 95 % intervals over patients; Dice to recall are of both lungs as one; distances in pixels of the 256 square."
+    note = (
+        "Means over images, 95 % intervals over patients; Dice to recall are of both lungs as one;"
+        " distances in pixels of the 256 square."
+    )
     which = (
         f", {' and '.join(arguments.sets)}"
         if what == "in-set" and len(arguments.sets) < len(SETS)
@@ -269,12 +295,14 @@ def write_accuracy(
 
 
 def cut(title: str, results: list[dict[str, Any]]) -> bool:
-    """Folds are still missing."""
+    """Return whether folds are still missing."""
     return "folds" in title and len(results) < FOLDS
 
 
 def interval(found: list[dict[str, Any]], metric: str) -> str:
-    """Mean and interval, and of how many pictures they are where some have no value (a missed lung has no distance)."""
+    """Return the mean and interval, and of how many images they are where some have no value (a
+    missed lung has no distance).
+    """
     having = [one for one in found if not np.isnan(one[metric])]
     values = np.array([one[metric] for one in having], float)
     mean = bootstrap.bootstrap_patients(
@@ -282,17 +310,19 @@ def interval(found: list[dict[str, Any]], metric: str) -> str:
         [one["patient"] for one in having],
     )
     digits = 2 if metric in ("hausdorff95", "average_distance") else 4
-    of_all = f", {len(having)} of {len(found)} pictures" if len(having) < len(found) else ""
+    of_all = f", {len(having)} of {len(found)} images" if len(having) < len(found) else ""
     return (
         f"{mean.value:.{digits}f} ({mean.ci_low:.{digits}f} to {mean.ci_high:.{digits}f}{of_all})"
     )
 
 
-# --------------------------------------------------------------------------------------------------------------------------- speed
+# -------------------------------------------------------------------------------------------- speed
 
 
 def speed(arguments: argparse.Namespace) -> None:
-    """All of it in one process and one thread, in turns, the least of several: other work on the machine only ever adds."""
+    """Time all of it in one process and one thread, in turns, the least of several: other work on
+    the machine only ever adds.
+    """
     import torch
 
     from benchmarks.accuracy.lung_rivals import pspnet_r50, resnet18_unet
@@ -307,15 +337,15 @@ def speed(arguments: argparse.Namespace) -> None:
         }
         runs: dict[str, tuple[Callable[[], Any], int]] = {}
         for name, (network, size, times) in rivals.items():
-            picture = torch.from_numpy(rng.random((1, 3, size, size), np.float32))
-            runs[name] = (lambda network=network, picture=picture: network(picture), times)
-        picture = rng.integers(0, 256, (1, 256, 256), np.uint8)
+            radiograph = torch.from_numpy(rng.random((1, 3, size, size), np.float32))
+            runs[name] = (lambda network=network, radiograph=radiograph: network(radiograph), times)
+        radiograph = rng.integers(0, 256, (1, 256, 256), np.uint8)
         for name, path in (
             (f"{arguments.model} float32, 256, ONNX Runtime", float32),
             (f"{arguments.model} int8, 256, ONNX Runtime", int8),
         ):
             session = one_core(path)
-            runs[name] = (lambda session=session: session.run(None, {"images": picture}), 30)
+            runs[name] = (lambda session=session: session.run(None, {"images": radiograph}), 30)
         seconds = dict.fromkeys(runs, float("inf"))
         with torch.no_grad():
             for _ in range(3):
@@ -325,14 +355,17 @@ def speed(arguments: argparse.Namespace) -> None:
                         ask()
                         seconds[name] = min(seconds[name], time.process_time() - begun)
     lines = [
-        "| one picture, one core | ms | times the float32 | times the int8 |",
+        "| one image, one core | ms | times the float32 | times the int8 |",
         "| --- | --: | --: | --: |",
     ]
     *_, mine, small = seconds.values()
     for name, took in seconds.items():
         lines.append(f"| {name} | {1000 * took:.1f} | {took / mine:.1f} | {took / small:.1f} |")
         print(lines[-1], flush=True)
-    note = "The rivals' networks are built here of plain torch layers, with random weights, after the papers and as TorchXRayVision runs the second."
+    note = (
+        "The rivals' networks are built here of plain torch layers, with random weights, after the"
+        " papers and as TorchXRayVision runs the second."
+    )
     record(
         f"Lungs: speed of {arguments.model}",
         "\n".join([*made_by(arguments, "speed"), note, "", *lines, "", cold()]),
@@ -340,7 +373,9 @@ def speed(arguments: argparse.Namespace) -> None:
 
 
 def ours(folder: Path) -> tuple[Path, Path]:
-    """The shipped models, or where there are none the same network with random weights: it is as quick."""
+    """Return the shipped models, or where there are none the same network with random weights: it
+    is as quick.
+    """
     if pretrained.is_bundled(pretrained.MODEL) and pretrained.is_bundled(pretrained.SMALL):
         return pretrained.path(pretrained.MODEL), pretrained.path(pretrained.SMALL)
     from hilum.training import lung_segmentation, onnx_export
@@ -366,15 +401,15 @@ def one_core(path: Path) -> Any:
 
 
 def cold() -> str:
-    """CPU and wall seconds of `hilum lungs` on one picture, the least of five."""
+    """Return the CPU and wall seconds of `hilum lungs` on one image, the least of five."""
     import cv2
 
     if not pretrained.is_bundled():
         return "`hilum lungs one.png`: no weights in this installation."
     with tempfile.TemporaryDirectory() as temporary:
-        picture = Path(temporary) / "one.png"
+        radiograph = Path(temporary) / "one.png"
         cv2.imwrite(
-            str(picture), np.random.default_rng(SEED).integers(0, 256, (1024, 1024), np.uint8)
+            str(radiograph), np.random.default_rng(SEED).integers(0, 256, (1024, 1024), np.uint8)
         )
         took = []
         for number in range(5):
@@ -383,13 +418,16 @@ def cold() -> str:
                 "-m",
                 "hilum",
                 "lungs",
-                str(picture),
-                "--to",
+                str(radiograph),
+                "--out",
                 str(Path(temporary) / f"found{number}"),
             ]
             took.append(timed(command))
     cpu, wall = (min(column) for column in zip(*took, strict=True))
-    return f"`hilum lungs one.png`, 1024 x 1024, from a cold start, the least of five: {cpu:.2f} s CPU, {wall:.2f} s wall."
+    return (
+        f"`hilum lungs one.png`, 1024 x 1024, from a cold start, the least of five: {cpu:.2f} s"
+        f" CPU, {wall:.2f} s wall."
+    )
 
 
 def timed(command: list[str]) -> tuple[float, float]:
@@ -401,7 +439,7 @@ def timed(command: list[str]) -> tuple[float, float]:
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, time.time() - begun
 
 
-# ---------------------------------------------------------------------------------------------------------------------------- main
+# --------------------------------------------------------------------------------------------- main
 
 
 def main() -> None:
@@ -433,22 +471,22 @@ def main() -> None:
     arguments.settings = chosen(
         arguments.model, arguments.set, least_steps=arguments.steps, epochs=1, **changes
     )
-    pictures = None
+    radiographs = None
     folder = arguments.work / f"{arguments.model}-{storage.digest(arguments.settings)[:8]}"
     storage.write_json(folder / "settings.json", arguments.settings)
     for what in arguments.what:
         if what == "speed":
             speed(arguments)
             continue
-        if pictures is None:
+        if radiographs is None:
             if missing := [name for name in SETS if not (arguments.data / name).is_dir()]:
                 sys.exit(f"no {' and no '.join(missing)} in {arguments.data}")
             sets = [read(arguments.data, name, 256, arguments.work) for name in SETS]
-            pictures = sets[0] + sets[1]
+            radiographs = sets[0] + sets[1]
         if what == "curve":
-            curve(pictures, arguments, folder)
+            curve(radiographs, arguments, folder)
         else:
-            accuracy(what, pictures, arguments, folder)
+            accuracy(what, radiographs, arguments, folder)
 
 
 if __name__ == "__main__":

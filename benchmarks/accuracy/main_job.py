@@ -1,9 +1,10 @@
-"""The whole job on real radiographs: time, memory, and the figures it reaches.
+"""Measure a whole run on real radiographs: time, memory and figures.
 
     python -m benchmarks.accuracy.main_job --data ../shared/data/kaggle-masks-and-labels
     python -m benchmarks.accuracy.main_job --data ../shared/data/kaggle-masks-and-labels --quick
 
-Runs `hilum run` in a process of its own and a fresh folder, and puts what it took and found into RESULTS.md.
+Runs `hilum run` in a process of its own and a fresh folder, and puts what it took and found into
+benchmarks/results/accuracy.md.
 """
 
 from __future__ import annotations
@@ -39,32 +40,33 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--to", type=Path, help="keep the run here; default: a temporary folder")
+    parser.add_argument("--out", type=Path, help="keep the run here; default: a temporary folder")
     arguments = parser.parse_args()
     if not arguments.data.is_dir():
         sys.exit(f"no data at {arguments.data}")
     with tempfile.TemporaryDirectory() as temporary:
-        folder = arguments.to or Path(temporary) / "run"
+        folder = arguments.out or Path(temporary) / "run"
         command = [
             sys.executable,
             "-m",
             "hilum",
             "run",
             str(arguments.data),
-            "--to",
+            "--out",
             str(folder),
             *(["--quick"] if arguments.quick else []),
         ]
         wall, usage = timed(command)
-        told = describe(folder, arguments, wall, usage)
+        reported = describe(folder, arguments, wall, usage)
     record(
-        f"The main job{', quick' if arguments.quick else ''}: {arguments.data.resolve().name}", told
+        f"The main job{', quick' if arguments.quick else ''}: {arguments.data.resolve().name}",
+        reported,
     )
-    print(told)
+    print(reported)
 
 
 def timed(command: list[str]) -> tuple[float, object]:
-    """Wall seconds and the operating system's account of one process."""
+    """Return the wall seconds and the operating system's account of one process."""
     begun = time.monotonic()
     child = os.spawnv(os.P_NOWAIT, command[0], command)
     _, status, usage = os.wait4(child, 0)
@@ -85,9 +87,13 @@ def describe(folder: Path, arguments: argparse.Namespace, wall: float, usage: ob
         f"{part} {split.filter(pl.col('part') == part).height}"
         for part in ("train", "tune", "test")
     )
-    command = f"python -m benchmarks.accuracy.main_job --data {arguments.data}{' --quick' if arguments.quick else ''}"
+    command = (
+        "python -m benchmarks.accuracy.main_job --data"
+        f" {arguments.data}{' --quick' if arguments.quick else ''}"
+    )
     rows = [
-        f"| {row['stage']} | {row['source']} | {row['metric']} | {row['value']:.3f} | {row['low']:.3f} to {row['high']:.3f} | {row['images']} | {row['patients']} |"
+        f"| {row['task']} | {row['source']} | {row['metric']} | {row['value']:.3f} |"
+        f" {row['ci_low']:.3f} to {row['ci_high']:.3f} | {row['images']} | {row['patients']} |"
         for row in metrics.iter_rows(named=True)
     ]
     return "\n".join(
@@ -95,10 +101,13 @@ def describe(folder: Path, arguments: argparse.Namespace, wall: float, usage: ob
             f"Command: `{command}`",
             f"Machine: {machine('torch', 'onnxruntime', 'polars')}",
             "",
-            f"{wall / 60:.1f} minutes wall, {(usage.ru_utime + usage.ru_stime) / 60:.1f} CPU-minutes, largest resident memory {usage.ru_maxrss / 2**20:.2f} GiB. "
-            f"Images: {sizes}. Figures of the test part, intervals over patients:",
+            (
+                f"{wall / 60:.1f} minutes wall, {(usage.ru_utime + usage.ru_stime) / 60:.1f}"
+                f" CPU-minutes, largest resident memory {usage.ru_maxrss / 2**20:.2f} GiB. Images:"
+                f" {sizes}. Figures of the test part, intervals over patients:"
+            ),
             "",
-            "| stage | source | figure | value | 95 % interval | images | patients |",
+            "| task | source | figure | value | 95 % interval | images | patients |",
             "| --- | --- | --- | --: | --- | --: | --: |",
             *rows,
         ]

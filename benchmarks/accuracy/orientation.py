@@ -1,10 +1,13 @@
-"""How well wrong pictures are found, and how often right ones are doubted: on real radiographs by patient and on copies made wrong.
+"""Measure how many wrong images the orientation detector flags, and how many right ones: on real
+radiographs by patient and on copies made wrong.
 
     python -m benchmarks.accuracy.orientation --data FOLDER
-    python -m benchmarks.accuracy.orientation --data FOLDER --model /tmp/without.onnx --all montgomery shenzhen     a model that has not learnt from these
+    python -m benchmarks.accuracy.orientation --data FOLDER --model /tmp/without.onnx --all
+    montgomery shenzhen     a model that was not trained on these
 
-FOLDER as in posture_pictures.py. Only the test part is asked, by patient; of NIH ChestX-ray14 all, and of the sets named with --all.
-False alarms are counted on the pictures as they are and on copies that were varied harmlessly (posture_pictures.vary).
+FOLDER as in orientation_images.py. Only the test part is evaluated, by patient; of NIH ChestX-ray14
+all, and of the sets named with --all. False alarms are counted on the images as they are and on
+copies that were varied harmlessly (orientation_images.vary).
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ from tools.build_models.orientation_images import (
     FAULTS,
     SETS,
     SIZE,
-    Pictures,
+    Images,
     cached,
     phantoms,
     read,
@@ -35,7 +38,7 @@ from tools.build_models.orientation_images import (
 )
 from tools.build_models.other_images import FAMILIES
 
-SEED = 1000  # other phantoms and variations than were learnt from
+SEED = 1000  # other phantoms and variations than were trained on
 VARIED = 4000  # varied copies of each set
 PLAIN_FAULTS = (
     orientation.INVERTED,
@@ -43,7 +46,7 @@ PLAIN_FAULTS = (
     orientation.MIRRORED,
     orientation.OUT_OF_DISTRIBUTION,
 )
-STRANGERS = 300  # of each family
+FOREIGN = 300  # of each family
 TIMED = 2000
 
 
@@ -54,17 +57,23 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--model", type=Path, help="another model than the one that is shipped")
     parser.add_argument(
-        "--all", nargs="*", default=[], help="sets that the model has not learnt from"
+        "--all", nargs="*", default=[], help="sets that the model was not trained on"
     )
     arguments = parser.parse_args()
     if arguments.model:
         other = OnnxModel(arguments.model)
         orientation._network = lambda: other  # the one place where a network comes from
-    sets = asked(arguments.data, ["nih", *arguments.all])
+    sets = requested(arguments.data, ["nih", *arguments.all])
     rng = np.random.default_rng(SEED)
-    told = [
-        f"Command: `python bench/posture.py --data FOLDER{f' --model {arguments.model.name} --all ' + ' '.join(arguments.all) if arguments.model else ''}`",
-        f"Machine: {machine('onnxruntime', 'opencv-python-headless')}. Limits: {orientation._network().metadata['limits']}",
+    options = ""
+    if arguments.model:
+        options = f" --model {arguments.model.name} --all {' '.join(arguments.all)}"
+    reported = [
+        (f"Command: `python -m benchmarks.accuracy.orientation --data FOLDER{options}`"),
+        (
+            f"Machine: {machine('onnxruntime', 'opencv-python-headless')}. Limits:"
+            f" {orientation._network().metadata['limits']}"
+        ),
         "",
         *alarms(sets, rng),
         "",
@@ -76,14 +85,14 @@ def main() -> None:
         "",
         speed(),
     ]
-    print("\n".join(told))
+    print("\n".join(reported))
     record(
-        f"Wrong pictures{f', model {arguments.model.stem}' if arguments.model else ''}",
-        "\n".join(told),
+        f"Wrong images{f', model {arguments.model.stem}' if arguments.model else ''}",
+        "\n".join(reported),
     )
 
 
-def asked(data: Path, whole: list[str]) -> dict[str, Pictures]:
+def requested(data: Path, whole: list[str]) -> dict[str, Images]:
     sets = {name: read(data, name) for name in SETS}
     sets = {
         name: one if name in whole else one.of("test")
@@ -94,7 +103,7 @@ def asked(data: Path, whole: list[str]) -> dict[str, Pictures]:
     names = np.array([f"phantom {number}" for number in range(len(made))])
     return {
         **sets,
-        "phantoms": Pictures(
+        "phantoms": Images(
             np.stack([image for image, _ in made]),
             np.array([size for _, size in made]),
             names,
@@ -103,32 +112,32 @@ def asked(data: Path, whole: list[str]) -> dict[str, Pictures]:
     }
 
 
-def faults(pictures: list[tuple[np.ndarray, tuple[int, int]]]) -> list[set[str]]:
-    """The faults doubted of cached pictures and their sizes."""
-    looks = orientation.describe_orientation(
-        np.stack([image for image, _ in pictures]), [size for _, size in pictures]
+def faults(radiographs: list[tuple[np.ndarray, tuple[int, int]]]) -> list[set[str]]:
+    """Return the faults flagged of cached images and their sizes."""
+    features = orientation.describe_orientation(
+        np.stack([image for image, _ in radiographs]), [size for _, size in radiographs]
     )
-    return [{doubt.fault for doubt in doubts} for doubts in orientation.quality_flags(looks)]
+    return [{flag.fault for flag in flags} for flags in orientation.quality_flags(features)]
 
 
-def plain(one: Pictures) -> list[tuple[np.ndarray, tuple[int, int]]]:
+def plain(one: Images) -> list[tuple[np.ndarray, tuple[int, int]]]:
     return [
         (image, tuple(size)) for image, size in zip(one.images, one.sizes.tolist(), strict=True)
     ]
 
 
-def alarms(sets: dict[str, Pictures], rng: np.random.Generator) -> Iterator[str]:
-    yield "False alarms on right pictures, % (count):"
+def alarms(sets: dict[str, Images], rng: np.random.Generator) -> Iterator[str]:
+    yield "False alarms on right images, % (count):"
     yield ""
-    yield f"| set | pictures | {' | '.join(PLAIN_FAULTS)} | any |"
+    yield f"| set | images | {' | '.join(PLAIN_FAULTS)} | any |"
     yield "| --- | --: | --: | --: | --: | --: | --: |"
     for name, one in sets.items():
         bare = one.bare()
         varied = [cached(vary(bare[number % len(bare)], rng)) for number in range(VARIED)]
         for words, some in ((name, plain(one)), (f"{name}, varied", varied)):
-            doubted = faults(some)
-            cells = [sum(fault in each for each in doubted) for fault in PLAIN_FAULTS] + [
-                sum(map(bool, doubted))
+            flagged = faults(some)
+            cells = [sum(fault in each for each in flagged) for fault in PLAIN_FAULTS] + [
+                sum(map(bool, flagged))
             ]
             yield (
                 f"| {words} | {len(some)} | "
@@ -137,34 +146,37 @@ def alarms(sets: dict[str, Pictures], rng: np.random.Generator) -> Iterator[str]
             )
 
 
-def found(sets: dict[str, Pictures]) -> Iterator[str]:
-    yield "Copies made wrong, share of which the fault is named (in brackets: doubted at all), %:"
+def found(sets: dict[str, Images]) -> Iterator[str]:
+    yield (
+        "Copies made wrong, fraction of which the fault is named (in brackets: flagged at all), %:"
+    )
     yield ""
     yield f"| set | {' | '.join(FAULTS)} |"
     yield "| --- |" + " --: |" * len(FAULTS)
     for name, one in sets.items():
         cells = []
         for fault, spoil in FAULTS.items():
-            doubted = faults([cached(spoil(image)) for image in one.bare()])
+            flagged = faults([cached(spoil(image)) for image in one.bare()])
             expected = {word for word in PLAIN_FAULTS if word in fault}
             cells.append(
-                f"{100 * np.mean([expected <= each for each in doubted]):.2f} ({100 * np.mean(list(map(bool, doubted))):.2f})"
+                f"{100 * np.mean([expected <= each for each in flagged]):.2f}"
+                f" ({100 * np.mean(list(map(bool, flagged))):.2f})"
             )
         yield f"| {name} | " + " | ".join(cells) + " |"
 
 
-def refused(sets: dict[str, Pictures], data: Path, rng: np.random.Generator) -> Iterator[str]:
+def refused(sets: dict[str, Images], data: Path, rng: np.random.Generator) -> Iterator[str]:
     chests = [image for name, one in sets.items() if name != "phantoms" for image in one.bare()]
-    yield "No frontal chest, share that is named so (in brackets: doubted at all), %:"
+    yield "No frontal chest, share that is named so (in brackets: flagged at all), %:"
     yield ""
     for name, family in FAMILIES.items():
         made = [
             cached(np.ascontiguousarray(family(chests[rng.integers(len(chests))], rng)))
-            for _ in range(STRANGERS)
+            for _ in range(FOREIGN)
         ]
-        doubted = faults(made)
-        named = 100 * np.mean([orientation.OUT_OF_DISTRIBUTION in each for each in doubted])
-        yield f"- {name}: {named:.1f} ({100 * np.mean(list(map(bool, doubted))):.1f})"
+        flagged = faults(made)
+        named = 100 * np.mean([orientation.OUT_OF_DISTRIBUTION in each for each in flagged])
+        yield f"- {name}: {named:.1f} ({100 * np.mean(list(map(bool, flagged))):.1f})"
     yield ""
     yield "Real files of the DICOM folder: " + "; ".join(real(data))
 
@@ -175,17 +187,17 @@ def real(data: Path) -> Iterator[str]:
             radiograph = image_file.read(path).radiograph()
         except BadData:
             continue
-        (doubted,) = orientation.quality_flags(
+        (flagged,) = orientation.quality_flags(
             orientation.describe_orientation(
                 preprocess(radiograph, SIZE, "percentiles")[None], [radiograph.size]
             )
         )
-        yield f"{path.name} {', '.join(doubt.words for doubt in doubted) or 'not doubted'}"
+        yield f"{path.name} {', '.join(flag.words for flag in flagged) or 'not flagged'}"
 
 
-def worst(sets: dict[str, Pictures]) -> Iterator[str]:
-    """The right pictures nearest to a false alarm, or over it."""
-    yield "Most doubted right pictures (value, limit):"
+def worst(sets: dict[str, Images]) -> Iterator[str]:
+    """Yield the right images nearest to a false alarm, or over it."""
+    yield "Most flagged right images (value, limit):"
     yield ""
     limits = orientation._network().metadata["limits"]
     for fault, limit in limits.items():
@@ -208,7 +220,10 @@ def speed() -> str:
     begun, used = time.perf_counter(), time.process_time()
     orientation.describe_orientation(images, [(SIZE, SIZE)] * len(images))
     wall, used = time.perf_counter() - begun, time.process_time() - used
-    return f"{len(images) / wall:,.0f} pictures/s; 100,000 pictures need {used / len(images) * 1e5:.0f} s of one core"
+    return (
+        f"{len(images) / wall:,.0f} images/s; 100,000 images need {used / len(images) * 1e5:.0f} s"
+        " of one core"
+    )
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
-"""Faults planted in copies of real and made-up data, and how many of them the audit finds.
+"""Plant faults in copies of real and made-up data, and count how many of them the audit finds.
 
     python -m benchmarks.accuracy.planted_faults --data ../shared/data
-    python -m benchmarks.accuracy.planted_faults --data ../shared/data --only made-up        # needs no data
+    python -m benchmarks.accuracy.planted_faults --data ../shared/data --only made-up        # needs
+    no data
 
-Each kind of fault is planted in other images of a copy in a temporary folder; the data stay as they are. A fault is found where a rule
-that speaks of it (`EXPECTED`) names its image. False alarms are findings of severity error on the untouched sets, but for those that are
-known to be true (`TRUE`). The result goes into RESULTS.md.
+Each kind of fault is planted in other images of a copy in a temporary folder; the data stay as they
+are. A fault is found where a rule that speaks of it (`EXPECTED`) names its image. False alarms are
+issues of severity error on the untouched sets, but for those that are known to be true (`TRUE`).
+The result goes into benchmarks/results/accuracy.md.
 """
 
 from __future__ import annotations
@@ -53,7 +55,7 @@ EXPECTED: dict[str, tuple[str, tuple[str, ...]]] = {
     "copy, resized JPEG": (GRADED, ("duplicate-processed", "duplicate-suspected")),
     "copy, contrast changed": (GRADED, ("duplicate-processed", "duplicate-suspected")),
     "mask shifted": (GRADED, ("mask-shifted", "mask-misfit")),
-    "mask of another picture": (GRADED, ("mask-misfit", "mask-shifted")),
+    "mask of another image": (GRADED, ("mask-misfit", "mask-shifted")),
     "mask copied from another": (EXACT, ("mask-of-another",)),
     "mask empty": (EXACT, ("mask-empty",)),
     "mask of one lung": (EXACT, ("mask-one-lung",)),
@@ -84,23 +86,25 @@ TRUE = {  # errors on the untouched sets that are so
 
 @dataclass
 class Copy:
-    """A copy that faults are planted in: which image got which."""
+    """Hold a copy that faults are planted in: which image got which."""
 
     root: Path
     planted: dict[str, str] = field(default_factory=dict)  # kind by image name
 
 
 def plant(copy: Copy, kind: str, names: list[str], fault: Callable[[str], str | None]) -> None:
-    """`fault` spoils the image of that name, and returns the name of the image to be found, where it is another."""
+    """Apply `fault` to the image of that name; it returns the name of the image to be found, where
+    it is another.
+    """
     for name in names:
         copy.planted[fault(name) or name] = kind
 
 
-# ------------------------------------------------------------------------------------------------------------------------ kinds of fault
+# ----------------------------------------------------------------------------------- kinds of fault
 
 
-def pictures_of(root: Path, rng: np.random.Generator) -> dict[str, Callable[[str], str | None]]:
-    """Faults of pictures in the layout of Chest Xray Masks and Labels, by kind."""
+def radiographs_of(root: Path, rng: np.random.Generator) -> dict[str, Callable[[str], str | None]]:
+    """Return faults of images in the layout of Chest Xray Masks and Labels, by kind."""
     made = iter(range(9001, 9999))
 
     def place(name: str) -> Path:
@@ -145,7 +149,7 @@ def pictures_of(root: Path, rng: np.random.Generator) -> dict[str, Callable[[str
         "low contrast": changed(
             lambda image: (110 + image.astype(float) * rng.uniform(0.1, 0.22)).astype(np.uint8)
         ),
-        "not a chest": changed(lambda image: _stranger(image.shape, rng)),
+        "not a chest": changed(lambda image: _foreign(image.shape, rng)),
         "copy, byte for byte": copied(lambda old, new: shutil.copyfile(old, new) and None),
         "copy, encoded again": copied(
             lambda old, new: (
@@ -162,7 +166,9 @@ def pictures_of(root: Path, rng: np.random.Generator) -> dict[str, Callable[[str
 
 
 def _clipped(image: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Brightness from share `low` to `high` of the range stretched to all of it; what lies beyond is lost."""
+    """Stretch brightness from fraction `low` to `high` of the range stretched to all of it; what
+    lies beyond is lost.
+    """
     return np.clip((image / 255.0 - low) / (high - low) * 255, 0, 255).astype(np.uint8)
 
 
@@ -176,8 +182,8 @@ def _resized_jpeg(old: Path, new: Path, rng: np.random.Generator) -> None:
     new.write_bytes(imagecodecs.jpeg_encode(small, level=int(rng.integers(50, 90))))
 
 
-def _stranger(size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """A page of text, a hand, or a photograph-like scene."""
+def _foreign(size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """Return a page of text, a hand, or a photograph-like scene."""
     height, width = size
     image = np.zeros(size, np.uint8)
     what = int(rng.integers(3))
@@ -227,7 +233,9 @@ def _stranger(size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
 def masks_of(
     root: Path, masked: list[str], rng: np.random.Generator
 ) -> dict[str, Callable[[str], str | None]]:
-    """Faults of masks in the same layout, by kind; `masked` are images whose mask is not spoilt, to take others' masks from."""
+    """Return faults of masks in the same layout, by kind; `masked` are images whose mask is not
+    spoilt, to take others' masks from.
+    """
 
     def place(name: str) -> Path:
         return next(
@@ -242,7 +250,9 @@ def masks_of(
         )
 
     def another(name: str) -> None:
-        """Another picture's mask at this one's size; drawn a pixel wider, so that it is not the very same."""
+        """Write another image's mask at this one's size; drawn a pixel wider, so that it is not the
+        very same.
+        """
         size = raster.read(place(name)).values.shape
         mask = cv2.resize(
             raster.read(place(str(rng.choice(masked)))).values,
@@ -252,18 +262,20 @@ def masks_of(
         raster.write_png(place(name), cv2.dilate(mask, np.ones((3, 3), np.uint8)) > 127)
 
     def copied(name: str) -> None:
-        """Another picture's mask file; the picture is brought to its size, as in sets where all are of one."""
+        """Write another image's mask file; the image is brought to its size, as in sets where all
+        are of one.
+        """
         source = place(str(rng.choice(masked)))
-        picture, size = root / "CXR_png" / f"{name}.png", raster.read(source).values.shape
+        radiograph, size = root / "CXR_png" / f"{name}.png", raster.read(source).values.shape
         raster.write_png(
-            picture,
-            cv2.resize(raster.read(picture).values, size[::-1], interpolation=cv2.INTER_AREA),
+            radiograph,
+            cv2.resize(raster.read(radiograph).values, size[::-1], interpolation=cv2.INTER_AREA),
         )
         shutil.copyfile(source, place(name))
 
     return {
         "mask shifted": changed(lambda mask: _shifted(mask, rng)),
-        "mask of another picture": another,
+        "mask of another image": another,
         "mask copied from another": copied,
         "mask empty": changed(np.zeros_like),
         "mask of one lung": changed(
@@ -280,7 +292,7 @@ def masks_of(
 
 
 def _shifted(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """By 4 to 12 % of the side, any way."""
+    """Shift by 4 to 12 % of the side in any direction."""
     angle, far = rng.uniform(0, 2 * np.pi), rng.uniform(0.04, 0.12) * max(mask.shape)
     move = np.float32([[1, 0, far * np.cos(angle)], [0, 1, far * np.sin(angle)]])
     return (
@@ -294,7 +306,7 @@ def _largest(mask: np.ndarray) -> np.ndarray:
 
 
 def _with_parts(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """One to three discs of 3 to 6 % of the side, clear of the lungs."""
+    """Return one to three discs of 3 to 6 % of the side, clear of the lungs."""
     side = max(mask.shape)
     grown = mask.copy()
     for _ in range(int(rng.integers(1, 4))):
@@ -311,7 +323,7 @@ def _with_parts(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _with_hole(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A disc of 2.5 to 5 % of the side inside a lung."""
+    """Return a disc of 2.5 to 5 % of the side inside a lung."""
     inner = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 5)
     radius = max(min(int(max(mask.shape) * rng.uniform(0.025, 0.05)), int(inner.max() * 0.7)), 3)
     rows, columns = np.nonzero(inner > radius + 2)
@@ -331,11 +343,13 @@ def readings_of(root: Path) -> dict[str, Callable[[str], str | None]]:
     return {"label against reading": contradicted, "impossible age": aged}
 
 
-# ------------------------------------------------------------------------------------------------------------------------ the copies
+# --------------------------------------------------------------------------------------- the copies
 
 
 def with_masks(source: Path, to: Path, each: int, seed: int) -> Copy:
-    """A copy in the layout of Chest Xray Masks and Labels with all faults of pictures, masks and readings, `each` of a kind."""
+    """Return a copy in the layout of Chest Xray Masks and Labels with all faults of images, masks
+    and readings, `each` of a kind.
+    """
     rng = np.random.default_rng(seed)
     shutil.copytree(source, to)
     copy = Copy(to)
@@ -345,7 +359,7 @@ def with_masks(source: Path, to: Path, each: int, seed: int) -> Copy:
             sorted(path.stem for path in (to / "CXR_png").iterdir() if _masked(to, path.stem))
         )
     ]
-    kinds = {**pictures_of(to, rng), **readings_of(to)}
+    kinds = {**radiographs_of(to, rng), **readings_of(to)}
     kinds |= masks_of(to, names[-each:], rng)
     for number, (kind, fault) in enumerate(kinds.items()):
         plant(copy, kind, names[number * each : (number + 1) * each], fault)
@@ -360,7 +374,7 @@ def _masked(root: Path, stem: str) -> bool:
 
 
 def by_side(source: Path, to: Path, each: int, seed: int) -> Copy:
-    """A copy of Montgomery, where the masks of some are exchanged."""
+    """Return a copy of Montgomery, where the masks of some are exchanged."""
     shutil.copytree(source, to)
     copy, masks = Copy(to), to / "ManualMask"
     both = sorted(
@@ -384,12 +398,14 @@ def by_side(source: Path, to: Path, each: int, seed: int) -> Copy:
     return copy
 
 
-def with_parts(pictures: dict[str, list[Path]], to: Path, each: int, seed: int) -> Copy:
-    """An own folder with a CSV of parts, patients and labels, from pictures by label: some patients in two parts, some labels flipped."""
+def with_parts(radiographs: dict[str, list[Path]], to: Path, each: int, seed: int) -> Copy:
+    """Return an own folder with a CSV of parts, patients and labels, from images by label: some
+    patients in two parts, some labels flipped.
+    """
     rng = np.random.default_rng(seed)
     to.mkdir(parents=True)
-    rows, labels, seen = [], list(pictures), set()
-    for label, files in pictures.items():
+    rows, labels, seen = [], list(radiographs), set()
+    for label, files in radiographs.items():
         for path in files:
             if (
                 digest := storage.digest_of_file(path)
@@ -418,22 +434,27 @@ def with_parts(pictures: dict[str, list[Path]], to: Path, each: int, seed: int) 
     return copy
 
 
-# ------------------------------------------------------------------------------------------------------------------------ measuring
+# ---------------------------------------------------------------------------------------- measuring
 
 
 def audited(folder: Path, to: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Findings, and the table of images."""
+    """Return the issues, and the table of images."""
     manifest = ingest.ingest(folder)
-    pictures = cache.fill(manifest, Pixels(), to)
-    return audit.audit(
-        manifest, orientation.describe_cache(pictures, pictures.index), pictures
-    ), manifest.table
+    radiographs = cache.fill(manifest, Pixels(), to)
+    return (
+        audit.audit(
+            manifest, orientation.describe_cache(radiographs, radiographs.index), radiographs
+        ),
+        manifest.table,
+    )
 
 
 def counted(
     copy: Copy, found: pl.DataFrame, table: pl.DataFrame
 ) -> tuple[dict[str, list[int]], list[str]]:
-    """By kind, how many were planted and found; and images with an error that nobody planted."""
+    """Return, by kind, how many were planted and found; and images with an error that nobody
+    planted.
+    """
     named: dict[str, set[str]] = {}
     for rule, first, second in found.select("rule", "image_id", "other_image_id").iter_rows():
         for image_id in (first, second):
@@ -446,12 +467,12 @@ def counted(
             count[0] += 1
             count[1] += bool(named.get(name, set()) & set(EXPECTED[kind][1]))
     wrong = found.filter(pl.col("severity") == "error").select("image_id", "other_image_id").rows()
-    strangers = {
+    foreign = {
         first
         for first, second in wrong
         if first and not {_name(one) for one in (first, second) if one} & copy.planted.keys()
     }
-    return counts, sorted(strangers)
+    return counts, sorted(foreign)
 
 
 def _name(image_id: str) -> str:
@@ -461,19 +482,22 @@ def _name(image_id: str) -> str:
 def planted(
     copies: dict[str, Callable[[Path], Copy]], folder: Path
 ) -> tuple[dict[str, list[int]], int]:
-    """All copies made, audited and thrown away; counts by kind, and images with an error that nobody planted."""
+    """Make, audit and remove all copies; return counts by kind, and images with an error
+    that nobody planted.
+    """
     total: dict[str, list[int]] = {}
     false = 0
     for name, make in copies.items():
         begun = time.monotonic()
         copy = make(folder / name)
-        counts, strangers = counted(copy, *audited(copy.root, folder / f"{name} cache"))
+        counts, foreign = counted(copy, *audited(copy.root, folder / f"{name} cache"))
         for kind, (there, seen) in counts.items():
             total.setdefault(kind, [0, 0])
             total[kind] = [total[kind][0] + there, total[kind][1] + seen]
-        false += len(strangers)
+        false += len(foreign)
         print(
-            f"{name}: {sum(there for there, _ in counts.values())} faults, {time.monotonic() - begun:.0f} s; errors beside them: {strangers[:5]}",
+            f"{name}: {sum(there for there, _ in counts.values())} faults,"
+            f" {time.monotonic() - begun:.0f} s; errors beside them: {foreign[:5]}",
             flush=True,
         )
         shutil.rmtree(folder / name)
@@ -516,7 +540,7 @@ def made_up(folder: Path, each: int, seed: int) -> dict[str, Callable[[Path], Co
 
 
 def false_alarms(data: Path, folder: Path) -> list[str]:
-    """A line of the table for each untouched set."""
+    """Return a line of the table for each untouched set."""
     lines = []
     for name, place in CLEAN.items():
         found, table = audited(data / place, folder / f"{name} cache")
@@ -529,7 +553,8 @@ def false_alarms(data: Path, folder: Path) -> list[str]:
         warned = found.filter(pl.col("severity") == "warning")["image_id"].n_unique()
         images = errors["image_id"].n_unique()
         lines.append(
-            f"| {name} | {table.height} | {images} | {images / table.height:.2%} | {rules} | {warned} |"
+            f"| {name} | {table.height} | {images} | {images / table.height:.2%} | {rules} |"
+            f" {warned} |"
         )
         print(lines[-1], flush=True)
         shutil.rmtree(folder / f"{name} cache")
@@ -576,7 +601,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.only != "made-up" and (arguments.data is None or not arguments.data.is_dir()):
         sys.exit(
-            f"no data at {arguments.data}; give the folder of the data sets with --data, or --only made-up"
+            f"no data at {arguments.data}; give the folder of the data sets with --data, or --only"
+            " made-up"
         )
     on, lines, false = {}, [], 0
     with tempfile.TemporaryDirectory() as temporary:
@@ -591,12 +617,18 @@ def main() -> None:
             false += more
         if arguments.only in (None, "clean"):
             lines = false_alarms(arguments.data, folder)
-    told = "\n".join(
+    reported = "\n".join(
         [
-            f"Command: `python -m benchmarks.accuracy.planted_faults --data {arguments.data} --each {arguments.each} --seed {arguments.seed}`",
+            (
+                f"Command: `python -m benchmarks.accuracy.planted_faults --data {arguments.data}"
+                f" --each {arguments.each} --seed {arguments.seed}`"
+            ),
             f"Machine: {machine('polars', 'onnxruntime', 'opencv-python-headless')}",
             "",
-            "Faults planted in copies; found: a rule that speaks of the fault names the image. Shifts are 4 to 12 % of the side.",
+            (
+                "Faults planted in copies; found: a rule that speaks of the fault names the image."
+                " Shifts are 4 to 12 % of the side."
+            ),
             "",
             *(table_of(on) if on else []),
             "",
@@ -608,8 +640,8 @@ def main() -> None:
         ]
     )
     if arguments.only is None:
-        record("Planted faults", told)
-    print(told)
+        record("Planted faults", reported)
+    print(reported)
 
 
 if __name__ == "__main__":

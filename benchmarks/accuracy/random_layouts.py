@@ -1,10 +1,13 @@
-"""Random folders of radiographs, each written from a truth, read, and compared: files are conserved, labels come back, or it is refused.
+"""Write random folders of radiographs from a truth, read them, and compare: files are conserved
+and labels come back, or the folder is refused.
 
     python -m benchmarks.accuracy.random_layouts --examples 2000
 
-A layout draws how images lie (flat, below images/, in class folders, in parts, in folders of patients), what they are called, whether a
-table lists them (its kind, delimiter, header's language, how it names files), how labels stand (words in one or several languages, several
-in a cell, a column for each finding), whether masks lie beside, and what else lies about. Pictures are noise, masks are two ellipses.
+A layout draws how images lie (flat, below images/, in class folders, in parts, in folders of
+patients), what they are called, whether a table lists them (its kind, delimiter, header's language,
+how it names files), how labels stand (words in one or several languages, several in a cell, a
+column for each finding), whether masks lie beside, and what else lies about. Images are noise,
+masks are two ellipses.
 """
 
 from __future__ import annotations
@@ -73,7 +76,9 @@ CLUTTER = {
 
 @dataclass(frozen=True)
 class Layout:
-    """What is drawn: how images lie and are called, and what says their labels and patients."""
+    """Hold what is drawn: how images lie and are called, and what says their labels and
+    patients.
+    """
 
     folders: str  # flat, images, classes, parts, parts-and-classes, patients
     names: str  # pattern of names
@@ -95,7 +100,7 @@ class Layout:
 
 @dataclass
 class Truth:
-    """What a careful person reads out of the folder that was written."""
+    """Hold what a careful person reads out of the folder that was written."""
 
     images: list[str] = field(default_factory=list)
     present: dict[str, set[str]] = field(
@@ -140,9 +145,13 @@ def layouts(draw: st.DrawFn) -> Layout:
     )
     return Layout(
         folders,
-        "patient{patient:03}_{index:02}"
-        if patients == "names"
-        else draw(st.sampled_from(("img_{index:03}", "{index:04}", "x{index}", "scan-{index:02}"))),
+        (
+            "patient{patient:03}_{index:02}"
+            if patients == "names"
+            else draw(
+                st.sampled_from(("img_{index:03}", "{index:04}", "x{index}", "scan-{index:02}"))
+            )
+        ),
         draw(st.sampled_from((".png", ".jpg", ".tif", ".PNG"))),
         draw(st.integers(6, 12)),
         labels,
@@ -176,7 +185,7 @@ def layouts(draw: st.DrawFn) -> Layout:
 
 
 @cache
-def _picture(index: int, ending: str) -> bytes:
+def _image(index: int, ending: str) -> bytes:
     rng = np.random.default_rng(index)
     pixels = (rng.integers(0, 60, (48, 40)) + np.linspace(30, 180, 40)[None]).astype(np.uint8)
     return _encoded(pixels, ending)
@@ -219,7 +228,7 @@ def write(root: Path, layout: Layout) -> Truth:
             "patients": f"patient_{patient:03}/",
         }[layout.folders]
         path = folder + layout.names.format(index=index, patient=patient) + layout.ending
-        _put(root / path, _picture(index, layout.ending), truth)
+        _put(root / path, _image(index, layout.ending), truth)
         truth.images.append(path)
         if layout.labels != "none":
             truth.present[path] = present
@@ -339,7 +348,8 @@ def faults(root: Path, layout: Layout) -> list[str] | None:
         or account.files_met != account.files_used + account.files_named
     ):
         found.append(
-            f"{truth.files} files, {account.files_met} met = {account.files_used} used + {account.files_named} named"
+            f"{truth.files} files, {account.files_met} met = {account.files_used} used +"
+            f" {account.files_named} named"
         )
     path_of = dict(manifest.table.select("image_id", "path").iter_rows())
     if sorted(path_of.values()) != sorted(truth.images):
@@ -384,7 +394,7 @@ def main() -> None:
     )
     parser.add_argument("--examples", type=int, default=2000)
     wanted = parser.parse_args().examples
-    told: Counter[str] = Counter()
+    reported: Counter[str] = Counter()
     wrong: list[str] = []
 
     @settings(
@@ -401,17 +411,19 @@ def main() -> None:
             found = faults(root, layout)
         finally:
             shutil.rmtree(root)
-        told["refused" if found is None else "wrong" if found else "right"] += 1
+        outcome = "wrong" if found else "right"
+        reported["refused" if found is None else outcome] += 1
         if found:
             wrong.append(f"{layout}\n    " + "\n    ".join(found[:4]))
         if found is None:
-            told[f"refused: labels {layout.labels}, separator '{layout.separator}'"] += 1
+            reported[f"refused: labels {layout.labels}, separator '{layout.separator}'"] += 1
 
     begun = time.monotonic()
     check()
     print("\n".join(wrong[:20]))
     print(
-        f"{told['right']} right, {told['refused']} refused with lines to add, {told['wrong']} wrong of {wanted}; {time.monotonic() - begun:.0f} s"
+        f"{reported['right']} right, {reported['refused']} refused with lines to add,"
+        f" {reported['wrong']} wrong of {wanted}; {time.monotonic() - begun:.0f} s"
     )
 
 

@@ -1,20 +1,23 @@
-"""How well `hilum.annotations.report_parser` understands real readings: precision and recall against labels made by hand.
+"""Measure precision and recall of `hilum.annotations.report_parser` against labels made by hand.
 
     python -m benchmarks.accuracy.report_parser --data ../shared/data
 
-`--data` holds `montgomery/ClinicalReadings` and `shenzhen/ClinicalReadings`. The labels are tests/facts/readings.csv; its conventions
-stand in tests/test_readings.py.
+`--data` holds `montgomery/ClinicalReadings` and `shenzhen/ClinicalReadings`. The labels are
+tests/facts/readings.csv; its conventions stand in tests/test_readings.py.
 
-The rules were written from the `development` rows and frozen before the `held_out` readings were opened and labelled, by the same person.
-That first measure gave, precision and recall: finding and state 0.976 and 0.968, with side 0.981 and 0.971, with zone 1.000 and 0.986,
-with activity 0.846 and 0.786. (One of its 125 facts, "STB", had been known from the task's description.) General faults seen there were
-mended afterwards, so what is printed for `held_out` today no longer measures the unknown. The seven `later` readings, all that were left
-with a wording of their own, gave 1.000 and 0.909 (10 of 11 facts) when first read. Infiltration, fibrosis and secondary tuberculosis got
-their present names after both, in labels and rules alike.
+The rules were written from the `development` rows and frozen before the `held_out` readings were
+opened and labelled, by the same person. That first measure gave, precision and recall: finding and
+state 0.976 and 0.968, with side 0.981 and 0.971, with zone 1.000 and 0.986, with activity 0.846 and
+0.786. (One of its 125 facts, "STB", had been known from the task's description.) General faults
+seen there were mended afterwards, so what is printed for `held_out` today no longer measures the
+unknown. The seven `later` readings, all that were left with a wording of their own, gave 1.000 and
+0.909 (10 of 11 facts) when first read. Infiltration, fibrosis and secondary tuberculosis got their
+present names after both, in labels and rules alike.
 
-Report language that these readings hardly use is in tests/facts/report_language.csv: made-up sentences with double negation,
-pseudo-negation, hedging, tables and ends of scope, each with all that it says. Each set was written, with its truth, before it was
-read, and general faults seen in it were mended afterwards. Precision and recall of finding and state, and sentences wholly right:
+Report language that these readings hardly use is in tests/facts/report_language.csv: made-up
+sentences with double negation, pseudo-negation, hedging, tables and ends of scope, each with all
+that it says. Each set was written, with its truth, before it was read, and general faults seen in
+it were mended afterwards. Precision and recall of finding and state, and sentences wholly right:
 
 | set | sentences | rules as they were before | first read by the new rules |
 | --- | --: | --- | --- |
@@ -22,8 +25,9 @@ read, and general faults seen in it were mended afterwards. Precision and recall
 | held_out | 60 | 0.532, 0.568, 24 | 0.820, 0.830, 47 |
 | later | 50 | 0.595, 0.610, 23 | 0.962, 0.974, 47 |
 
-The new rules were written with the development sentences in view; only the last two rows measure the unknown. All three sets are by the
-author of the rules, so reports by others will be read less well.
+The new rules were written with the development sentences in view; only the last two rows measure
+the unknown. All three sets are by the author of the rules, so reports by others will be read less
+well.
 """
 
 from __future__ import annotations
@@ -32,8 +36,9 @@ import argparse
 import csv
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from benchmarks._lib.results import machine, record
 from hilum.annotations import report_parser
@@ -66,7 +71,7 @@ def main() -> None:
         )
     if arguments.use or arguments.errors:
         for use in [arguments.use] if arguments.use else USES:
-            print(told(use, arguments.data, errors=arguments.errors))
+            print(reported(use, arguments.data, errors=arguments.errors))
         if arguments.errors:
             print(
                 "\n".join(
@@ -76,18 +81,23 @@ def main() -> None:
                 )
             )
         return
-    how = f"`python -m benchmarks.accuracy.report_parser --data {arguments.data}` on {machine('polars')}."
+    how = (
+        f"`python -m benchmarks.accuracy.report_parser --data {arguments.data}` on"
+        f" {machine('polars')}."
+    )
     first_measured = (
         (__doc__ or "").split("\n\n", 3)[-1].strip()
     )  # cannot be measured again: the rules have changed since
-    parts = [told(use, arguments.data, errors=False) for use in USES]
+    parts = [reported(use, arguments.data, errors=False) for use in USES]
     text = "\n\n".join([how, first_measured, *parts, language()])
     record("Understanding the readings of Montgomery and Shenzhen", text)
     print(text)
 
 
 def facts(use: str) -> dict[str, list[dict[str, str]]]:
-    """Hand-made rows of one use by image; an image whose reading says nothing has none."""
+    """Return the hand-made rows of one use by image; an image whose reading says
+    nothing has none.
+    """
     found: dict[str, list[dict[str, str]]] = {}
     with FACTS.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
@@ -97,7 +107,7 @@ def facts(use: str) -> dict[str, list[dict[str, str]]]:
 
 
 def said(data: Path, image: str) -> list[dict[str, str]]:
-    """What the rules read for an image, in the form of the hand-made rows."""
+    """Return what the rules read for an image, in the form of the hand-made rows."""
     folder = data / ("montgomery" if image.startswith("MCU") else "shenzhen") / _nlm.READINGS
     reading = _nlm.parse_reading(text_file.read(folder / f"{image}.txt")[0])
     rows = report_parser.read(reading.text or "")
@@ -112,7 +122,9 @@ def said(data: Path, image: str) -> list[dict[str, str]]:
 
 
 def stated(rows: Iterable[dict[str, str]], name: str | None) -> set[Fact]:
-    """The facts to compare: concept and state; with `name`, that field too, where it says something."""
+    """Return the facts to compare: concept and state; with `name`, that field too, where it says
+    something.
+    """
     return {
         (row["concept"], row["state"], row[name] if name else "")
         for row in rows
@@ -120,7 +132,7 @@ def stated(rows: Iterable[dict[str, str]], name: str | None) -> set[Fact]:
     }
 
 
-def told(use: str, data: Path, *, errors: bool) -> str:
+def reported(use: str, data: Path, *, errors: bool) -> str:
     truth = facts(use)
     found = {image: said(data, image) for image in truth}
     lines = [
@@ -147,18 +159,21 @@ def told(use: str, data: Path, *, errors: bool) -> str:
     lines += [_line(concept, by_concept[concept]) for concept in sorted(by_concept)]
     if errors:
         for image in truth:
-            one, other = (
-                {tuple(row[key] for key in ("concept", "state", *FIELDS)) for row in rows}
-                for rows in (truth[image], found[image])
-            )
+            one, other = map(_distinct, (truth[image], found[image]))
             lines += [f"{image} missed {fact}" for fact in sorted(one - other)] + [
                 f"{image} wrong  {fact}" for fact in sorted(other - one)
             ]
     return "\n".join([*lines, ""])
 
 
+def _distinct(rows: Iterable[Mapping[str, Any]]) -> set[tuple[Any, ...]]:
+    return {tuple(row[key] for key in ("concept", "state", *FIELDS)) for row in rows}
+
+
 def sentences() -> Iterator[tuple[str, str, set[Fact], set[Fact]]]:
-    """Use and kind, sentence, its true facts and those that are read of the made-up sentences."""
+    """Yield the use and kind, sentence, its true facts and those that are read of the made-up
+    sentences.
+    """
     with LANGUAGE.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             truth = {
@@ -174,7 +189,7 @@ def sentences() -> Iterator[tuple[str, str, set[Fact], set[Fact]]]:
 
 
 def language() -> str:
-    """Table of the made-up sentences as they are read today."""
+    """Return the table of the made-up sentences as they are read today."""
     by_kind: dict[str, list[tuple[set[Fact], set[Fact]]]] = defaultdict(list)
     for kind, _, truth, got in sentences():
         by_kind[kind].append((truth, got))
@@ -194,10 +209,13 @@ def _line(name: str, pairs: list[tuple[set[Fact], set[Fact]]]) -> str:
         sum(len(part) for part in parts)
         for parts in ([a for a, _ in pairs], [b for _, b in pairs], [a & b for a, b in pairs])
     )
-    return f"| {name} | {facts_} | {read} | {right} | {_share(right, read)} | {_share(right, facts_)} |"
+    return (
+        f"| {name} | {facts_} | {read} | {right} | {_fraction(right, read)} |"
+        f" {_fraction(right, facts_)} |"
+    )
 
 
-def _share(part: int, whole: int) -> str:
+def _fraction(part: int, whole: int) -> str:
     return f"{part / whole:.3f}" if whole else "-"
 
 

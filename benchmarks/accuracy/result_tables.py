@@ -43,7 +43,7 @@ MOST_NAMES = 24  # a text column with more distinct values than this does not ho
 
 @dataclass(frozen=True)
 class Renamings:
-    """Names of the version before, with those of the version after."""
+    """Hold names of the version before, with those of the version after."""
 
     files: tuple[tuple[str, str], ...] = ()  # regular expressions of paths, replacements
     columns: Mapping[str, str] = field(default_factory=dict)  # a leaf's key whole, or its last part
@@ -61,7 +61,7 @@ class Renamings:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What was found of one pair of files. `names` are renamings that are not in the list."""
+    """Hold what was found of one pair of files. `names` are renamings that are not in the list."""
 
     before: str = "-"  # rows x columns and a digest of the cells that are compared
     after: str = "-"
@@ -191,7 +191,9 @@ def _is_prose(column: str) -> bool:
 def _with_new_values(
     before: pl.DataFrame, after: pl.DataFrame, columns: list[str], renamings: Renamings
 ) -> pl.DataFrame:
-    """Replace the listed values, also in lists, that the version after does not have any more."""
+    """Replace the listed values, also in lists, that the version after does not have any
+    more.
+    """
     for column in columns:
         values = renamings.values.get(column) or renamings.values.get(column.rpartition(".")[2])
         if values and before[column].dtype == after[column].dtype == pl.String:
@@ -206,7 +208,9 @@ def _with_new_values(
 def _with_new_rules(
     before: pl.DataFrame, after: pl.DataFrame
 ) -> tuple[pl.DataFrame, list[str], list[str]]:
-    """Bring rules to new names, found by their images; other images of one rule are faults."""
+    """Map rules to new names, found by their images; other images of one rule
+    are faults.
+    """
     found = [_images_by_rule(table) for table in (before, after)]
     lone = [{rule for rule in one if rule not in other} for one, other in (found, found[::-1])]
     pairs = inferred(*map(sorted, lone), lambda old, new: found[0][old] == found[1][new])
@@ -323,7 +327,9 @@ def _column(
 def _are_names(
     column: str, cells: set[tuple[str | None, str | None]], before: pl.Series, after: pl.Series
 ) -> bool:
-    """Whether each value went for one that was not there, and came by it alone: a renaming."""
+    """Return whether each value went for one that was not there, and came by it alone:
+    a renaming.
+    """
     old, new = ({cell[side] for cell in cells} for side in (0, 1))
     alone = len(old) == len(new) == len(cells) <= MOST_NAMES
     fresh = not old & set(after) and not new & set(before)

@@ -4,7 +4,7 @@
         [--data FOLDER] [--images FOLDER] [--demo-images 40] [--sample 40] [--jobs 2] [--work DIR]
 
 The trees may call verbs, options, recipe keys, model plug-ins, columns and files by other names:
-`WORDS` and `KEYS` list what was renamed, and each tree is asked which of the two names it has;
+`WORDS` and `KEYS` list what was renamed, and each tree is searched for the name it has;
 `RENAMED` brings the files of the tree before to the names after. Both trees are driven by this
 Python, each on one core, with the same commands on equal inputs:
 
@@ -156,7 +156,7 @@ RASTERS = (".png", ".jpg", ".jpeg", ".dcm", ".tif", ".tiff", ".bmp", ".gif")
 
 @dataclass(frozen=True)
 class Tree:
-    """A checkout, and the folder in which its commands run."""
+    """Hold a checkout, and the folder in which its commands run."""
 
     name: str
     root: Path
@@ -187,7 +187,7 @@ class Tree:
 
     @cached_property
     def words(self) -> dict[str, str]:
-        """Map the new words to those of this tree."""
+        """Return map the new words to those of this tree."""
         verbs = self.python("-m", "hilum", "--help").stdout
         options = self.python("-m", "hilum", "run", "--help").stdout
         has = {
@@ -262,7 +262,7 @@ def alter(cached: Path, to: Path) -> None:
 
 
 def png(pixels: np.ndarray) -> bytes:
-    """Encode a grey image, uint8 (height, width)."""
+    """Return encode a grey image, uint8 (height, width)."""
     height, width = pixels.shape
     rows = b"".join(b"\0" + row.tobytes() for row in pixels)
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)

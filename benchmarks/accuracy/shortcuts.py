@@ -1,13 +1,16 @@
-"""Shortcuts in public sets: the hospital, the sex, the age and the finding told from parts of the pictures that do not show the finding.
+"""Measure shortcuts in public sets: predict the hospital, the sex, the age and the finding from
+parts of the images that do not show the finding.
 
     python -m benchmarks.accuracy.shortcuts --data ../shared/data --work work
     python -m benchmarks.accuracy.shortcuts --data ../shared/data --work work --features backbone
 
-adults: Montgomery and Shenzhen together, the source from each part, and tuberculosis from each part within each source. children: Kermany,
-pneumonia, and whether the official test part can be told from the rest among those of one state: what shifts between them. Parts and probes
-are those of `hilum shortcuts`; lungs are found by the model that comes with Hilum, and all pictures take part whose lungs are believed, each asked
-about by the fit that did not see its patient. With --features backbone the features are those of EfficientNet-Lite0 with its ImageNet weights
-(needs the extra [train]), the mean over the picture, in place of the hand-made ones.
+adults: Montgomery and Shenzhen together, the source from each part, and tuberculosis from each part
+within each source. children: Kermany, pneumonia, and whether the official test part can be
+predicted from the rest among those of one state: what shifts between them. Parts and probes are
+those of `hilum shortcuts`; lungs are found by the model that comes with Hilum, and all images take
+part whose lungs are believed, each evaluated by the fit that did not see its patient. With
+--features backbone the features are those of EfficientNet-Lite0 with its ImageNet weights (needs
+the extra [train]), the mean over the image, in place of the hand-made ones.
 """
 
 from __future__ import annotations
@@ -40,10 +43,12 @@ GROUPS = {
 SEED = 0
 
 
-def pictures(
+def radiographs(
     folder: Path, finding: str, work: Path, most: int
 ) -> tuple[pl.DataFrame, list[tuple[np.ndarray, np.ndarray, Size]]]:
-    """Of one set, at most about `most` of its images, whole patients: rows for `probe.questions`, and pictures with the lungs found in them."""
+    """Return, of one set, at most about `most` of its images, whole patients: rows for
+    `probe.questions`, and images with the lungs found in them.
+    """
     manifest = some(ingest.ingest(folder), most)
     cached = cache.fill(manifest, Pixels(), work / f"cache-{folder.name}")
     rows = manifest.table.join(
@@ -63,9 +68,7 @@ def pictures(
     believed = np.flatnonzero(
         (trust >= LungCrop().min_mask_quality) & ((labels > 0).mean((1, 2)) > 0.02)
     )
-    print(
-        f"{folder.name}: {len(believed)} of {rows.height} pictures with believed lungs", flush=True
-    )
+    print(f"{folder.name}: {len(believed)} of {rows.height} images with believed lungs", flush=True)
     sizes = rows.select("height", "width").rows()
     return rows[believed], [(images[k], labels[k], sizes[k]) for k in believed]
 
@@ -82,7 +85,7 @@ def some(manifest: Manifest, most: int) -> Manifest:
 
 
 def lungs(images: np.ndarray, sizes: list[Size], path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Labels uint8 (n, size, size) and their quality, found once."""
+    """Return labels uint8 (n, size, size) and their quality, found once."""
     if not path.exists():
         model, found = pretrained.lung_model(pretrained.SMALL), []
         for done, (image, size) in enumerate(zip(images, sizes, strict=True)):
@@ -122,33 +125,33 @@ def backbone() -> Callable[[np.ndarray], np.ndarray]:
 def measured(name: str, arguments: argparse.Namespace) -> pl.DataFrame:
     folders, finding = GROUPS[name]
     read = [
-        pictures(arguments.data / folder, finding, arguments.work, arguments.most)
+        radiographs(arguments.data / folder, finding, arguments.work, arguments.most)
         for folder in folders
     ]
     rows = pl.concat([table for table, _ in read])
     images = [one for _, several in read for one in several]
     describe = backbone() if arguments.features == "backbone" else _shortcut_probes.features
     found = shortcuts.described(lambda k: images[k], len(images), LungCrop(), quietly, describe)
-    asked = [*shortcuts.questions(rows, finding), *given_parts(rows, finding)]
+    requested = [*shortcuts.questions(rows, finding), *given_parts(rows, finding)]
     return shortcuts.answers(
-        found, asked, rows["patient_id"].to_numpy(), Evaluate(seed=SEED), quietly
+        found, requested, rows["patient_id"].to_numpy(), Evaluate(seed=SEED), quietly
     )
 
 
 def given_parts(rows: pl.DataFrame, finding: str) -> Iterator[shortcuts.Question]:
-    """Where a set comes with a test part: whether that can be told from the rest, among those with the finding and among those without."""
+    """Yield where a set comes with a test part: whether that can be predicted from the rest, among
+    those with the finding and among those without.
+    """
     held_out = (rows["given_part"] == "test").fill_null(False)
     for state, word in (
         ((State.ABSENT, "absent"), (State.PRESENT, "present")) if held_out.any() else ()
     ):
         classes = np.where((rows["state"] == state).fill_null(False), held_out, -1).astype(np.int64)
-        yield shortcuts.Question(
-            "given part", classes, ("learnt from", "test"), f"{finding} {word}"
-        )
+        yield shortcuts.Question("given part", classes, ("trained on", "test"), f"{finding} {word}")
 
 
 def written(name: str, probes: pl.DataFrame, arguments: argparse.Namespace) -> None:
-    columns = shortcuts.columns(probes.filter(pl.col("why") == ""))
+    columns = shortcuts.columns(probes.filter(pl.col("reason") == ""))
     print(console.columns(columns), flush=True)
     cells = [
         list(columns.columns),
@@ -156,24 +159,31 @@ def written(name: str, probes: pl.DataFrame, arguments: argparse.Namespace) -> N
         *([str("–" if cell is None else cell) for cell in row] for row in columns.iter_rows()),
     ]
     lines = ["| " + " | ".join(row) + " |" for row in cells]
-    command = f"python -m benchmarks.accuracy.shortcuts --data {arguments.data} --work WORK --what {name} --features {arguments.features} --most {arguments.most}"
+    command = (
+        f"python -m benchmarks.accuracy.shortcuts --data {arguments.data} --work WORK --what {name}"
+        f" --features {arguments.features} --most {arguments.most}"
+    )
     note = (
-        "AUROC with its 95 % interval over patients, cross-validated by patient, of a linear probe on "
+        "AUROC with its 95 % interval over patients, cross-validated by patient, of a linear"
+        " probe on "
         + (
             "EfficientNet-Lite0's ImageNet features"
             if arguments.features == "backbone"
             else "thumbnails, histograms and fineness of detail"
         )
-        + f"; `chance up to`: the most that the same probe reached with labels shuffled between patients, {_shortcut_probes.SHUFFLES} times for each part. "
-        "Parts: `python -c 'import hilum.pipeline._shortcut_probes; help(hilum.pipeline._shortcut_probes)'`; `box` is the lungs' box, `lungs` that with all but the lungs black."
+        + "; `chance up to`: the most that the same probe reached with labels shuffled between"
+        f" patients, {_shortcut_probes.SHUFFLES} times for each part. Parts: `python -c 'import"
+        " hilum.pipeline._shortcut_probes; help(hilum.pipeline._shortcut_probes)'`; `box` is the"
+        " lungs' box, `lungs` that with all but the lungs black."
     )
     warned = [
         f"- {sentence}."
         for sentence in shortcuts.warnings(probes.filter(pl.col("target") == GROUPS[name][1]))
     ]
     unasked = [
-        f"- {row['target']}{'' if row['within'] == shortcuts.ALL else ' within ' + row['within']} is not asked about: {row['why']}."
-        for row in probes.filter((pl.col("why") != "") & (pl.col("view") == "whole")).iter_rows(
+        f"- {row['target']}{'' if row['within'] == shortcuts.ALL else ' within ' + row['within']}"
+        f" is not evaluated: {row['reason']}."
+        for row in probes.filter((pl.col("reason") != "") & (pl.col("view") == "whole")).iter_rows(
             named=True
         )
     ]
@@ -214,14 +224,16 @@ def main() -> None:
     parser.add_argument("--features", default="handmade", choices=["handmade", "backbone"])
     parser.add_argument("--most", type=int, default=2000, help="images of a set, whole patients")
     parser.add_argument(
-        "--no-record", action="store_true", help="print only, and leave RESULTS.md as it is"
+        "--no-record",
+        action="store_true",
+        help="print only, and leave the page of results as it is",
     )
     arguments = parser.parse_args()
     for name in arguments.what:
         probes = measured(name, arguments)
         if arguments.no_record:
             print(
-                console.columns(shortcuts.columns(probes.filter(pl.col("why") == ""))),
+                console.columns(shortcuts.columns(probes.filter(pl.col("reason") == ""))),
                 *shortcuts.warnings(probes),
                 sep="\n",
             )

@@ -1,17 +1,19 @@
-"""Whether pictures without drawn lungs help a lung model: a teacher learns from the drawn ones, draws the others, a student learns from both.
+"""Measure whether images without reference masks help a lung model: a teacher trained on reference
+masks segments the other images, and a student is trained on both.
 
     python -m benchmarks.accuracy.unlabelled --data ../shared/data --work work
 
-Self-training (Lee 2013, "Pseudo-Label"; Xie et al. 2020, "Self-training with Noisy Student improves ImageNet classification"): the teacher
-sees each undrawn picture once and unchanged; what it finds is learnt from under all changes of the augmentation. Kept whole, or only where the
-teacher is SURE: the rest is unknown, which nothing is learnt from. Two cases, tested on a fifth of Shenzhen, its first fold; of the other
-four folds
+Self-training (Lee 2013, "Pseudo-Label"; Xie et al. 2020, "Self-training with Noisy Student improves
+ImageNet classification"): the teacher sees each undrawn image once and unchanged; what it finds is
+trained on under all changes of the augmentation. Kept whole, or only where the teacher is SURE: the
+rest is unknown, which nothing is trained on. Two cases, tested on a fifth of Shenzhen, its first
+fold; of the other four folds
 
     other hospital   all are taken as undrawn, and Montgomery is drawn
     few drawn        a fifth is drawn, the rest taken as undrawn
 
-Teacher and student are trained alike and as long, drawn pictures repeated until they count as much as the others. Differences are
-paired by patient. What a training gave stays in --work.
+Teacher and student are trained alike and as long, drawn images repeated until they count as much as
+the others. Differences are paired by patient. What a training gave stays in --work.
 """
 
 from __future__ import annotations
@@ -27,12 +29,14 @@ import numpy as np
 from benchmarks._lib.lung_sets import SETS, WIDE, Drawn, dealt, read
 from benchmarks._lib.results import machine, record
 from benchmarks._lib.settings import again, chosen
-from benchmarks.accuracy.lungs import FOLDS, asked, kept, tested, trained
+from benchmarks.accuracy.lungs import FOLDS, kept, requested, tested, trained
 from hilum import storage
 from hilum.annotations import lung_masks
 from hilum.statistics import bootstrap
 
-UNDRAWN = "undrawn"  # the set that they count to, so that drawn pictures are repeated until there are as many
+UNDRAWN = (  # the set that they count to, so that drawn images are repeated until there are as many
+    "undrawn"
+)
 SURE = {
     "all that was found": 0.0,
     "where it is sure": 0.8,
@@ -41,7 +45,7 @@ SURE = {
 
 @dataclass(frozen=True)
 class Case:
-    """Rows of a `Drawn`: with drawn lungs, without, and to test on."""
+    """Hold rows of a `Drawn`: with reference masks, without, and to test on."""
 
     name: str
     drawn: np.ndarray
@@ -49,46 +53,50 @@ class Case:
     test: np.ndarray
 
 
-def cases(pictures: Drawn) -> list[Case]:
-    montgomery, shenzhen = map(pictures.of, SETS)
-    fold = dealt(pictures.patients[shenzhen], FOLDS)
+def cases(radiographs: Drawn) -> list[Case]:
+    montgomery, shenzhen = map(radiographs.of, SETS)
+    fold = dealt(radiographs.patients[shenzhen], FOLDS)
     learn, test = shenzhen[fold != 0], shenzhen[fold == 0]
-    few = dealt(pictures.patients[learn], FOLDS, seed=1) == 0
+    few = dealt(radiographs.patients[learn], FOLDS, seed=1) == 0
     return [
         Case("other hospital", montgomery, learn, test),
         Case("few drawn", learn[few], learn[~few], test),
     ]
 
 
-def pseudo(network: Any, pictures: Drawn, rows: np.ndarray, sure: float) -> Drawn:
-    """`pictures` with what the network finds in `rows` in place of their masks, and these a set of their own."""
-    masks = pictures.masks.copy()
+def pseudo(network: Any, radiographs: Drawn, rows: np.ndarray, sure: float) -> Drawn:
+    """Return `images` with what the network finds in `rows` in place of their masks, and these a
+    set of their own.
+    """
+    masks = radiographs.masks.copy()
     for row in rows:
-        likely = asked(network, pictures.images[row])
+        likely = requested(network, radiographs.images[row])
         found, best = lung_masks.from_probabilities(likely), likely.max(axis=0)
         masks[row] = np.where(np.maximum(best, 1 - best) < sure, lung_masks.IGNORE, found)
     return replace(
-        pictures,
+        radiographs,
         masks=masks,
-        sources=np.where(np.isin(np.arange(len(masks)), rows), UNDRAWN, pictures.sources),
+        sources=np.where(np.isin(np.arange(len(masks)), rows), UNDRAWN, radiographs.sources),
     )
 
 
-def compared(case: Case, pictures: Drawn, arguments: argparse.Namespace, folder: Path) -> list[str]:
-    """A line of the teacher and one of each student."""
+def compared(
+    case: Case, radiographs: Drawn, arguments: argparse.Namespace, folder: Path
+) -> list[str]:
+    """Return a line of the teacher and one of each student."""
     name = case.name.replace(" ", "-")
 
     @cache
     def teacher() -> tuple[Any, dict[str, Any]]:
         return trained(
-            arguments.model, pictures, case.drawn, arguments.settings, f"{name}, teacher"
+            arguments.model, radiographs, case.drawn, arguments.settings, f"{name}, teacher"
         )
 
     def made(network: Any, took: dict[str, Any]) -> dict[str, Any]:
-        return {"cpu_s": took["cpu_s"], "found": tested(network, pictures, case.test)}
+        return {"cpu_s": took["cpu_s"], "found": tested(network, radiographs, case.test)}
 
     def student(sure: float) -> dict[str, Any]:
-        more = pseudo(teacher()[0], pictures, case.undrawn, sure)
+        more = pseudo(teacher()[0], radiographs, case.undrawn, sure)
         return made(
             *trained(
                 arguments.model,
@@ -110,7 +118,9 @@ def compared(case: Case, pictures: Drawn, arguments: argparse.Namespace, folder:
 
 
 def line(case: Case, who: str, found: dict[str, Any], before: dict[str, Any]) -> str:
-    dices, others = (np.array([one["dice"] for one in told["found"]]) for told in (found, before))
+    dices, others = (
+        np.array([one["dice"] for one in reported["found"]]) for reported in (found, before)
+    )
     patients = [one["patient"] for one in found["found"]]
     mean, more = (
         bootstrap.bootstrap_patients(lambda rows, of=of: float(of[rows].mean()), patients)
@@ -120,7 +130,10 @@ def line(case: Case, who: str, found: dict[str, Any], before: dict[str, Any]) ->
         "" if found is before else f"{more.value:+.4f} ({more.ci_low:+.4f} to {more.ci_high:+.4f})"
     )
     counts = f"{len(case.drawn)} | {len(case.undrawn) if found is not before else 0} | {len(dices)}"
-    return f"| {case.name} | {who} | {counts} | {mean.value:.4f} ({mean.ci_low:.4f} to {mean.ci_high:.4f}) | {difference} | {found['cpu_s']:.0f} |"
+    return (
+        f"| {case.name} | {who} | {counts} | {mean.value:.4f} ({mean.ci_low:.4f} to"
+        f" {mean.ci_high:.4f}) | {difference} | {found['cpu_s']:.0f} |"
+    )
 
 
 def main() -> None:
@@ -143,21 +156,24 @@ def main() -> None:
         arguments.model, arguments.set, least_steps=arguments.steps, epochs=1, **WIDE
     )
     montgomery, shenzhen = (read(arguments.data, name, 256, arguments.work) for name in SETS)
-    pictures = montgomery + shenzhen
+    radiographs = montgomery + shenzhen
     folder = (
         arguments.work / f"unlabelled-{arguments.model}-{storage.digest(arguments.settings)[:8]}"
     )
     lines = [
-        "| case | learnt | drawn | undrawn | tested | Dice | more than the teacher | CPU s |",
+        "| case | trained | drawn | undrawn | tested | Dice | more than the teacher | CPU s |",
         "| --- | --- | --: | --: | --: | --- | --- | --: |",
     ]
-    for case in cases(pictures):
-        lines += compared(case, pictures, arguments, folder)
-    command = f"python -m benchmarks.accuracy.unlabelled --data {arguments.data} --work WORK --model {arguments.model} --steps {arguments.steps}{again(arguments.set)}"
+    for case in cases(radiographs):
+        lines += compared(case, radiographs, arguments, folder)
+    command = (
+        f"python -m benchmarks.accuracy.unlabelled --data {arguments.data} --work WORK --model"
+        f" {arguments.model} --steps {arguments.steps}{again(arguments.set)}"
+    )
     made_by = f"`{command}` on {machine('numpy', 'torch')}."
     record(
-        f"Lungs: pictures without masks, {arguments.model}",
-        "\n".join([made_by, "Means over pictures, 95 % intervals over patients.", "", *lines]),
+        f"Lungs: images without masks, {arguments.model}",
+        "\n".join([made_by, "Means over images, 95 % intervals over patients.", "", *lines]),
     )
 
 

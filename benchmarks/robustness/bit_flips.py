@@ -1,11 +1,11 @@
-"""Single flipped bits in every file of a run: is each found before it is used?
+"""Flip single bits in every file of a run, and check that each is found before it is used.
 
     python -m benchmarks.robustness.bit_flips
     python -m benchmarks.robustness.bit_flips --flips 40 --seed 1
 
 Makes a small run of made-up radiographs, then flips one bit at a time, drawn evenly over the files
 and within a file over its bits, and calls `hilum run RUN`, `hilum apply RUN IMAGE` and `hilum
-verify RUN`, each on the damaged run in a process of its own. What a verb did is
+reproduce RUN`, each on the damaged run in a process of its own. What a verb did is
 
     found      it refused, naming the file, or (`run`) said so, made it again, and ended with the
                digests of the intact run. A changed recipe.toml may be a person's wish: `run` says
@@ -40,13 +40,15 @@ from hilum.cli.verbs import app
 from hilum.run_folder import RECIPE, Run
 from hilum.runs.run_all import STEPS
 
-VERBS = ("run", "predict", "reproduce")
+VERBS = ("run", "apply", "reproduce")
 FOUND, UNUSED, MISSED = "found", "not used", "missed"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a verb ended: exit code, what it printed, and files that Python opened for reading."""
+    """Hold how a verb ended: exit code, what it printed, and files that Python opened
+    for reading.
+    """
 
     code: int
     said: str
@@ -63,17 +65,22 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder).resolve()
-        made = called(["run", small_job(place), "--to", place / "intact"])
+        made = called(["run", small_job(place), "--out", place / "intact"])
         if made.code:
             sys.exit(made.said)
         flips = drawn(place / "intact", arguments.flips, random.Random(arguments.seed))
         verdicts = [(file, tried(place, file, bit)) for file, bit in shown(flips)]
-    told = table(verdicts)
-    head = f"Command: `python -m benchmarks.robustness.bit_flips --flips {arguments.flips} --seed {arguments.seed}`"
-    told = "\n".join([head, f"Machine: {machine('polars', 'onnxruntime', 'torch')}", "", told])
+    reported = table(verdicts)
+    head = (
+        f"Command: `python -m benchmarks.robustness.bit_flips --flips {arguments.flips} --seed"
+        f" {arguments.seed}`"
+    )
+    reported = "\n".join(
+        [head, f"Machine: {machine('polars', 'onnxruntime', 'torch')}", "", reported]
+    )
     if arguments.flips >= 200:
-        record("Flipped bits in a run", told)
-    print(told)
+        record("Flipped bits in a run", reported)
+    print(reported)
     sys.exit(any(MISSED in verdict for _, each in verdicts for verdict in each.values()))
 
 
@@ -89,7 +96,7 @@ def drawn(run: Path, flips: int, rng: random.Random) -> list[tuple[str, int]]:
 
 
 def shown(flips: Sequence[tuple[str, int]]):
-    """Yield the flips, telling of progress."""
+    """Yield the flips and print progress."""
     for number, flip in enumerate(flips, start=1):
         print(f"\r{number} of {len(flips)}: {flip[0]:60}", end="", file=sys.stderr, flush=True)
         yield flip
@@ -110,10 +117,10 @@ def tried(place: Path, file: str, bit: int) -> dict[str, str]:
 
 
 def arguments(verb: str, place: Path, run: Path) -> list[object]:
-    image = sorted((place / "data" / "CXR_png").glob("*.png"))[0]
+    image = min((place / "data" / "CXR_png").glob("*.png"))
     return {
         "run": ["run", run],
-        "predict": ["predict", run, image, "--json"],
+        "apply": ["apply", run, image, "--json"],
         "reproduce": ["reproduce", run, "--images", "1"],
     }[verb]
 
@@ -135,9 +142,9 @@ def called(words: Sequence[object]) -> Outcome:
         os._exit(0)
     os.close(writing)
     with open(reading) as stream:
-        told = stream.read()
+        reported = stream.read()
     os.waitpid(child, 0)
-    return Outcome(*json.loads(told)) if told else Outcome(-1, "it died", [])
+    return Outcome(*json.loads(reported)) if reported else Outcome(-1, "it died", [])
 
 
 def in_this_process(words: list[str]) -> list:
@@ -157,9 +164,13 @@ def in_this_process(words: list[str]) -> list:
 def watching(opened: set[str]) -> Callable[[str, tuple], None]:
     """Return an audit hook that collects what is opened for reading."""
 
-    def hook(event: str, told: tuple) -> None:
-        if event == "open" and isinstance(told[0], str) and not (told[2] or 0) & os.O_WRONLY:
-            opened.add(os.path.abspath(told[0]))
+    def hook(event: str, reported: tuple) -> None:
+        if (
+            event == "open"
+            and isinstance(reported[0], str)
+            and not (reported[2] or 0) & os.O_WRONLY
+        ):
+            opened.add(os.path.abspath(reported[0]))
 
     return hook
 

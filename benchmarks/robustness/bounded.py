@@ -1,4 +1,4 @@
-"""Measure how time and memory grow with what a stranger's file may hold: at n, 4 n and 16 n.
+"""Measure how time and memory grow with what an untrusted file may hold: at n, 4 n and 16 n.
 
     python -m benchmarks.robustness.bounded
     python -m benchmarks.robustness.bounded --only polygon

@@ -1,20 +1,25 @@
-"""Thousands of damaged PNG, JPEG, TIFF, BMP, GIF and DICOM files: each is read or refused by name, whatever was done to it, and what is
-read is what stands in the file.
+"""Damage thousands of PNG, JPEG, TIFF, BMP, GIF and DICOM files: each is read or refused by name,
+and what is read is what the file holds.
 
     python -m benchmarks.robustness.damaged_images
     python -m benchmarks.robustness.damaged_images --files 300 --seed 1 --keep damaged
 
-The files are made up here: small pictures of every kind, bits flipped, pieces cut, inserted and doubled, numbers replaced by extreme
-ones, checksums of PNG mended half of the time so that the damage gets past them. File `n` of seed `s` is always the same. They are read
-in a process of its own with 1.5 GiB more address space than it began with. A fault is any error but `BadData` naming the file, a file that
-takes over 5 s of processor time or more memory, other pixels when it is read again after memory was filled with other bytes, and the end of
-the process; it is told with its number, and `--keep` puts such files into a folder.
+The files are made up here: small images of every kind, bits flipped, pieces cut, inserted and
+doubled, numbers replaced by extreme ones, checksums of PNG mended half of the time so that the
+damage gets past them. File `n` of seed `s` is always the same. They are read in a process of its
+own with 1.5 GiB more address space than it began with. A fault is any error but `BadData` naming
+the file, a file that takes over 5 s of processor time or more memory, other pixels when it is read
+again after memory was filled with other bytes, and the end of the process; it is reported with its
+number, and `--keep` puts such files into a folder.
 
-Files that are read are also given to other decoders (`independent.py`): how many agree, refuse or differ is counted, and each that differs
-is listed. Those that are no dependencies are used where they can be imported:
+Files that are read are also given to other decoders (`independent.py`): how many agree, refuse or
+differ is counted, and each that differs is listed. Those that are no dependencies are used where
+they can be imported:
 
-    python -m venv other && other/bin/pip install pillow pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg pylibjpeg-rle
-    PYTHONPATH=other/lib/python3.11/site-packages python -m benchmarks.robustness.damaged_images --files 20000
+    python -m venv other && other/bin/pip install pillow pylibjpeg pylibjpeg-libjpeg
+    pylibjpeg-openjpeg pylibjpeg-rle
+    PYTHONPATH=other/lib/python3.11/site-packages python -m benchmarks.robustness.damaged_images
+    --files 20000
 """
 
 from __future__ import annotations
@@ -64,11 +69,11 @@ EXTREME = (
     0xFFFFFFFF,
 )
 
-# ------------------------------------------------------------------------------------------------------------------------- the damage
+# --------------------------------------------------------------------------------------- the damage
 
 
 def damaged(number: int, seed: int) -> tuple[str, bytes]:
-    """Name and bytes of one damaged file."""
+    """Return name and bytes of one damaged file."""
     rng, files = np.random.default_rng([seed, number]), sound()
     name = list(files)[number % len(files)]
     data = bytearray(files[name])
@@ -87,7 +92,7 @@ def hurt(data: bytearray, rng: np.random.Generator) -> None:
 
 
 def somewhere(data: bytearray, rng: np.random.Generator) -> int:
-    """Half of the time in the first quarter, where headers are."""
+    """Return a random position, half of the time in the first quarter, where headers are."""
     return int(rng.integers(max(1, len(data) // 4 if rng.random() < 0.5 else len(data))))
 
 
@@ -100,7 +105,7 @@ def overwrite(data: bytearray, rng: np.random.Generator) -> None:
 
 
 def extreme(data: bytearray, rng: np.random.Generator) -> None:
-    """A number of two or four bytes in either order, where numbers stand."""
+    """Replace a number of two or four bytes in either order, where numbers stand."""
     size, order = int(rng.choice([2, 4])), "little" if rng.random() < 0.5 else "big"
     at = somewhere(data, rng) & ~1
     data[at : at + size] = (int(rng.choice(EXTREME)) & ((1 << 8 * size) - 1)).to_bytes(size, order)
@@ -149,7 +154,9 @@ def mend(data: bytearray) -> None:
 
 
 def within(png: bytes, rng: np.random.Generator) -> bytes:
-    """A PNG with its rows hurt before they were compressed, and now and then a byte of its header: all checksums are right."""
+    """Return a PNG with its rows hurt before they were compressed, and now and then a byte of its
+    header: all checksums are right.
+    """
     start = png.index(b"IDAT") - 4
     stream, at = b"", start
     while png[at + 4 : at + 8] == b"IDAT":
@@ -165,11 +172,11 @@ def within(png: bytes, rng: np.random.Generator) -> bytes:
     return bytes(data)
 
 
-# ------------------------------------------------------------------------------------------------------------------------ the reading
+# -------------------------------------------------------------------------------------- the reading
 
 
 def verdict(path: Path) -> tuple[str, Raster | Dicom | None]:
-    """ "read", "refused", or what is wrong; and what was read."""
+    """Return "read", "refused", or what is wrong; and what was read."""
     try:
         file = image_file.read(path)
     except BadData as refusal:
@@ -180,7 +187,7 @@ def verdict(path: Path) -> tuple[str, Raster | Dicom | None]:
             if path.name in str(refusal)
             else f"refused without the file's name: {refusal}"
         ), None
-    except BaseException as error:  # noqa: BLE001 - any other error is what is looked for
+    except BaseException as error:  # noqa: BLE001 - any other error is what is searched for
         return f"{type(error).__name__}: {error}", None
     if file.values.ndim != 2 or file.values.dtype not in (np.uint8, np.uint16):
         return f"read as {file.values.dtype} {file.values.shape}", None
@@ -188,10 +195,12 @@ def verdict(path: Path) -> tuple[str, Raster | Dicom | None]:
 
 
 def dirty(size: int, byte: int) -> None:
-    """Leave `byte` in memory that is free, in blocks such as an image of `size` pixels and what it is read from need."""
+    """Leave `byte` in memory that is free, in blocks such as an image of `size` pixels and what it
+    is read from need.
+    """
     large = [
-        np.full(min(size * share, MOST_DIRTY), byte, np.uint8)
-        for share in (1, 2, 3, 4)
+        np.full(min(size * fraction, MOST_DIRTY), byte, np.uint8)
+        for fraction in (1, 2, 3, 4)
         for _ in range(6)
     ]
     small = [
@@ -203,19 +212,24 @@ def dirty(size: int, byte: int) -> None:
 
 
 def again(path: Path, file: Raster | Dicom) -> str:
-    """ "read" where the pixels are the same when memory holds other bytes."""
+    """Return "read" where the pixels are the same when memory holds other bytes."""
     for byte in (0x5A, 0xC3):
         dirty(file.values.size, byte)
-        told, other = verdict(path)
+        reported, other = verdict(path)
         if other is None:
-            return f"read once, then {told}"
+            return f"read once, then {reported}"
         if not np.array_equal(file.values, other.values):
-            return f"{np.count_nonzero(file.values != other.values)} pixels differ when it is read again"
+            return (
+                f"{np.count_nonzero(file.values != other.values)} pixels differ when it is read"
+                " again"
+            )
     return "read"
 
 
 def work(start: int, stop: int, seed: int, *, compare: bool) -> None:
-    """In a process of its own: a line when a file is begun, one with what became of it, and one with what others make of it."""
+    """Print, in a process of its own, a line when a file is begun, one with what became of it, and
+    one with what others make of it.
+    """
     with tempfile.TemporaryDirectory() as folder:
         for name, data in sound().items():  # once, so that what is loaded only once is not counted
             (Path(folder) / name).write_bytes(data)
@@ -231,11 +245,11 @@ def work(start: int, stop: int, seed: int, *, compare: bool) -> None:
             path.write_bytes(data)
             say("begun", number, name)
             begun = time.process_time()
-            told, file = verdict(path)
+            reported, file = verdict(path)
             spent = time.process_time() - begun
             if file is not None:
-                told = again(path, file)
-            say(told, spent, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+                reported = again(path, file)
+            say(reported, spent, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
             if file is not None and compare:
                 for decoder, outcome in compared(file, data):
                     say("compared", decoder, outcome)
@@ -252,7 +266,9 @@ Comparison = tuple[str, str, str]  # name of the file and of the decoder, and th
 def outcomes(
     count: int, seed: int, comparisons: list[Comparison] | None
 ) -> Iterator[guarded.Outcome]:
-    """Outcome of each file. With a list, other decoders are asked too, and their outcomes put into it."""
+    """Return the outcome of each file. With a list, other decoders are evaluated too, and their
+    outcomes put into it.
+    """
 
     def command(start: int) -> list[str]:
         compare = [] if comparisons is None else ["--compare"]
@@ -283,14 +299,14 @@ def main() -> None:
         return work(*arguments.work, compare=arguments.compare)
     counts, faults, slowest, most = Counter(), [], 0.0, 0
     comparisons: list[Comparison] | None = None if arguments.json else []
-    for number, name, told, seconds, resident in outcomes(
+    for number, name, reported, seconds, resident in outcomes(
         arguments.files, arguments.seed, comparisons
     ):
         slowest, most = max(slowest, seconds), max(most, resident)
-        fine = told in ("read", "refused") and seconds <= MOST_SECONDS
-        counts[name.rpartition(".")[2], told if fine else "fault"] += 1
+        fine = reported in ("read", "refused") and seconds <= MOST_SECONDS
+        counts[name.rpartition(".")[2], reported if fine else "fault"] += 1
         if not fine:
-            faults.append(f"{name}: {told} ({seconds:.1f} s)")
+            faults.append(f"{name}: {reported} ({seconds:.1f} s)")
             if arguments.keep:
                 arguments.keep.mkdir(parents=True, exist_ok=True)
                 (arguments.keep / name).write_bytes(damaged(number, arguments.seed)[1])
@@ -306,10 +322,10 @@ def main() -> None:
             )
         )
     else:
-        told = page(arguments, counts, faults, slowest, most, comparisons)
+        reported = page(arguments, counts, faults, slowest, most, comparisons)
         if not arguments.no_record:
-            record("Damaged files", told)
-        print(told)
+            record("Damaged files", reported)
+        print(reported)
     return None
 
 
@@ -324,15 +340,22 @@ def page(
     kinds = sorted({kind for kind, _ in counts})
     return "\n".join(
         [
-            f"Command: `python -m benchmarks.robustness.damaged_images --files {arguments.files} --seed {arguments.seed}`",
+            (
+                "Command: `python -m benchmarks.robustness.damaged_images --files"
+                f" {arguments.files} --seed {arguments.seed}`"
+            ),
             f"Machine: {machine('imagecodecs', 'pydicom', 'numpy')}",
             "",
-            f"{arguments.files:,} files; the slowest took {slowest:.2f} s of processor time, the reading process held at most {most / 2**20:.2f} GiB.",
+            (
+                f"{arguments.files:,} files; the slowest took {slowest:.2f} s of processor time,"
+                f" the reading process held at most {most / 2**20:.2f} GiB."
+            ),
             "",
             "| kind | read | refused by name | faults |",
             "| --- | --: | --: | --: |",
             *(
-                f"| {kind} | {counts[kind, 'read']} | {counts[kind, 'refused']} | {counts[kind, 'fault']} |"
+                f"| {kind} | {counts[kind, 'read']} | {counts[kind, 'refused']} |"
+                f" {counts[kind, 'fault']} |"
                 for kind in kinds
             ),
             *(f"\n- {fault}" for fault in faults[:50]),
@@ -343,7 +366,7 @@ def page(
 
 
 def table_of(comparisons: list[Comparison]) -> list[str]:
-    """What other decoders made of the files that were read."""
+    """Return what other decoders made of the files that were read."""
     counts = Counter(
         (name.partition("_")[2], decoder, outcome if outcome in ("equal", "refused") else "other")
         for name, decoder, outcome in comparisons
@@ -354,7 +377,8 @@ def table_of(comparisons: list[Comparison]) -> list[str]:
         "| damaged file | decoder | equal | refused there alone | other pixels or form |",
         "| --- | --- | --: | --: | --: |",
         *(
-            f"| {name} | {decoder} | {counts[name, decoder, 'equal']} | {counts[name, decoder, 'refused']} | {counts[name, decoder, 'other']} |"
+            f"| {name} | {decoder} | {counts[name, decoder, 'equal']} |"
+            f" {counts[name, decoder, 'refused']} | {counts[name, decoder, 'other']} |"
             for name, decoder in rows
         ),
         *(f"\n- {name}, {decoder}: {outcome}" for name, decoder, outcome in others[:60]),

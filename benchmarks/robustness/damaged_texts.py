@@ -1,4 +1,5 @@
-"""Damage thousands of tables, settings, annotations, models and markers: each is read or refused by name.
+"""Damage thousands of tables, settings, annotations, models and markers: each is read or refused by
+name.
 
     python -m benchmarks.robustness.damaged_texts
     python -m benchmarks.robustness.damaged_texts --files 300 --seed 1 --kind csv --keep damaged
@@ -131,7 +132,7 @@ def verdict(path: Path) -> str:
         return "refused" if named in str(refusal) else f"refused without {named}: {refusal}"
     except MemoryError:
         return f"more than {MOST_BYTES >> 20} MiB wanted"
-    except BaseException as error:  # noqa: BLE001 - any other error is what is looked for
+    except BaseException as error:  # noqa: BLE001 - any other error is what is searched for
         place = traceback.extract_tb(error.__traceback__)[-1]
         inner = [f for f in traceback.extract_tb(error.__traceback__) if "hilum" in f.filename]
         where = f"{Path(inner[-1].filename).name}:{inner[-1].lineno}" if inner else place.name
@@ -140,7 +141,9 @@ def verdict(path: Path) -> str:
 
 
 def work(start: int, stop: int, seed: int, names: list[str]) -> None:
-    """In a process of its own: print a line when a file is begun, and one with what became of it."""
+    """Print, in a process of its own, a line when a file is begun, and one with what
+    became of it.
+    """
     said = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what libraries print is not ours
     with tempfile.TemporaryDirectory() as folder:
@@ -228,10 +231,16 @@ def written_page(
     ]
     return "\n".join(
         [
-            f"Command: `python -m benchmarks.robustness.damaged_texts --files {arguments.files} --seed {arguments.seed} --kind {arguments.kind}`",
+            (
+                f"Command: `python -m benchmarks.robustness.damaged_texts --files {arguments.files}"
+                f" --seed {arguments.seed} --kind {arguments.kind}`"
+            ),
             f"Machine: {machine('polars', 'openpyxl', 'onnxruntime', 'numpy')}",
             "",
-            f"{arguments.files:,} files; the slowest took {slowest:.2f} s of processor time, the reading process held at most {most / 2**20:.2f} GiB.",
+            (
+                f"{arguments.files:,} files; the slowest took {slowest:.2f} s of processor time,"
+                f" the reading process held at most {most / 2**20:.2f} GiB."
+            ),
             "",
             "| kind | read | refused by name | faults |",
             "| --- | --: | --: | --: |",

@@ -1,4 +1,4 @@
-"""A full disk at every single write of every verb; then the same command on a disk with room.
+"""Fill the disk at every single write of every verb; then run the same command on a disk with room.
 
     python -m benchmarks.robustness.full_disk [--most 40] [--only NAME] [--record]
 
@@ -28,11 +28,13 @@ from benchmarks._lib.results import machine, record
 
 # Files that grow where they stand, which what reads them knows, and tables of what is done so far.
 GROWING = (".part", ".checkpoint", ".jsonl", ".u8", ".u16", ".lock")
-SO_FAR = ("show.csv", "lungs.csv", "read.csv", "predict.csv", "look.csv")
+SO_FAR = ("inspect.csv", "lungs.csv", "classify.csv", "apply.csv", "explain.csv")
 
 
 class Disk:
-    """Counts the calls that write below `folder`, and refuses the one with number `refused`."""
+    """Count the calls that write below `folder`, and refuse the one with number
+    `refused`.
+    """
 
     def __init__(self, folder: Path, refused: int = 0, *, lasting: bool = False) -> None:
         self.folder, self.refused, self.lasting = str(folder), refused, lasting
@@ -128,33 +130,36 @@ def main() -> None:
     options.add_argument("--only", default="", help="the verbs whose name begins so")
     options.add_argument("--seed", type=int, default=1)
     options.add_argument("--record", action="store_true")
-    asked = options.parse_args()
+    requested = options.parse_args()
     verbs.import_all()
     faults: list[str] = []
-    told = ["| command | calls that write | tried | faults |", "| --- | --- | --- | --- |"]
+    reported = ["| command | calls that write | tried | faults |", "| --- | --- | --- | --- |"]
     with tempfile.TemporaryDirectory(prefix="hilum-full-") as folder:
         stage = verbs.Stage(Path(folder))
         stage.prepare()
         for case in verbs.cases():
-            if not case.name.startswith(asked.only):
+            if not case.name.startswith(requested.only):
                 continue
-            calls, tried, wrong = every_call(stage, case, asked.most, random.Random(asked.seed))
+            calls, tried, wrong = every_call(
+                stage, case, requested.most, random.Random(requested.seed)
+            )
             faults += wrong
-            told.append(f"| {case.name} | {calls} | {tried} | {len(wrong)} |")
-            print(told[-1], *wrong, sep="\n", file=sys.stderr, flush=True)
-    text = "\n".join([*told, "", f"{len(faults)} faults.", *(f"- {fault}" for fault in faults)])
+            reported.append(f"| {case.name} | {calls} | {tried} | {len(wrong)} |")
+            print(reported[-1], *wrong, sep="\n", file=sys.stderr, flush=True)
+    text = "\n".join([*reported, "", f"{len(faults)} faults.", *(f"- {fault}" for fault in faults)])
     print(text)
-    if asked.record:
+    if requested.record:
         title = "A full disk at each write"
         record(
             title,
-            f"`python -m benchmarks.robustness.full_disk --record`; {machine('hilum', 'torch')}\n\n{text}",
+            "`python -m benchmarks.robustness.full_disk --record`;"
+            f" {machine('hilum', 'torch')}\n\n{text}",
         )
     sys.exit(bool(faults))
 
 
 def every_call(stage, case, most: int, drawn: random.Random) -> tuple[int, int, list[str]]:
-    """How many calls of a verb write, how many were refused in turn, and what was wrong."""
+    """Return how many calls of a verb write, how many were refused in turn, and what was wrong."""
     stage.lay_out(case.start)
     disk, count = Disk(stage.here), stage.folder / "count"
     whole = verbs.run(
@@ -176,7 +181,7 @@ def every_call(stage, case, most: int, drawn: random.Random) -> tuple[int, int, 
 
 
 def refused(stage, case, number: int, code: int, files: dict[str, str]) -> str:
-    """What is wrong when the call of this number is refused; "" where nothing is."""
+    """Return what is wrong when the call of this number is refused; "" where nothing is."""
     stage.lay_out(case.start)
     before = verbs.digests(stage.here)
     disk = Disk(stage.here, number, lasting=number % 2 == 0)

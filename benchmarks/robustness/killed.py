@@ -1,4 +1,4 @@
-"""SIGKILL and SIGINT at random moments of every verb that writes; then the same command again.
+"""Send SIGKILL or SIGINT at random moments of every verb that writes; then run the command again.
 
     python -m benchmarks.robustness.killed [--each 100] [--seed 1] [--record]
 
@@ -30,20 +30,23 @@ def main() -> None:
     options.add_argument("--seed", type=int, default=1)
     options.add_argument("--only", help="the verbs whose name begins so")
     options.add_argument("--record", action="store_true")
-    asked = options.parse_args()
+    requested = options.parse_args()
     verbs.import_all()
     with tempfile.TemporaryDirectory(prefix="hilum-killed-") as folder:
         stage = verbs.Stage(Path(folder))
         stage.prepare()
-        told = trials(stage, asked.each, random.Random(asked.seed), asked.only or "")
-    print(told)
-    if asked.record:
+        reported = trials(
+            stage, requested.each, random.Random(requested.seed), requested.only or ""
+        )
+    print(reported)
+    if requested.record:
         title = "Killed and interrupted"
         record(
             title,
-            f"`python -m benchmarks.robustness.killed --record`; {machine('hilum', 'torch')}\n\n{told}",
+            "`python -m benchmarks.robustness.killed --record`;"
+            f" {machine('hilum', 'torch')}\n\n{reported}",
         )
-    sys.exit("0 faults" not in told)
+    sys.exit("0 faults" not in reported)
 
 
 def trials(stage: verbs.Stage, each: int, moments: random.Random, only: str) -> str:
@@ -90,7 +93,7 @@ def undisturbed(stage: verbs.Stage, case: verbs.Case) -> tuple[verbs.Ended, dict
 
 
 def disturbed(stage, case, before, files, sent, at) -> tuple[str, bool]:
-    """What is wrong, or ""; and whether the signal met the work."""
+    """Return what is wrong, or ""; and whether the signal met the work."""
     stage.lay_out(case.start)
     stopped = verbs.run(case.command, stage.here, kill=(sent, at))
     met = stopped.code not in (0, 1)

@@ -1,10 +1,12 @@
-"""Run every verb of Hilum in an empty home folder under strace, and list what it writes or looks up.
+"""Run every verb of Hilum in an empty home folder under strace, and list what it writes or
+resolves.
 
     python -m benchmarks.robustness.no_side_effects --work WORK [--record]
 
 Each verb is a process of its own, and so is each of its training steps. What may be written to is
-the verb's own output and TMPDIR; nothing is connected to. `hilum download`, the one verb that looks
-things up, is left out. tests/test_no_side_effects.py runs the same commands in one process.
+the verb's own output and TMPDIR; nothing is connected to. `hilum download`, the one verb that
+resolves an address, is left out. tests/test_no_side_effects.py runs the same commands in one
+process.
 """
 
 from __future__ import annotations
@@ -23,10 +25,13 @@ from benchmarks._lib.small_job import small_job
 from hilum.dataset.readers import montgomery
 
 FETCH = "download"
-_CALLS = "openat,open,creat,mkdir,mkdirat,rename,renameat,renameat2,unlink,unlinkat,rmdir,symlink,symlinkat,link,linkat,truncate,connect,sendto"
+_CALLS = (
+    "openat,open,creat,mkdir,mkdirat,rename,renameat,renameat2,unlink,unlinkat,rmdir,symlink,"
+    "symlinkat,link,linkat,truncate,connect,sendto"
+)
 _PATH = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _HARMLESS = ("/dev/", "/proc/")
-_LOCAL = ("AF_UNIX",)  # the name service of this machine, which is asked for the user's name
+_LOCAL = ("AF_UNIX",)  # the name service of this machine, which gives the user's name
 
 
 def commands(data: Path, run: Path, out: Path) -> list[list[str]]:
@@ -72,7 +77,9 @@ def commands(data: Path, run: Path, out: Path) -> list[list[str]]:
 
 
 def touched(trace: str) -> Iterator[str]:
-    """Yield the paths that a trace of strace shows as written, made or removed, and the addresses."""
+    """Yield the paths that a trace of strace shows as written, made or removed, and the
+    addresses.
+    """
     for line in trace.splitlines():
         call = line.split("(", 1)[0].split()[-1]
         if " = -1 " in line:
@@ -87,7 +94,7 @@ def touched(trace: str) -> Iterator[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True, help="an empty folder")
-    parser.add_argument("--record", action="store_true", help="write bench/RESULTS.md")
+    parser.add_argument("--record", action="store_true", help="write the page of results")
     arguments = parser.parse_args()
     if not shutil.which("strace"):
         sys.exit("strace is not installed; install it with: apt-get install strace")
@@ -133,7 +140,8 @@ def main() -> None:
             {path for path in touched((work / "trace").read_text()) if not path.startswith(allowed)}
         )
         rows.append(
-            f"| `{' '.join(command[:2]).replace(str(work) + '/', '')}` | {done.returncode} | {len(found)} |"
+            f"| `{' '.join(command[:2]).replace(str(work) + '/', '')}` | {done.returncode} |"
+            f" {len(found)} |"
         )
         print(
             rows[-1],
@@ -145,11 +153,17 @@ def main() -> None:
     left = [str(path.relative_to(work)) for path in (work / "home").rglob("*")]
     print("left in the home folder:", left)
     if arguments.record:
-        head = "| verb | exit code | paths written outside the output and TMPDIR, addresses |\n| --- | --- | --- |"
-        told = f"`python -m benchmarks.robustness.no_side_effects --work WORK` on {machine('onnxruntime', 'torch', 'polars')}.\n\n{head}\n"
+        head = (
+            "| verb | exit code | paths written outside the output and TMPDIR, addresses |\n| --- |"
+            " --- | --- |"
+        )
+        reported = (
+            "`python -m benchmarks.robustness.no_side_effects --work WORK` on"
+            f" {machine('onnxruntime', 'torch', 'polars')}.\n\n{head}\n"
+        )
         record(
             "No side effects",
-            told + "\n".join(rows) + f"\n\nLeft in the home folder: {len(left)} files.",
+            reported + "\n".join(rows) + f"\n\nLeft in the home folder: {len(left)} files.",
         )
 
 

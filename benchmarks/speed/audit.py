@@ -1,9 +1,11 @@
-"""Checks on tables: time and memory on the 112,120 rows of ChestX-ray14 and on a made-up manifest of a million.
+"""Measure time and memory of the checks of tables, on the 112,120 rows of ChestX-ray14 and on a
+made-up manifest of a million.
 
     python -m benchmarks.speed.audit --data ../shared/data/nih-metadata
 
-Each table is written first; then a process of its own reads it and asks every check of the shelf, without pictures. Facts of the files are
-made up: one size in four, all pixels different. Asked for: at most 5 s of processor time for 112,120 rows, and 2 GiB of memory.
+Each table is written first; then a process of its own reads it and runs every check of the package,
+without images. Facts of the files are made up: one size in four, all pixels different. Required: at
+most 5 s of processor time for 112,120 rows, and 2 GiB of memory.
 """
 
 from __future__ import annotations
@@ -49,7 +51,7 @@ def main() -> None:
         sys.exit(f"no data at {arguments.data}")
     command = f"python -m benchmarks.speed.audit --data {arguments.data}"
     with tempfile.TemporaryDirectory() as temporary:
-        told = {}
+        reported = {}
         for name, manifest in (
             ("ChestX-ray14", ingest.ingest(arguments.data)),
             ("made up", made_up(arguments.rows)),
@@ -72,14 +74,16 @@ def main() -> None:
                 capture_output=True,
                 text=True,
             )
-            told[name] = json.loads(done.stdout)
-    text = describe(told, command)
+            reported[name] = json.loads(done.stdout)
+    text = describe(reported, command)
     record("Checks on tables", text)
     print(text)
 
 
 def made_up(count: int) -> Manifest:
-    """Patients of four images each, of mixed sex, age, view and source, with five findings at random."""
+    """Return patients of four images each, of mixed sex, age, view and source, with five findings
+    at random.
+    """
     rng = np.random.default_rng(0)
     number = pl.Series(np.arange(count)).cast(pl.String).str.zfill(8)
     patient = pl.Series(np.arange(count) // 4).cast(pl.String).str.zfill(8)
@@ -99,7 +103,7 @@ def made_up(count: int) -> Manifest:
         table[name].cast(kind) if name in table.columns else pl.lit(None, kind).alias(name)
         for name, kind in COLUMNS.items()
     )
-    told = pl.concat(
+    reported = pl.concat(
         [
             table.select(
                 "image_id",
@@ -109,7 +113,7 @@ def made_up(count: int) -> Manifest:
             for concept in FINDINGS
         ]
     )
-    labels = told.with_columns(
+    labels = reported.with_columns(
         source=pl.lit("made up"), term=pl.col("concept"), rule=pl.lit("column")
     )
     labels = labels.select(
@@ -126,7 +130,9 @@ def made_up(count: int) -> Manifest:
 
 
 def facts_of(table: pl.DataFrame) -> pl.DataFrame:
-    """An index of a cache for these images: as `hilum.dataset.pixel_cache.FACTS`, null where nothing is asked."""
+    """Return an index of a cache for these images: as `hilum.dataset.pixel_cache.FACTS`, null where
+    nothing is evaluated.
+    """
     number = pl.int_range(pl.len())
     known = {
         "row": number,
@@ -139,15 +145,19 @@ def facts_of(table: pl.DataFrame) -> pl.DataFrame:
         "maximum": pl.lit(255),
     }
     return table.select("image_id", **known).select(
-        pl.col(name).cast(kind)
-        if name in known or name == "image_id"
-        else pl.lit(None, kind).alias(name)
+        (
+            pl.col(name).cast(kind)
+            if name in known or name == "image_id"
+            else pl.lit(None, kind).alias(name)
+        )
         for name, kind in FACTS.items()
     )
 
 
 def ask(folder: Path) -> dict:
-    """Seconds of each check, number of findings and the largest memory, in this process alone."""
+    """Return the seconds of each check, the number of issues and the largest memory, in this
+    process alone.
+    """
     manifest, facts = Manifest.read(folder), storage.read_table(folder / "facts.parquet")
     modules = {name: plugins.load("checks", name) for name in plugins.names("checks")}
     before, wall, begun, seconds = peak_gib(), time.monotonic(), time.process_time(), {}
@@ -155,18 +165,20 @@ def ask(folder: Path) -> dict:
         at = time.process_time()
         list(module.check(manifest, facts))
         seconds[name] = time.process_time() - at
-    told = {
+    reported = {
         "rows": manifest.table.height,
         "processor": time.process_time() - begun,
         "wall": time.monotonic() - wall,
         "seconds": seconds,
     }
     found = audit.audit(manifest, facts)
-    return {**told, "findings": found.height, "tables_gib": before, "gib": peak_gib()}
+    return {**reported, "issues": found.height, "tables_gib": before, "gib": peak_gib()}
 
 
 def peak_gib() -> float:
-    """Of this process since it began; the operating system's account of resources would count the process that started it."""
+    """Return the peak memory of this process since it began; the operating system's account of
+    resources would count the process that started it.
+    """
     return (
         next(
             int(line.split()[1])
@@ -177,26 +189,33 @@ def peak_gib() -> float:
     )
 
 
-def describe(told: dict[str, dict], command: str) -> str:
-    nih = told["ChestX-ray14"]
+def describe(reported: dict[str, dict], command: str) -> str:
+    nih = reported["ChestX-ray14"]
     held = nih["processor"] <= MOST_SECONDS and nih["gib"] <= MOST_GIB
     return "\n".join(
         [
             f"`{command}` on {machine('polars', 'numpy')}.",
             "",
-            "| table | rows | processor (s) | wall (s) | peak memory (GiB) | of it the tables | findings | slowest checks (s) |",
+            (
+                "| table | rows | processor (s) | wall (s) | peak memory (GiB) | of it the tables |"
+                " findings | slowest checks (s) |"
+            ),
             "| --- | --: | --: | --: | --: | --: | --: | --- |",
             *(
-                f"| {name} | {one['rows']:,} | {one['processor']:.2f} | {one['wall']:.2f} | {one['gib']:.2f} | {one['tables_gib']:.2f} | {one['findings']:,} | "
+                f"| {name} | {one['rows']:,} | {one['processor']:.2f} | {one['wall']:.2f} |"
+                f" {one['gib']:.2f} | {one['tables_gib']:.2f} | {one['findings']:,} | "
                 + ", ".join(
                     f"{check} {value:.2f}"
                     for check, value in sorted(one["seconds"].items(), key=lambda it: -it[1])[:4]
                 )
                 + " |"
-                for name, one in told.items()
+                for name, one in reported.items()
             ),
             "",
-            f"At most {MOST_SECONDS:g} s of processor time and {MOST_GIB:g} GiB for ChestX-ray14: {'held' if held else 'not held'}.",
+            (
+                f"At most {MOST_SECONDS:g} s of processor time and {MOST_GIB:g} GiB for"
+                f" ChestX-ray14: {'held' if held else 'not held'}."
+            ),
         ]
     )
 

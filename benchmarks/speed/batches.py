@@ -1,18 +1,23 @@
-"""Batches of 224 x 224 to train on, from radiographs of full size: Hilum's, TorchXRayVision's, MONAI's and plain scikit-image's.
+"""Time training batches of 224 x 224 from radiographs of full size: of Hilum, TorchXRayVision,
+MONAI and plain scikit-image.
 
     python -m benchmarks.speed.batches --data ../shared/data/nih-sample
 
-Theirs read, shrink and change each picture anew, in PyTorch's DataLoader with 2 worker processes, batches of 32 as float32:
-TorchXRayVision calls skimage.io.imread, xrv.utils.normalize, XRayCenterCrop and XRayResizer(224), as its data sets do, and for the change
-what torchvision's RandomAffine, which its training uses, does with a picture: one affine transform by Pillow (torchvision itself is not
-needed). MONAI: LoadImage, ScaleIntensity, Resize, RandAffine. scikit-image: imread, resize, warp. Ours are read from a cache of 256 x 256,
-which `hilum cache` fills once; filling is timed by itself. All are float32 batches in [0, 1] or as the rival scales them.
+Theirs read, shrink and change each image anew, in PyTorch's DataLoader with 2 worker processes,
+batches of 32 as float32: TorchXRayVision calls skimage.io.imread, xrv.utils.normalize,
+XRayCenterCrop and XRayResizer(224), as its data sets do, and for the change what torchvision's
+RandomAffine, which its training uses, does with an image: one affine transform by Pillow
+(torchvision itself is not needed). MONAI: LoadImage, ScaleIntensity, Resize, RandAffine.
+scikit-image: imread, resize, warp. Ours are read from a cache of 256 x 256, which `hilum cache`
+fills once; filling is timed by itself. All are float32 batches in [0, 1] or as the rival scales
+them.
 
-Turning by up to 45 degrees, scaling and shifting by up to 15 %; or a crop and a flip, which theirs do on the shrunken picture (an array
-slice), so that their rate is that of reading. One process each, warm, in turn, best round.
+Rotating by up to 45 degrees, scaling and shifting by up to 15 %; or a crop and a flip, which theirs
+do on the shrunken image (an array slice), so that their rate is that of reading. One process each,
+warm, in turn, best round.
 
-Put the rivals beside Hilum with `pip install --no-deps torchxrayvision==1.5.7 monai` and `pip install scikit-image torch pillow pandas
-requests tqdm`; one that is not there is left out.
+Put the rivals beside Hilum with `pip install --no-deps torchxrayvision==1.5.7 monai` and `pip
+install scikit-image torch pillow pandas requests tqdm`; one that is not there is left out.
 """
 
 from __future__ import annotations
@@ -40,9 +45,15 @@ from hilum.training.augmentation import Augmentation
 from hilum.training.batches import TrainingImages, as_float, epoch
 
 SIZE, BATCH, STORED = 224, 32, 256
-DEGREES, SHARE = 45, 0.15
+DEGREES, FRACTION = 45, 0.15
 AFFINE = Augmentation(
-    rotation_degrees=DEGREES, scale=SHARE, shift=SHARE, contrast=0, brightness=0, gamma=0, crop=SIZE
+    rotation_degrees=DEGREES,
+    scale=FRACTION,
+    shift=FRACTION,
+    contrast=0,
+    brightness=0,
+    gamma=0,
+    crop=SIZE,
 )
 CROP = Augmentation(
     rotation_degrees=0, scale=0, shift=0, contrast=0, brightness=0, gamma=0, flip=True, crop=SIZE
@@ -63,7 +74,7 @@ def main() -> None:
         "--images",
         type=int,
         default=128,
-        help="pictures a round for the others; ours take 50 times as many",
+        help="images a round for the others; ours take 50 times as many",
     )
     arguments = parser.parse_args()
     files = [str(path) for path in sorted(arguments.data.rglob("*.png"))]
@@ -75,13 +86,16 @@ def main() -> None:
         stack = stored(files, Path(folder))
         filling = (time.perf_counter() - begun) / len(files)
         rates = measured(dict(ways(files, stack, arguments.images)), arguments.rounds)
-    told = "\n".join(
+    reported = "\n".join(
         [
             f"Command: `python -m benchmarks.speed.batches --data {arguments.data}`",
             f"Machine: {machine('torch', 'numpy', 'opencv-python-headless', 'scikit-image')}",
             "",
-            f"{len(files)} files, each used several times. Filling the cache took {filling * 1e3:.0f} ms an image, once, one thread. "
-            f"Ratio: ours with the same change over theirs. Best of {arguments.rounds} rounds.",
+            (
+                f"{len(files)} files, each used several times. Filling the cache took"
+                f" {filling * 1e3:.0f} ms an image, once, one thread. Ratio: ours with the same"
+                f" change over theirs. Best of {arguments.rounds} rounds."
+            ),
             "",
             "| batches by | change | images/s | ours is faster by |",
             "| --- | --- | --: | --: |",
@@ -91,25 +105,23 @@ def main() -> None:
             ),
         ]
     )
-    record(f"Batches to train on: {arguments.data.resolve().name}", told)
-    print(told)
+    record(f"Batches to train on: {arguments.data.resolve().name}", reported)
+    print(reported)
 
 
 def stored(files: list[str], folder: Path) -> ImageStack:
     with open(folder / "images.u8", "wb") as stream:
-        for path in files:
-            stream.write(
-                preprocess(
-                    image_file.read(Path(path)).radiograph(), STORED, "percentiles"
-                ).tobytes()
-            )
+        stream.writelines(
+            preprocess(image_file.read(Path(path)).radiograph(), STORED, "percentiles").tobytes()
+            for path in files
+        )
     return ImageStack(folder / "images.u8", STORED)
 
 
 def measured(
     ways: dict[tuple[str, str], Callable[[], Iterable]], rounds: int
 ) -> dict[tuple[str, str], float]:
-    """Images a second of each way, the best of its rounds; a first one warms up."""
+    """Return the images a second of each way, the best of its rounds; a first one warms up."""
     best = dict.fromkeys(ways, 0.0)
     for number in range(rounds + 1):
         for name, way in ways.items():
@@ -123,7 +135,7 @@ def measured(
 def ways(
     files: list[str], stack: ImageStack, images: int
 ) -> Iterator[tuple[tuple[str, str], Callable[[], Iterable]]]:
-    """(name, change) and a call that begins a pass over batches."""
+    """Yield (name, change) and a call that begins a pass over batches."""
     rows = np.arange(50 * images // BATCH * BATCH) % len(files)
     for change, settings in (("affine", AFFINE), ("crop and flip", CROP)):
         yield ("Hilum", change), lambda settings=settings: ours(stack, rows, settings)
@@ -137,14 +149,16 @@ def ways(
 
 
 def ours(stack: ImageStack, rows: np.ndarray, settings: Augmentation) -> Iterator[torch.Tensor]:
-    """float32 tensors (b, 1, 224, 224); their memory is used again, as a training step is done with one before it takes the next."""
+    """Yield float32 tensors (b, 1, 224, 224); their memory is used again, as a training step is
+    done with one before it takes the next.
+    """
     out = np.empty((BATCH, SIZE, SIZE), np.float32)
     for batch in epoch(TrainingImages(stack), rows, BATCH, np.random.default_rng(0), settings):
         yield torch.from_numpy(as_float(batch.images, out[: len(batch.images)])).unsqueeze(1)
 
 
 class Read(Dataset):
-    """A map-style data set: load, then change."""
+    """Hold a map-style data set: load, then change."""
 
     def __init__(self, places: list[str], load: Load, change: Change) -> None:
         self.places, self.load, self.change = places, load, change
@@ -162,13 +176,15 @@ class Read(Dataset):
 
 
 def crop_and_flip(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Of (1, 224, 224): shifted by a few pixels within a border of 16, and mirrored by chance."""
+    """Return an image (1, 224, 224), shifted by a few pixels within a border of 16, and mirrored by
+    chance.
+    """
     top, left = rng.integers(0, 33, 2)
     wide = np.pad(image, ((0, 0), (16, 16), (16, 16)))[:, top : top + SIZE, left : left + SIZE]
     return wide[:, :, ::-1] if rng.random() < 0.5 else wide
 
 
-# ---------------------------------------------------------------------------------------------------------------------- the rivals
+# --------------------------------------------------------------------------------------- the rivals
 
 
 def rivals() -> dict[str, tuple[Load, Change]]:
@@ -198,10 +214,10 @@ def by_xrv() -> tuple[Load, Change]:
             return resize(crop(xrv.utils.normalize(imread(path), maxval=255, reshape=True)))
 
     def affine(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        turned = Image.fromarray(image[0]).transform(
+        rotated = Image.fromarray(image[0]).transform(
             (SIZE, SIZE), Image.Transform.AFFINE, matrix(rng)[:2].ravel().tolist()
         )
-        return np.asarray(turned)[None]
+        return np.asarray(rotated)[None]
 
     return load, affine
 
@@ -217,14 +233,15 @@ def by_monai() -> tuple[Load, Change]:
     change = RandAffine(
         prob=1.0,
         rotate_range=math.radians(DEGREES),
-        translate_range=SHARE * SIZE,
-        scale_range=SHARE,
+        translate_range=FRACTION * SIZE,
+        scale_range=FRACTION,
         padding_mode="zeros",
         mode="bilinear",
     )
-    return lambda path: resize(scale(read(path)[:1])).numpy(), lambda image, rng: change(
-        torch.from_numpy(np.ascontiguousarray(image))
-    ).numpy()
+    return (
+        lambda path: resize(scale(read(path)[:1])).numpy(),
+        lambda image, rng: change(torch.from_numpy(np.ascontiguousarray(image))).numpy(),
+    )
 
 
 def by_skimage() -> tuple[Load, Change]:
@@ -241,13 +258,13 @@ def by_skimage() -> tuple[Load, Change]:
 
 
 def matrix(rng: np.random.Generator) -> np.ndarray:
-    """(3, 3): a turn, a scale and a shift about the middle."""
+    """Return the (3, 3) matrix of a rotation, a scale and a shift about the middle."""
     angle, scale, middle = (
         math.radians(rng.uniform(-DEGREES, DEGREES)),
-        rng.uniform(1 - SHARE, 1 + SHARE),
+        rng.uniform(1 - FRACTION, 1 + FRACTION),
         (SIZE - 1) / 2,
     )
-    shift = rng.uniform(-SHARE * SIZE, SHARE * SIZE, 2)
+    shift = rng.uniform(-FRACTION * SIZE, FRACTION * SIZE, 2)
     turn = (
         np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]) / scale
     )

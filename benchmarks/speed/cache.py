@@ -1,12 +1,14 @@
-"""The cache: how fast random batches come out of it, how fast it is filled, and what memory filling 100,000 images takes.
+"""Measure the cache: speed of random batches and of filling, and the memory of filling it with
+100,000 images.
 
     python -m benchmarks.speed.cache
     python -m benchmarks.speed.cache --items 5000 --skip-filling
 
-Reading: made-up radiographs of 512 x 512 in 8 bits, as Hilum's cache, as a NumPy memory map, as a folder of PNG files read with OpenCV,
-and as MONAI's PersistentDataset; random batches of 32 in one process, warm (each has been read once before), in turn, best round of
-each. Filling: 100,000 small PNG files in a process of its own; resident memory when 20,000, 60,000 and 100,000 are in.
-The table of the files is made by another process before.
+Reading: made-up radiographs of 512 x 512 in 8 bits, as Hilum's cache, as a NumPy memory map, as a
+folder of PNG files read with OpenCV, and as MONAI's PersistentDataset; random batches of 32 in one
+process, warm (each has been read once before), in turn, best round of each. Filling: 100,000 small
+PNG files in a process of its own; resident memory when 20,000, 60,000 and 100,000 are in. The table
+of the files is made by another process before.
 
 Put the rival beside Hilum with `pip install --no-deps monai`; without it its row is left out.
 """
@@ -29,13 +31,16 @@ from benchmarks._lib.results import machine, record
 from hilum.imaging.image_stack import ImageStack
 
 SIZE, BATCH = 512, 32
-INGESTING = "import sys; from pathlib import Path; from hilum.pipeline.ingest import ingest; ingest(Path(sys.argv[1])).write(Path(sys.argv[2]))"
+INGESTING = (
+    "import sys; from pathlib import Path; from hilum.pipeline.ingest import ingest;"
+    " ingest(Path(sys.argv[1])).write(Path(sys.argv[2]))"
+)
 FILLING = """
 import sys
 from pathlib import Path
-from hilum.manifest import Manifest
-from hilum.recipe import Pixels
-from hilum.steps import cache
+from hilum.dataset.manifest import Manifest
+from hilum.config import Pixels
+from hilum.pipeline import cache
 
 def resident():
     pages = int(Path("/proc/self/statm").read_text().split()[1])
@@ -44,10 +49,10 @@ def resident():
 moments = set(map(int, sys.argv[3:]))
 manifest = Manifest.read(Path(sys.argv[1]))
 print(f"0 {resident():.0f}", flush=True)
-def told(done, total):
+def reported(done, total):
     if done in moments:
         print(f"{done} {resident():.0f}", flush=True)
-cache.fill(manifest, Pixels(size=64), Path(sys.argv[2]), told)
+cache.fill(manifest, Pixels(size=64), Path(sys.argv[2]), reported)
 import resource
 print(f"largest {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f}", flush=True)
 """
@@ -61,39 +66,41 @@ def main() -> None:
         "--items",
         type=int,
         default=2000,
-        help="pictures to read from; a PNG of each is written too",
+        help="images to read from; a PNG of each is written too",
     )
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--images", type=int, default=100_000, help="pictures to fill a cache with")
+    parser.add_argument("--images", type=int, default=100_000, help="images to fill a cache with")
     parser.add_argument("--skip-filling", action="store_true")
     parser.add_argument(
-        "--to", type=Path, help="a folder for the temporary files; default: the system's"
+        "--out", type=Path, help="a folder for the temporary files; default: the system's"
     )
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
-    with tempfile.TemporaryDirectory(dir=arguments.to) as folder:
+    with tempfile.TemporaryDirectory(dir=arguments.out) as folder:
         reading = read(Path(folder), arguments.items, arguments.rounds)
     filling = ""
     if not arguments.skip_filling:
-        with tempfile.TemporaryDirectory(dir=arguments.to) as folder:
+        with tempfile.TemporaryDirectory(dir=arguments.out) as folder:
             filling = filled(Path(folder), arguments.images)
     head = [
         f"Command: `python -m benchmarks.speed.cache --items {arguments.items}`",
         f"Machine: {machine('numpy', 'opencv-python-headless')}",
         "",
     ]
-    told = "\n".join([*head, reading, filling])
+    reported = "\n".join([*head, reading, filling])
     if not arguments.skip_filling:
-        record("The cache", told)
-    print(told)
+        record("The cache", reported)
+    print(reported)
 
 
-# -------------------------------------------------------------------------------------------------------------------------- reading
+# ------------------------------------------------------------------------------------------ reading
 
 
 def read(folder: Path, items: int, rounds: int) -> str:
-    """A table of images a second for each way of reading, and the speed of copying as the limit."""
-    pictures(folder, items)
+    """Return a table of images a second for each way of reading, and the speed of copying as the
+    limit.
+    """
+    radiographs(folder, items)
     rng = np.random.default_rng(0)
     order = [rng.permutation(items)[:BATCH] for _ in range(max(20, items // BATCH))]
     ways = dict(ways_to_read(folder, items))
@@ -111,14 +118,19 @@ def read(folder: Path, items: int, rounds: int) -> str:
         f"| {name} | {speed:,.0f} | {speed * SIZE**2 / 2**30:.1f} | {ours / speed:.2f} |"
         for name, speed in best.items()
     ]
-    head = f"{items} pictures of {SIZE} x {SIZE}, uint8, batches of {BATCH} random ones, warm, one process, best of {rounds} rounds. Ratio: ours over theirs."
+    head = (
+        f"{items} images of {SIZE} x {SIZE}, uint8, batches of {BATCH} random ones, warm, one"
+        f" process, best of {rounds} rounds. Ratio: ours over theirs."
+    )
     return "\n".join(
         [head, "", "| read by | images/s | GiB/s | ratio |", "| --- | --: | --: | --: |", *rows, ""]
     )
 
 
-def pictures(folder: Path, items: int) -> None:
-    """Made-up pictures, smooth with grain so that a PNG of one is about as large as a radiograph's."""
+def radiographs(folder: Path, items: int) -> None:
+    """Make images, smooth with grain so that a PNG of one is about as large as a
+    radiograph's.
+    """
     rng = np.random.default_rng(0)
     (folder / "png").mkdir()
     with open(folder / "images.u8", "wb") as stream:
@@ -132,13 +144,13 @@ def pictures(folder: Path, items: int) -> None:
                 * 200
             )
             grain = cv2.GaussianBlur(rng.normal(0, 6, (SIZE, SIZE)).astype(np.float32), (0, 0), 0.8)
-            picture = np.clip(smooth + grain + 20, 0, 255).astype(np.uint8)
-            stream.write(picture.tobytes())
-            cv2.imwrite(str(folder / "png" / f"{number}.png"), picture)
+            image = np.clip(smooth + grain + 20, 0, 255).astype(np.uint8)
+            stream.write(image.tobytes())
+            cv2.imwrite(str(folder / "png" / f"{number}.png"), image)
 
 
 def ways_to_read(folder: Path, items: int):
-    """Pairs of a name and a function of rows that gives a batch uint8 (32, 512, 512)."""
+    """Yield pairs of a name and a function of rows that gives a batch uint8 (32, 512, 512)."""
     stack, out = ImageStack(folder / "images.u8", SIZE), np.empty((BATCH, SIZE, SIZE), np.uint8)
     mapped = np.memmap(folder / "images.u8", np.uint8, "r").reshape(-1, SIZE, SIZE)
     np.asarray(mapped).max()
@@ -146,7 +158,7 @@ def ways_to_read(folder: Path, items: int):
     held[:] = 1
     places = [str(folder / "png" / f"{number}.png") for number in range(items)]
     yield (
-        "copy of pictures in memory (the limit)",
+        "copy of images in memory (the limit)",
         lambda rows: [np.copyto(out[at], held[row % len(held)]) for at, row in enumerate(rows)],
     )
     yield "Hilum, into one array", lambda rows: stack.read(rows, out)
@@ -173,7 +185,9 @@ def monai(folder: Path, places: list[str]) -> Callable[[np.ndarray], object] | N
 
 
 def load(path: str):
-    """What the data set caches: the picture as MONAI's own transforms give it, a uint8 tensor (1, height, width)."""
+    """Return what the data set caches: the image as MONAI's own transforms give it, a uint8 tensor
+    (1, height, width).
+    """
     from monai.transforms import LoadImage
 
     return LoadImage(
@@ -181,14 +195,13 @@ def load(path: str):
     )(path)
 
 
-# -------------------------------------------------------------------------------------------------------------------------- filling
+# ------------------------------------------------------------------------------------------ filling
 
 
 def filled(folder: Path, images: int) -> str:
-    """Memory and time of filling a cache with `images` small files."""
-    (
-        folder / "data"
-    ).mkdir()  # one folder: several would be taken for classes, and each picture for labelled with all of them
+    """Return the memory and time of filling a cache with `images` small files."""
+    # One folder: several would be taken for classes, and each image for labelled with all of them.
+    (folder / "data").mkdir()
     rng = np.random.default_rng(0)
     for number in range(images):
         _, content = cv2.imencode(".png", rng.integers(0, 256, (24, 24), np.uint8))
@@ -211,7 +224,9 @@ def filled(folder: Path, images: int) -> str:
 
 
 def alone(program: str, *arguments: object) -> str:
-    """What a program says that runs in a process of its own, so that its memory is its own."""
+    """Return what a program says that runs in a process of its own, so that its memory
+    is its own.
+    """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
         [sys.executable, "-c", program, *map(str, arguments)],

@@ -1,4 +1,5 @@
-"""How long `hilum describe` takes and how much memory it needs: ChestX-ray14's table alone, and a tree of 100,000 made-up images.
+"""Measure time and memory of `hilum describe`, on the table of ChestX-ray14 and on a tree of
+100,000 made-up images.
 
 python -m benchmarks.speed.describe --data ../shared/data --work work
 """
@@ -17,11 +18,11 @@ import imagecodecs
 import numpy as np
 
 PATIENTS, STUDIES, VIEWS = 10_000, 2, 5
-PICTURES = 20  # different images; a tree holds each many times
+IMAGES = 20  # different images; a tree holds each many times
 
 
-def tree(root: Path) -> Path:
-    """Write PATIENTS x STUDIES x VIEWS small PNG files, unless they are there."""
+def tree(root: Path, patients: int = PATIENTS) -> Path:
+    """Write `patients` x STUDIES x VIEWS small PNG files, unless they are there."""
     if (root / "finished").exists():
         return root / "data"
     rng = np.random.default_rng(0)
@@ -29,13 +30,13 @@ def tree(root: Path) -> Path:
         imagecodecs.png_encode(
             (rng.integers(0, 60, (64, 64)) + np.linspace(30, 180, 64)[None]).astype(np.uint8)
         )
-        for _ in range(PICTURES)
+        for _ in range(IMAGES)
     ]
-    for number in range(PATIENTS * STUDIES * VIEWS):
+    for number in range(patients * STUDIES * VIEWS):
         patient, rest = divmod(number, STUDIES * VIEWS)
         folder = root / "data" / f"patient{patient:05d}" / f"study{rest // VIEWS + 1}"
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"view{rest % VIEWS + 1}.png").write_bytes(drawn[number % PICTURES])
+        (folder / f"view{rest % VIEWS + 1}.png").write_bytes(drawn[number % IMAGES])
     (root / "finished").touch()
     return root / "data"
 

@@ -1,14 +1,18 @@
-"""DICOM files of every lossless form: reading them, and their headers, beside pydicom with pylibjpeg.
+"""Time reading DICOM files of every lossless form, and their headers, beside pydicom with
+pylibjpeg.
 
     python -m venv --system-site-packages rivals          # or any environment that has hilum
     rivals/bin/pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg pylibjpeg-rle
-    rivals/bin/python -m benchmarks.speed.dicom                      # on invented pictures
-    rivals/bin/python -m benchmarks.speed.dicom --data FOLDER        # header index on real files as well
+    rivals/bin/python -m benchmarks.speed.dicom                      # on invented images
+    rivals/bin/python -m benchmarks.speed.dicom --data FOLDER        # header index on real files as
+    well
 
-Pictures of 3000x2500 with 12 bits in 16, as a computed radiography plate gives, are invented from a seed and written in each form. Ours
-and theirs read the same files in turn; the time is the processor's, the best of all turns, because other work on the machine takes turns
-too. Decoding is `_dicom_pixels.decode` beside pydicom's decoder on a parsed file; reading is from the path to values, ours with both
-digests and the table of brightness, theirs `dcmread(path).pixel_array` alone. Puts the table into RESULTS.md.
+Images of 3000x2500 with 12 bits in 16, as a computed radiography plate gives, are invented from a
+seed and written in each form. Ours and theirs read the same files in turn; the time is the
+processor's, the best of all turns, because other work on the machine takes turns too. Decoding is
+`_dicom_pixels.decode` beside pydicom's decoder on a parsed file; reading is from the path to
+values, ours with both digests and the table of brightness, theirs `dcmread(path).pixel_array`
+alone. Puts the table into benchmarks/results/speed.md.
 """
 
 from __future__ import annotations
@@ -30,6 +34,7 @@ from pydicom.data import get_testdata_files
 from benchmarks._lib.results import machine, record
 from hilum.imaging.files import _dicom_layout, _dicom_parsing, _dicom_pixels, dicom, raster
 
+RIVALS = ("pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg", "pylibjpeg-rle")
 SIZE, BITS = (3000, 2500), 12
 LOSSLESS = "1.2.840.10008.1.2.4."
 TRIED = {  # name: transfer syntax, encoder, the ratio to reach in decoding
@@ -90,16 +95,13 @@ def main() -> None:
         import rle  # noqa: F401
     except ImportError as error:
         sys.exit(
-            f"the rival {error.name} is not installed: pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg pylibjpeg-rle"
+            f"the rival {error.name} is not installed: pip install pylibjpeg pylibjpeg-libjpeg"
+            " pylibjpeg-openjpeg pylibjpeg-rle"
         )
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         rows = [pixels_row(name, Path(folder), arguments.turns) for name in TRIED]
-        headers = [
-            header_row(
-                "invented", [path for path in sorted(Path(folder).glob("*.dcm"))], arguments.turns
-            )
-        ]
+        headers = [header_row("invented", sorted(Path(folder).glob("*.dcm")), arguments.turns)]
         inside = [Path(path) for path in get_testdata_files("*.dcm")]
         headers.append(
             header_row(
@@ -116,14 +118,16 @@ def main() -> None:
                     arguments.turns,
                 )
             )
-    told = describe(rows, headers, arguments)
+    reported = describe(rows, headers, arguments)
     if not arguments.no_record:
-        record("DICOM: pixels and headers", told)
-    print(told)
+        record("DICOM: pixels and headers", reported)
+    print(reported)
 
 
 def plate(seed: int = 11) -> np.ndarray:
-    """uint16 (height, width) below 4096: soft tissue, ribs and quantum noise, about as compressible as a plate of a chest."""
+    """Return uint16 (height, width) below 4096: soft tissue, ribs and quantum noise, about as
+    compressible as a plate of a chest.
+    """
     import cv2
 
     rng = np.random.default_rng(seed)
@@ -135,16 +139,16 @@ def plate(seed: int = 11) -> np.ndarray:
         * 250
     )
     ribs = 120 * np.sin(40 * y + 6 * np.abs(x - 0.42)) * (np.abs(x - 0.42) < 0.33)
-    picture = 1900 + soft + ribs + 900 * np.exp(-(((x - 0.42) / 0.09) ** 2))
+    image = 1900 + soft + ribs + 900 * np.exp(-(((x - 0.42) / 0.09) ** 2))
     return np.clip(
-        picture + rng.normal(size=SIZE).astype(np.float32) * np.sqrt(np.maximum(picture, 1)) * 0.25,
+        image + rng.normal(size=SIZE).astype(np.float32) * np.sqrt(np.maximum(image, 1)) * 0.25,
         0,
         (1 << BITS) - 1,
     ).astype(np.uint16)
 
 
 def written(folder: Path, name: str) -> Path:
-    """The plate as a file in the form called `name`."""
+    """Return the plate as a file in the form called `name`."""
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.encaps import encapsulate
     from pydicom.uid import ComputedRadiographyImageStorage
@@ -166,7 +170,14 @@ def written(folder: Path, name: str) -> Path:
         made.PatientAge,
         made.BodyPartExamined,
         made.ViewPosition,
-    ) = "CR", "nobody", "F", "041Y", "CHEST", "PA"
+    ) = (
+        "CR",
+        "nobody",
+        "F",
+        "041Y",
+        "CHEST",
+        "PA",
+    )
     made.SeriesDescription, made.ProtocolName, made.PatientOrientation, made.ImagerPixelSpacing = (
         "Chest",
         "Chest PA",
@@ -198,7 +209,7 @@ def written(folder: Path, name: str) -> Path:
 
 
 def best(turns: int, *works: Callable[[], object]) -> list[float]:
-    """Processor milliseconds of each work, the best of `turns` taken in turn."""
+    """Return the processor milliseconds of each work, the best of `turns` taken in turn."""
     found = [float("inf")] * len(works)
     gc.disable()
     for _ in range(turns):
@@ -236,7 +247,11 @@ def pixels_row(name: str, folder: Path, turns: int) -> str:
     )
     wanted = TRIED[name][2]
     goal = f" (to reach {wanted})" if wanted else ""
-    return f"| {name} | {len(data) / 1e6:.1f} | {decode:.1f} | {their_decode:.1f} | {their_decode / decode:.2f}{goal} | {whole:.1f} | {their_whole:.1f} | {their_whole / whole:.2f} | {digests:.1f} |"
+    return (
+        f"| {name} | {len(data) / 1e6:.1f} | {decode:.1f} | {their_decode:.1f} |"
+        f" {their_decode / decode:.2f}{goal} | {whole:.1f} | {their_whole:.1f} |"
+        f" {their_whole / whole:.2f} | {digests:.1f} |"
+    )
 
 
 plate_values = plate()
@@ -252,7 +267,7 @@ def readable(path: Path) -> bool:
 
 
 def header_row(name: str, paths: list[Path], turns: int) -> str:
-    """Of all files together; theirs takes out the same attributes."""
+    """Return the seconds for all files together; theirs takes out the same attributes."""
 
     def theirs() -> None:
         for path in paths:
@@ -267,7 +282,10 @@ def header_row(name: str, paths: list[Path], turns: int) -> str:
         lambda: [theirs() for _ in range(repeats)],
     )
     files = repeats * len(paths) / 1000
-    return f"| {name} | {len(paths)} | {files / ours * 1e6:,.0f} | {files / other * 1e6:,.0f} | {other / ours:.1f} (to reach 5) |"
+    return (
+        f"| {name} | {len(paths)} | {files / ours * 1e6:,.0f} | {files / other * 1e6:,.0f} |"
+        f" {other / ours:.1f} (to reach 5) |"
+    )
 
 
 def describe(rows: list[str], headers: list[str], arguments: argparse.Namespace) -> str:
@@ -277,10 +295,16 @@ def describe(rows: list[str], headers: list[str], arguments: argparse.Namespace)
     return "\n".join(
         [
             f"Command: `{command}`",
-            f"Machine: {machine('imagecodecs', 'pydicom', 'pylibjpeg', 'pylibjpeg-libjpeg', 'pylibjpeg-openjpeg', 'pylibjpeg-rle')}",
+            f"Machine: {machine('imagecodecs', 'pydicom', *RIVALS)}",
             "",
-            f"Invented pictures of {SIZE[0]}x{SIZE[1]}, {BITS} bits in 16; processor milliseconds, the best of {arguments.turns} turns each; values checked equal.",
-            "`read` is the whole way with both digests and the table of brightness; pydicom's is `dcmread(path).pixel_array`.",
+            (
+                f"Invented images of {SIZE[0]}x{SIZE[1]}, {BITS} bits in 16; processor"
+                f" milliseconds, the best of {arguments.turns} turns each; values checked equal."
+            ),
+            (
+                "`read` is the whole way with both digests and the table of brightness; pydicom's"
+                " is `dcmread(path).pixel_array`."
+            ),
             "",
             "| form | MB | decode | pydicom | ratio | read | pydicom | ratio | of ours, digests |",
             "| --- | --: | --: | --: | --- | --: | --: | --: | --: |",

@@ -1,14 +1,16 @@
-"""Duplicates: how fast among many pictures, and how surely on real ones.
+"""Measure the search for duplicates: its speed among many images, its recall on real ones.
 
     python -m benchmarks.speed.duplicates --data ../shared/data              both
     python -m benchmarks.speed.duplicates --data ../shared/data --speed      only the time
-    python -m benchmarks.speed.duplicates --data ../shared/data --robust     only the table of what is found
+    python -m benchmarks.speed.duplicates --data ../shared/data --robust     only the table of what
+    is found
 
 `--data` is a folder below which radiographs lie (PNG, JPEG, DICOM); nothing is written there.
-Speed: fingerprints are made up with the statistics of the real ones (normal deviates with the covariance of the real hashes' and spectra's
-numbers), so that they crowd as real ones do. Robustness: `--queries` pictures are each changed in one way; a change is found when the changed
-copy is told with its original and with no other. The usual way beside it is a 64-bit pHash within 8 bits (imagehash, as CleanVision and others
-use it), where it is installed.
+Speed: fingerprints are made up with the statistics of the real ones (normal deviates with the
+covariance of the real hashes' and spectra's numbers), so that they crowd as real ones do.
+Robustness: `--queries` images are each changed in one way; a change is found when the changed copy
+is reported with its original and with no other. The usual way beside it is a 64-bit pHash within 8
+bits (imagehash, as CleanVision and others use it), where it is installed.
 """
 
 from __future__ import annotations
@@ -51,26 +53,32 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--speed", action="store_true")
     parser.add_argument("--robust", action="store_true")
-    parser.add_argument("--limit", type=int, default=10_000, help="pictures to read")
+    parser.add_argument("--limit", type=int, default=10_000, help="images to read")
     parser.add_argument("--count", type=int, default=NIH, help="fingerprints of the speed test")
     parser.add_argument("--queries", type=int, default=200)
     arguments = parser.parse_args()
     if not arguments.data.is_dir():
         sys.exit(f"no data at {arguments.data}")
     table, squares = read(arguments.data, arguments.limit)
-    head = f"Command: `{' '.join(['python', *sys.argv])}`\nMachine: {machine('numpy', 'polars', 'opencv-python-headless')}, load {os.getloadavg()[0]:.1f}\n\n"
-    for wanted, title, told in (
+    head = (
+        f"Command: `{' '.join(['python', *sys.argv])}`\nMachine:"
+        f" {machine('numpy', 'polars', 'opencv-python-headless')}, load"
+        f" {os.getloadavg()[0]:.1f}\n\n"
+    )
+    for wanted, title, reported in (
         (arguments.speed, "Duplicates: speed", speed),
         (arguments.robust, "Duplicates: what is found", robust),
     ):
         if wanted or not (arguments.speed or arguments.robust):
-            text = head + told(table, squares, arguments)
+            text = head + reported(table, squares, arguments)
             record(title, text)
             print(text)
 
 
 def read(folder: Path, limit: int) -> tuple[pl.DataFrame, np.ndarray]:
-    """A cache's index of the pictures below `folder`, and their cached pictures. Unreadable ones, and masks (by their folder), are left out."""
+    """Return a cache's index of the images below `folder`, and their cached images. Unreadable
+    ones, and masks (by their folder), are left out.
+    """
     paths = sorted(
         path
         for path in folder.rglob("*")
@@ -98,16 +106,20 @@ def one_of(path: Path, folder: Path) -> tuple[dict, np.ndarray] | None:
         "file_digest": file.file_digest,
         "pixel_digest": file.pixel_digest,
     }
-    return facts | {
-        "height": size[0],
-        "width": size[1],
-        "minimum": ends[0],
-        "maximum": ends[1],
-        "fingerprint": perceptual_hash.hash_image(square, size),
-    }, square
+    return (
+        facts
+        | {
+            "height": size[0],
+            "width": size[1],
+            "minimum": ends[0],
+            "maximum": ends[1],
+            "fingerprint": perceptual_hash.hash_image(square, size),
+        },
+        square,
+    )
 
 
-# --------------------------------------------------------------------------------------------------------------------------- speed
+# -------------------------------------------------------------------------------------------- speed
 
 
 def timed(work: Callable[[], object]) -> tuple[object, float, float]:
@@ -125,33 +137,42 @@ def speed(table: pl.DataFrame, squares: np.ndarray, arguments: argparse.Namespac
         ]
     )
     keys = alike(perceptual_hash.decode(real(table)["fingerprint"]), arguments.count)
-    (found, near_wall, near_cpu) = timed(
+    found, near_wall, near_cpu = timed(
         lambda: hash_search.near(keys.hashes, near_duplicates.DISTANCE)
     )
-    (pairs, wall, cpu) = timed(lambda: hash_search.nearest(keys, near_duplicates.NEIGHBOURS))
+    pairs, wall, cpu = timed(lambda: hash_search.nearest(keys, near_duplicates.NEIGHBOURS))
     rows = [
         f"| make a fingerprint | 1 | | {making / min(500, len(squares)) * 1000:.2f} ms | |",
-        f"| hashes within {near_duplicates.DISTANCE} of 256 bits, also mirrored and inverted, exact | {len(keys):,} | {near_wall:.1f} s | {near_cpu:.1f} s | {len(found.first):,} pairs |",
-        f"| {near_duplicates.NEIGHBOURS} nearest spectra of each | {len(keys):,} | {wall:.1f} s | {cpu:.1f} s | {len(pairs):,} pairs |",
+        (
+            f"| hashes within {near_duplicates.DISTANCE} of 256 bits, also mirrored and inverted,"
+            f" exact | {len(keys):,} | {near_wall:.1f} s | {near_cpu:.1f} s | {len(found.first):,}"
+            " pairs |"
+        ),
+        (
+            f"| {near_duplicates.NEIGHBOURS} nearest spectra of each | {len(keys):,} | {wall:.1f} s"
+            f" | {cpu:.1f} s | {len(pairs):,} pairs |"
+        ),
     ]
     for count in (NIH, MILLION):
         exact = digests(count)
-        (told, wall, cpu) = timed(lambda exact=exact: near_duplicates.within(exact))
+        reported, wall, cpu = timed(lambda exact=exact: near_duplicates.within(exact))
         rows.append(
-            f"| equal files and pixels | {count:,} | {wall:.2f} s | {cpu:.2f} s | {told.height:,} pairs |"
+            f"| equal files and pixels | {count:,} | {wall:.2f} s | {cpu:.2f} s |"
+            f" {reported.height:,} pairs |"
         )
     distinct = real(table).unique("pixel_digest", maintain_order=True)
     some = distinct.head(2000)
-    (_, wall, cpu) = whole(some, squares)
+    _, wall, cpu = whole(some, squares)
     rows.append(
-        f"| all three levels with the pictures, real ones | {some.height:,} | {wall:.1f} s | {cpu:.1f} s | {cpu / some.height * 1000:.1f} ms each |"
+        f"| all three levels with the images, real ones | {some.height:,} | {wall:.1f} s |"
+        f" {cpu:.1f} s | {cpu / some.height * 1000:.1f} ms each |"
     )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     return "\n".join(
         [
             f"Largest resident memory {peak:.2f} GiB. {crowding(distinct, keys)}",
             "",
-            "| what | pictures | wall | CPU | found |",
+            "| what | images | wall | CPU | found |",
             "| --- | --: | --: | --: | --: |",
             *rows,
         ]
@@ -163,7 +184,9 @@ def real(table: pl.DataFrame) -> pl.DataFrame:
 
 
 def alike(known: perceptual_hash.HashKeys, count: int) -> perceptual_hash.HashKeys:
-    """Made-up keys with the correlations of known ones. Signs of normal deviates with correlation sin(pi/2 r) have correlation r."""
+    """Return made-up keys with the correlations of known ones. Signs of normal deviates with
+    correlation sin(pi/2 r) have correlation r.
+    """
     noise = np.random.default_rng(0)
     bits = np.unpackbits(known.hashes.view(np.uint8), axis=1)[:, 1:].astype(np.float64)
     usual = stats.norm.ppf(np.clip(bits.mean(0), 0.001, 0.999)).astype(
@@ -191,8 +214,10 @@ def alike(known: perceptual_hash.HashKeys, count: int) -> perceptual_hash.HashKe
 
 
 def crowding(distinct: pl.DataFrame, made: perceptual_hash.HashKeys) -> str:
-    """How near real and made-up hashes are to others, in bits: the smallest ten-thousandth, and the middle."""
-    told = []
+    """Return how near real and made-up hashes are to others, in bits: the smallest ten-thousandth,
+    and the middle.
+    """
+    reported = []
     for name, hashes in (
         ("real", perceptual_hash.decode(distinct["fingerprint"]).hashes),
         ("made-up", made.hashes),
@@ -200,14 +225,15 @@ def crowding(distinct: pl.DataFrame, made: perceptual_hash.HashKeys) -> str:
         some = hashes[np.random.default_rng(1).permutation(len(hashes))[:2000]]
         bits = np.unpackbits(some.view(np.uint8), axis=1).astype(np.float32) * 2 - 1
         apart = ((256 - bits @ bits.T) / 2)[np.triu_indices(len(some), 1)]
-        told.append(
-            f"{name} ones differ in {np.quantile(apart, 1e-4):.0f} (0.01 %) and {np.median(apart):.0f} (median) bits"
+        reported.append(
+            f"{name} ones differ in {np.quantile(apart, 1e-4):.0f} (0.01 %) and"
+            f" {np.median(apart):.0f} (median) bits"
         )
-    return "; ".join(told) + "."
+    return "; ".join(reported) + "."
 
 
 def digests(count: int) -> pl.DataFrame:
-    """An index in which each hundredth file, and each hundredth picture, is there twice."""
+    """Return an index in which each hundredth file, and each hundredth image, is there twice."""
     number = pl.int_range(count, dtype=pl.Int64)
     file = pl.when(number % 100 == 1).then(number - 1).otherwise(number)
     shown = pl.when(number % 100 == 51).then(number - 1).otherwise(file)
@@ -242,7 +268,7 @@ def stored(table: pl.DataFrame, squares: np.ndarray, folder: Path) -> pixel_cach
     return pixel_cache.Cache(folder, SIDE, table.with_columns(sums))
 
 
-# ---------------------------------------------------------------------------------------------------------------------- robustness
+# --------------------------------------------------------------------------------------- robustness
 
 
 def _warped(image: np.ndarray, degrees: float) -> np.ndarray:
@@ -275,8 +301,8 @@ def _jpeg(image: np.ndarray, quality: int) -> np.ndarray:
     )
 
 
-def _window(image: np.ndarray, share: float) -> np.ndarray:
-    low, high = np.percentile(image, (share, 100 - share))
+def _window(image: np.ndarray, part_of: float) -> np.ndarray:
+    low, high = np.percentile(image, (part_of, 100 - part_of))
     return np.rint(np.clip((image - low) / max(high - low, 1), 0, 1) * 255).astype(np.uint8)
 
 
@@ -314,11 +340,11 @@ CHANGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "padded at the sides, white": lambda p: _padded(p, 0, 0.15, 255),
     "marker 8 x 12 %": lambda p: _marked(p, 0.08, 0.12),
     "marker 16 x 24 %": lambda p: _marked(p, 0.16, 0.24),
-    "turned 2 degrees": lambda p: _warped(p, 2),
-    "turned 5 degrees": lambda p: _warped(p, 5),
-    "turned 7 degrees": lambda p: _warped(p, 7),
-    "turned 10 degrees": lambda p: _warped(p, 10),
-    "turned 90 degrees": lambda p: np.rot90(p),
+    "rotated 2 degrees": lambda p: _warped(p, 2),
+    "rotated 5 degrees": lambda p: _warped(p, 5),
+    "rotated 7 degrees": lambda p: _warped(p, 7),
+    "rotated 10 degrees": lambda p: _warped(p, 10),
+    "rotated 90 degrees": lambda p: np.rot90(p),
     "cropped 2 % of each side": lambda p: _cut(p, 0.02, 0.02, 0.02, 0.02),
     "cropped 5 % of each side": lambda p: _cut(p, 0.05, 0.05, 0.05, 0.05),
     "cropped 10 % of each side": lambda p: _cut(p, 0.1, 0.1, 0.1, 0.1),
@@ -329,32 +355,36 @@ CHANGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
         np.rint(255 * (_cut(p, 0.05, 0.05, 0.05, 0.05) / 255) ** 0.7).astype(np.uint8), 50
     ),
     "mirrored, cropped 5 %": lambda p: _cut(p, 0.05, 0.05, 0.05, 0.05)[:, ::-1],
-    "inverted, turned 3 degrees": lambda p: _warped(255 - p, 3),
+    "inverted, rotated 3 degrees": lambda p: _warped(255 - p, 3),
 }
 
 
 def robust(table: pl.DataFrame, squares: np.ndarray, arguments: argparse.Namespace) -> str:
-    base, asked = chosen(table, arguments.queries)
+    base, requested = chosen(table, arguments.queries)
     rows, usual = [], Usual.of(squares, base)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         for name, change in CHANGES.items():
-            copies, copied = changed(asked, squares, change)
+            copies, copied = changed(requested, squares, change)
             joined = pl.concat(
                 [base, copies.with_columns(row=pl.col("row") + len(squares))],
                 how="diagonal_relaxed",
             )
             cache = stored(joined, np.concatenate([squares, copied]), folder)
             rows.append(
-                f"| {name} | {_found(asked, copies, base, cache)} | {usual.found(asked, copied, copies) if usual else '-'} |"
+                f"| {name} | {_found(requested, copies, base, cache)} |"
+                f" {usual.found(requested, copied, copies) if usual else '-'} |"
             )
             print(rows[-1], flush=True)
-    own = _told_alone(base, squares)
+    own = _reported_alone(base, squares)
     return "\n".join(
         [
-            f"{asked.height} pictures, each changed, among {base.height:,} different ones. {own}",
+            f"{requested.height} images, each changed, among {base.height:,} different ones. {own}",
             "",
-            "| change | hash within reach | among the nearest | found | called another's | pHash 64 within 8 | others within 8, of each |",
+            (
+                "| change | hash within reach | among the nearest | found | called another's |"
+                " pHash 64 within 8 | others within 8, of each |"
+            ),
             "| --- | --: | --: | --: | --: | --: | --: |",
             *rows,
         ]
@@ -362,16 +392,18 @@ def robust(table: pl.DataFrame, squares: np.ndarray, arguments: argparse.Namespa
 
 
 def chosen(table: pl.DataFrame, count: int) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """All pictures that are different, as Hilum finds them equal, and some of them to change."""
+    """Return all images that are different, as Hilum finds them equal, and some of them
+    to change.
+    """
     base = real(table).sort("image_id").unique("pixel_digest", keep="first", maintain_order=True)
     return base, base.sample(min(count, base.height), seed=0)
 
 
 def changed(
-    asked: pl.DataFrame, squares: np.ndarray, change: Callable[[np.ndarray], np.ndarray]
+    requested: pl.DataFrame, squares: np.ndarray, change: Callable[[np.ndarray], np.ndarray]
 ) -> tuple[pl.DataFrame, np.ndarray]:
     rows, copies = [], []
-    for at, one in enumerate(asked.iter_rows(named=True)):
+    for at, one in enumerate(requested.iter_rows(named=True)):
         shown = squares[one["row"]][Letterbox((one["height"], one["width"]), SIDE).inside()]
         copy = np.ascontiguousarray(change(np.ascontiguousarray(shown)))
         copies.append(Letterbox(copy.shape, SIDE).forward(copy))
@@ -388,19 +420,21 @@ def changed(
                 "fingerprint": perceptual_hash.hash_image(copies[-1], copy.shape),
             }
         )
-    return pl.DataFrame(rows, schema=asked.schema), np.stack(copies)
+    return pl.DataFrame(rows, schema=requested.schema), np.stack(copies)
 
 
 def _found(
-    asked: pl.DataFrame, copies: pl.DataFrame, base: pl.DataFrame, cache: pixel_cache.Cache
+    requested: pl.DataFrame, copies: pl.DataFrame, base: pl.DataFrame, cache: pixel_cache.Cache
 ) -> str:
-    """Shares of the changed pictures: found by hash, among the nearest, and told by the check; and how many were told with a stranger."""
+    """Return fractions of the changed images: found by hash, among the nearest, and reported by the
+    check; and how many were reported with a non-chest image.
+    """
     first, second = (
         perceptual_hash.decode(copies["fingerprint"]),
         perceptual_hash.decode(base["fingerprint"]),
     )
     origin = base["image_id"].to_list()
-    own = {(at, origin.index(name)) for at, name in enumerate(asked["image_id"])}
+    own = {(at, origin.index(name)) for at, name in enumerate(requested["image_id"])}
     hashed = hash_search.near(first.hashes, near_duplicates.DISTANCE, second.hashes)
     by_hash = own & set(zip(hashed.first.tolist(), hashed.second.tolist(), strict=True))
     there, back = hash_search.nearest_between(first, second, near_duplicates.NEIGHBOURS)
@@ -408,26 +442,32 @@ def _found(
         {tuple(pair) for pair in there[:, :2].tolist()}
         | {tuple(pair[::-1]) for pair in back[:, :2].tolist()}
     )
-    told = near_duplicates.shared(copies, base, (cache, cache))
-    right = told.filter(pl.col("image_id") == "~" + pl.col("other_image_id"))
+    reported = near_duplicates.shared(copies, base, (cache, cache))
+    right = reported.filter(pl.col("image_id") == "~" + pl.col("other_image_id"))
     counts = len(by_hash), len(by_spectrum), right.height
     return " | ".join(
-        [*(f"{count / asked.height:.1%}" for count in counts), str(told.height - right.height)]
+        [
+            *(f"{count / requested.height:.1%}" for count in counts),
+            str(reported.height - right.height),
+        ]
     )
 
 
-def _told_alone(base: pl.DataFrame, squares: np.ndarray) -> str:
-    (told, _, cpu) = whole(base, squares)
-    told = told.filter(pl.col("agreement") < 1)
+def _reported_alone(base: pl.DataFrame, squares: np.ndarray) -> str:
+    reported, _, cpu = whole(base, squares)
+    reported = reported.filter(pl.col("agreement") < 1)
     lines = [
         f"{row['image_id']} and {row['other_image_id']} {row['agreement']:.3f} ({row['kind']})"
-        for row in told.sort("agreement").head(8).iter_rows(named=True)
+        for row in reported.sort("agreement").head(8).iter_rows(named=True)
     ]
-    return f"Among these themselves {told.height} pairs are told ({cpu:.0f} CPU-seconds), of the least agreement: {'; '.join(lines) or 'none'}."
+    return (
+        f"Among these themselves {reported.height} pairs are reported ({cpu:.0f} CPU-seconds), of"
+        f" the least agreement: {'; '.join(lines) or 'none'}."
+    )
 
 
 class Usual:
-    """64-bit pHash within 8 bits."""
+    """Match by 64-bit pHash within 8 bits."""
 
     def __init__(
         self, hashes: np.ndarray, ids: list[str], hashed: Callable[[np.ndarray], int]
@@ -452,7 +492,7 @@ class Usual:
         ]
         return cls(np.array(shown, np.uint64), base["image_id"].to_list(), hashed)
 
-    def found(self, asked: pl.DataFrame, copied: np.ndarray, copies: pl.DataFrame) -> str:
+    def found(self, requested: pl.DataFrame, copied: np.ndarray, copies: pl.DataFrame) -> str:
         sizes = copies.select("height", "width").rows()
         own = np.array(
             [
@@ -462,7 +502,7 @@ class Usual:
             np.uint64,
         )
         within = np.bitwise_count(own[:, None] ^ self.hashes) <= 8
-        place = [self.ids.index(name) for name in asked["image_id"]]
+        place = [self.ids.index(name) for name in requested["image_id"]]
         right = within[np.arange(len(own)), place]
         return f"{right.mean():.1%} | {(within.sum() - right.sum()) / len(own):.1f}"
 

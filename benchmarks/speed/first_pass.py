@@ -1,15 +1,19 @@
-"""The first pass over a folder of PNG radiographs: from files to small squares, beside TorchXRayVision's own functions.
+"""Time the first pass over a folder of PNG radiographs, from files to small squares, beside
+TorchXRayVision's own functions.
 
     python -m benchmarks.speed.first_pass --data ../shared/data/nih-sample
     python -m benchmarks.speed.first_pass --data ../shared/data/nih-sample --size 256 --repeats 5
 
-Theirs is what `xrv.datasets.NIH_Dataset.__getitem__` calls: skimage.io.imread, xrv.utils.normalize, XRayCenterCrop and XRayResizer with
-their defaults. Ours is what `hilum cache` does for an image without a mask: the file read and decoded, the digests of file and pixels,
-the darkest and brightest value, the stretched uint8 square and its digest. Both run in one process and one thread, picture by picture in
-turn, and of each picture's times the best counts; then ours alone with one and with two threads, in turn, best wall time of each.
+Theirs is what `xrv.datasets.NIH_Dataset.__getitem__` calls: skimage.io.imread, xrv.utils.normalize,
+XRayCenterCrop and XRayResizer with their defaults. Ours is what `hilum cache` does for an image
+without a mask: the file read and decoded, the digests of file and pixels, the darkest and brightest
+value, the stretched uint8 square and its digest. Both run in one process and one thread, image by
+image in turn, and of each image's times the best counts; then ours alone with one and with two
+threads, in turn, best wall time of each.
 
-Put the rival beside Hilum with `pip install --no-deps torchxrayvision==1.5.7` and `pip install scikit-image torch pandas requests tqdm`.
-It asks for torchvision on import and uses nothing of it here, so where that is absent an empty module takes its place.
+Put the rival beside Hilum with `pip install --no-deps torchxrayvision==1.5.7` and `pip install
+scikit-image torch pandas requests tqdm`. It asks for torchvision on import and uses nothing of it
+here, so where that is absent an empty module takes its place.
 """
 
 from __future__ import annotations
@@ -31,6 +35,7 @@ from hilum import storage
 from hilum.imaging.files import image_file
 from hilum.imaging.radiograph import preprocess
 
+OURS = ("imagecodecs", "opencv-python-headless", "numpy")
 STUBS = ("torchvision", "torchvision.transforms", "torchvision.models")
 Work = Callable[[Path], np.ndarray]
 
@@ -62,27 +67,31 @@ def main() -> None:
         for size in arguments.size or (256, 512)
         for row in measured(files, size, xrv, arguments.repeats)
     ]
-    told = "\n".join(
+    reported = "\n".join(
         [
             f"Command: `python -m benchmarks.speed.first_pass --data {arguments.data}`",
-            f"Machine: {machine('torchxrayvision', 'scikit-image', 'imagecodecs', 'opencv-python-headless', 'numpy')}",
+            f"Machine: {machine('torchxrayvision', 'scikit-image', *OURS)}",
             "",
-            f"{len(files)} PNG files, best of {arguments.repeats} repeats of each. Milliseconds an image; ratio: TorchXRayVision's time over ours.",
+            (
+                f"{len(files)} PNG files, best of {arguments.repeats} repeats of each. Milliseconds"
+                " an image; ratio: TorchXRayVision's time over ours."
+            ),
             "",
             "| to a square of | measured | TorchXRayVision | Hilum | ratio |",
             "| --- | --- | --: | --: | --: |",
             *rows,
         ]
     )
-    record(f"First pass over PNG files: {arguments.data.resolve().name}", told)
-    print(told)
+    record(f"First pass over PNG files: {arguments.data.resolve().name}", reported)
+    print(reported)
 
 
 def rival() -> types.ModuleType:
-    """TorchXRayVision, with an empty torchvision where there is none."""
+    """Import TorchXRayVision, with an empty torchvision where there is none."""
     if find_spec("torchxrayvision") is None or find_spec("skimage") is None:
         sys.exit(
-            "TorchXRayVision is not installed: pip install --no-deps torchxrayvision==1.5.7; pip install scikit-image torch pandas requests tqdm"
+            "TorchXRayVision is not installed: pip install --no-deps torchxrayvision==1.5.7; pip"
+            " install scikit-image torch pandas requests tqdm"
         )
     if find_spec("torchvision") is None:
         modules = {name: types.ModuleType(name) for name in STUBS}
@@ -113,7 +122,7 @@ def ours(size: int) -> Work:
 
 
 def measured(files: list[Path], size: int, xrv: types.ModuleType, repeats: int) -> list[str]:
-    """Rows of the table for one size."""
+    """Return rows of the table for one size."""
     ways = theirs(xrv, size), ours(size)
     cpu, wall = np.full((2, 2, len(files)), np.inf)  # theirs and ours, by file
     for _ in range(repeats):
@@ -129,15 +138,19 @@ def measured(files: list[Path], size: int, xrv: types.ModuleType, repeats: int) 
     both = (("CPU time", cpu), ("wall time", wall))
     return [
         *(
-            f"| {size} | {name} | {a.mean() * 1e3:.2f} | {b.mean() * 1e3:.2f} | {a.sum() / b.sum():.2f} |"
+            f"| {size} | {name} | {a.mean() * 1e3:.2f} | {b.mean() * 1e3:.2f} |"
+            f" {a.sum() / b.sum():.2f} |"
             for name, (a, b) in both
         ),
-        f"| {size} | wall time, Hilum with 1 and with 2 threads | {one / len(files) * 1e3:.2f} (1) | {two / len(files) * 1e3:.2f} (2) | {one / two:.2f} |",
+        (
+            f"| {size} | wall time, Hilum with 1 and with 2 threads | {one / len(files) * 1e3:.2f}"
+            f" (1) | {two / len(files) * 1e3:.2f} (2) | {one / two:.2f} |"
+        ),
     ]
 
 
 def threaded(work: Work, files: list[Path], threads: int) -> float:
-    """Wall seconds for all files."""
+    """Return the wall seconds for all files."""
     with ThreadPoolExecutor(threads) as pool:
         begun = time.perf_counter()
         for _ in pool.map(work, files):

@@ -1,9 +1,11 @@
-"""Reading the table of ChestX-ray14: processor time and memory, for all of its lines and for a quarter of them.
+"""Measure processor time and memory of reading the table of ChestX-ray14, all of its lines and a
+quarter of them.
 
     python -m benchmarks.speed.ingest_nih --data ../shared/data/nih-metadata
 
-Runs `hilum ingest` (read, check, digest, write) in a process of its own for each size, and puts what it took into RESULTS.md.
-Asked for: at most 5 s of processor time and 1 GiB for 112,120 lines.
+Runs `hilum ingest` (read, check, digest, write) in a process of its own for each size, and puts
+what it took into benchmarks/results/speed.md. Required: at most 5 s of processor time and 1 GiB for
+112,120 lines.
 """
 
 from __future__ import annotations
@@ -55,9 +57,9 @@ def main() -> None:
             )
             for part in (4, 1)
         ]
-    told = describe(measured, f"python -m benchmarks.speed.ingest_nih --data {arguments.data}")
-    record("Reading ChestX-ray14's table", told)
-    print(told)
+    reported = describe(measured, f"python -m benchmarks.speed.ingest_nih --data {arguments.data}")
+    record("Reading ChestX-ray14's table", reported)
+    print(reported)
 
 
 def measure(folder: Path, data: Path, lines: list[bytes]) -> dict[str, float]:
@@ -67,7 +69,7 @@ def measure(folder: Path, data: Path, lines: list[bytes]) -> dict[str, float]:
     (source / nih14.ENTRIES[0]).write_bytes(b"".join(lines))
     for path in (*data.glob(f"{nih14.BOXES}*"), *data.glob("*_list.txt")):
         shutil.copy(path, source)
-    command = [sys.executable, "-m", "hilum", "ingest", str(source), "--to", str(folder / "run")]
+    command = [sys.executable, "-m", "hilum", "ingest", str(source), "--out", str(folder / "run")]
     begun = time.monotonic()
     child = os.posix_spawn(
         command[0],
@@ -104,12 +106,16 @@ def describe(measured: list[dict[str, float]], command: str) -> str:
         "| lines | labels | processor (s) | wall (s) | peak memory (MiB) |",
         "| --: | --: | --: | --: | --: |",
         *(
-            f"| {m['rows']:,} | {m['labels']:,} | {m['processor']:.2f} | {m['wall']:.2f} | {m['mib']:.0f} |"
+            f"| {m['rows']:,} | {m['labels']:,} | {m['processor']:.2f} | {m['wall']:.2f} |"
+            f" {m['mib']:.0f} |"
             for m in measured
         ),
         "",
-        f"Beyond the first quarter a line of 14 labels takes {a_row:.1f} KiB at the peak. "
-        f"At most {MOST_SECONDS:g} s of processor time and {MOST_MIB} MiB: {'held' if held else 'not held'}.",
+        (
+            f"Beyond the first quarter a line of 14 labels takes {a_row:.1f} KiB at the peak. At"
+            f" most {MOST_SECONDS:g} s of processor time and {MOST_MIB} MiB:"
+            f" {'held' if held else 'not held'}."
+        ),
     ]
     return "\n".join(lines)
 

@@ -1,9 +1,11 @@
-"""PatchCore on 5,000 images: time, and the peak of resident memory while its memory of patches is chosen.
+"""Measure PatchCore on 5,000 images: time, and the peak of resident memory while its memory bank
+is selected.
 
     python -m benchmarks.speed.patchcore --data ../shared/data/kermany-224 --work WORK
 
-Takes the first 5,000 pictures of a data set, whatever they show (it is memory that is measured), letterboxed to 224 pixels and kept in WORK, and
-fits in a process of its own, the images mapped from disk. Without --data the images are phantoms, repeated with noise of their own.
+Takes the first 5,000 images of a data set, whatever they show (it is memory that is measured),
+letterboxed to 224 pixels and kept in WORK, and fits in a process of its own, the images mapped from
+disk. Without --data the images are phantoms, repeated with noise of their own.
 """
 
 from __future__ import annotations
@@ -28,16 +30,18 @@ from hilum.imaging import synthetic
 MOST_GIB, SIZE = 1.5, 224
 
 
-def pictures(arguments: argparse.Namespace) -> Path:
-    """uint8 (images, SIZE, SIZE) in a file of --work."""
+def radiographs(arguments: argparse.Namespace) -> Path:
+    """Return images uint8 (images, SIZE, SIZE) mapped from a file of --work."""
     name = arguments.data.name if arguments.data else "phantoms"
     path = arguments.work / f"{name}-{arguments.images}-{SIZE}.u8"
     if path.exists():
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
     with storage.replacing(path) as beside, open(beside, "wb") as stream:
-        for image in real(arguments) if arguments.data else made_up(arguments.images):
-            stream.write(image.tobytes())
+        stream.writelines(
+            image.tobytes()
+            for image in (real(arguments) if arguments.data else made_up(arguments.images))
+        )
     return path
 
 
@@ -65,7 +69,7 @@ def made_up(count: int):
 
 
 def fit(path: Path, images: int, to: Path) -> None:
-    """In a process of its own: what it took, as JSON on the last line."""
+    """Fit in a process of its own, and print what it took as JSON on the last line."""
     import torch
 
     from hilum.training import onnx_export
@@ -98,7 +102,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, help="a data set of at least as many pictures")
+    parser.add_argument("--data", type=Path, help="a data set of at least as many images")
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument(
         "--images", type=int, default=5000, help="with fewer than 5,000 nothing is recorded"
@@ -106,11 +110,12 @@ def main() -> None:
     parser.add_argument("--fit", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.fit:
-        return fit(arguments.fit, arguments.images, arguments.work / "patchcore.onnx")
-    path = pictures(arguments)
+        fit(arguments.fit, arguments.images, arguments.work / "patchcore.onnx")
+        return
+    path = radiographs(arguments)
     count = path.stat().st_size // SIZE**2
     if count < arguments.images:
-        sys.exit(f"{arguments.data} has {count} pictures, fewer than {arguments.images}")
+        sys.exit(f"{arguments.data} has {count} images, fewer than {arguments.images}")
     command = [
         sys.executable,
         "-m",
@@ -127,16 +132,19 @@ def main() -> None:
     )
     peak, before = took["peak"] / 2**20, took["before"] / 2**20
     text = (
-        f"{arguments.images} images of {SIZE} x {SIZE}: peak of resident memory {peak:.2f} GiB (of which {before:.2f} before the fit: Python, PyTorch; "
-        f"the mapped images, {path.stat().st_size / 2**30:.2f} GiB, count in it), at most {MOST_GIB} wanted. {took['wall']:.0f} s wall, {took['cpu']:.0f} s CPU, "
-        f"one thread. Memory of {took['bank']} patches; the model is {took['onnx'] / 1e6:.1f} MB."
+        f"{arguments.images} images of {SIZE} x {SIZE}: peak of resident memory {peak:.2f} GiB (of"
+        f" which {before:.2f} before the fit: Python, PyTorch; the mapped images,"
+        f" {path.stat().st_size / 2**30:.2f} GiB, count in it), at most {MOST_GIB} wanted."
+        f" {took['wall']:.0f} s wall, {took['cpu']:.0f} s CPU, one thread. Memory of {took['bank']}"
+        f" patches; the model is {took['onnx'] / 1e6:.1f} MB."
     )
     print(text)
     if arguments.images >= 5000:
         what = f" --data {arguments.data}" if arguments.data else ""
         record(
             "PatchCore: memory at 5,000 images",
-            f"`python -m benchmarks.speed.patchcore{what} --work WORK` on {machine('torch', 'numpy')}.\n\n{text}",
+            f"`python -m benchmarks.speed.patchcore{what} --work WORK` on"
+            f" {machine('torch', 'numpy')}.\n\n{text}",
         )
     if peak > MOST_GIB:
         sys.exit(f"the peak is {peak:.2f} GiB, more than {MOST_GIB}")

@@ -10,16 +10,20 @@ and honest figures out.
 
 Each name is loaded when it is first used, so that importing the package is quick. Importing it
 changes nothing global but one thing: `ORT_DISABLE_TELEMETRY` is set in the environment unless it is
-there already. Else ONNX Runtime writes a device id and events to the home folder and looks up a
-host, from the moment when it is imported, whoever imports it.
+there already. Else ONNX Runtime writes a device id and events to the home folder and resolves a
+host name, from the moment when it is imported, whoever imports it.
 """
 
+from __future__ import annotations
+
 import os as _os
-from importlib import import_module as _import_module
-from typing import TYPE_CHECKING
-from typing import Any as _Any
+
+# As in `typing`, whose import would take as long as the interpreter's start.
+TYPE_CHECKING = False
 
 if TYPE_CHECKING:
+    from typing import Any as _Any
+
     from hilum.api.datasets import Dataset as Dataset
     from hilum.api.datasets import Issues as Issues
     from hilum.api.datasets import find_issues as find_issues
@@ -79,9 +83,11 @@ _os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 def __getattr__(name: str) -> _Any:
     if name not in _PLACES:
         raise AttributeError(f"module 'hilum' has no attribute '{name}'")
+    from importlib import import_module
+
     if name == "metrics":
-        return _import_module("hilum.statistics.metrics")
-    return getattr(_import_module(_PLACES[name]), name)
+        return import_module("hilum.statistics.metrics")
+    return getattr(import_module(_PLACES[name]), name)
 
 
 def __dir__() -> list[str]:

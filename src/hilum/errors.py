@@ -21,7 +21,9 @@ import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+# difflib compares every pair of letters: names from a hostile file could keep it busy for hours.
 _LONGEST_GUESSED, _MOST_GUESSED, _MOST_LISTED = 200, 10_000, 200
+SOURCE = "the folder of Hilum's source"  # where pip recorded no folder; nothing is published yet
 _FREE_SPACE = "free some space and run the same command again"
 _ELSEWHERE = "choose another folder with --out"
 
@@ -199,22 +201,34 @@ class MissingExtra(HilumError):
 def install_command(extra: str = "") -> str:
     """Return the command that installs Hilum, with an extra, from the folder it came from.
 
-    Hilum is on no package index. Where pip has no record of the folder, the text names "the folder
-    of Hilum's source".
+    Hilum is on no package index. Where pip has no record of the folder, the text names `SOURCE`.
     """
+    extra = f"[{extra}]" if extra else ""
+    if folder := _source_folder():
+        return f"python -m pip install '{folder}{extra}'"
+    return f"python -m pip install '.{extra}' (in {SOURCE})"
+
+
+def script(module: str) -> str:
+    """Return the command that runs a script of the repository, and the folder to run it in.
+
+    The scripts that make models stand beside the package and are not installed with it.
+    """
+    return f"`python -m {module}` in {_source_folder() or SOURCE}"
+
+
+def _source_folder() -> str:
+    """Return the folder that pip installed Hilum from, by its record (PEP 610); "" without one."""
     import json
     from importlib import metadata
     from urllib.parse import unquote, urlsplit
 
-    extra = f"[{extra}]" if extra else ""
     try:
         origin = json.loads(metadata.distribution("hilum").read_text("direct_url.json") or "{}")
     except (metadata.PackageNotFoundError, ValueError):
-        origin = {}
+        return ""
     place = urlsplit(origin.get("url", ""))
-    if place.scheme == "file" and "dir_info" in origin:
-        return f"python -m pip install '{unquote(place.path)}{extra}'"
-    return f"python -m pip install '.{extra}' (in the folder of Hilum's source)"
+    return unquote(place.path) if place.scheme == "file" and "dir_info" in origin else ""
 
 
 def unknown(kind: str, got: str, known: Iterable[str]) -> str:

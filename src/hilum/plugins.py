@@ -8,7 +8,6 @@ from __future__ import annotations
 import ast
 import importlib
 import pkgutil
-import tomllib
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import ModuleType
@@ -23,6 +22,7 @@ KINDS = {  # kind of plug-in: the package that holds them, and what one is calle
     "models": ("training.models", "model"),
     "metrics": ("statistics.metrics", "metric"),
     "sections": ("reporting.sections", "chapter of the report"),
+    "verbs": ("cli.verbs", "verb"),
 }
 
 
@@ -51,7 +51,7 @@ def names(kind: str) -> list[str]:
     )
 
 
-def defaults(kind: str, name: str, what: str) -> dict[str, Any]:
+def defaults(kind: str, name: str, what: str) -> dict[str, object]:
     """Return the fields and defaults of a plug-in's dataclass `what`, or its dictionary `what`.
 
     They are read from the source, without importing the plug-in: model plug-ins import PyTorch,
@@ -64,7 +64,7 @@ def defaults(kind: str, name: str, what: str) -> dict[str, Any]:
     body = ast.parse(source).body
     for node in body:
         if isinstance(node, ast.ClassDef) and node.name == what:
-            found: dict[str, Any] = {}
+            found: dict[str, object] = {}
             for base in node.bases:
                 found |= _inherited(ast.unparse(base), body)
             own = (
@@ -87,7 +87,7 @@ def defaults(kind: str, name: str, what: str) -> dict[str, Any]:
     raise LookupError(f"the {KINDS[kind][1]} '{name}' declares no {what}")
 
 
-def _inherited(base: str, body: list[ast.stmt]) -> dict[str, Any]:
+def _inherited(base: str, body: list[ast.stmt]) -> dict[str, object]:
     """Return the fields and defaults of a dataclass that a plug-in's source imports by name.
 
     The module that defines it, such as `hilum.training.settings`, is imported, so it must not need
@@ -119,6 +119,8 @@ def facts(kind: str, name: str, ending: str) -> dict[str, Any]:
 
     Imports no plug-in.
     """
+    import tomllib  # takes 2 ms, and `hilum --help` needs names of plug-ins alone
+
     file = _folder(kind) / f"{name}.{ending}"
     return tomllib.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 

@@ -34,7 +34,7 @@ from hilum.dataset.manifest import Manifest
 from hilum.errors import BadData, Damaged, HilumError, NotFound, on_one_line
 from hilum.safety import untrusted_files
 from hilum.safety.path_names import from_text
-from hilum.storage import integrity
+from hilum.storage import JsonObject, integrity
 
 if TYPE_CHECKING:
     import polars as pl
@@ -55,10 +55,10 @@ class Marker(TypedDict):
 
     format: int
     step: str
-    made_from: dict[str, Any]
+    made_from: JsonObject
     made: dict[str, str]
     files: dict[str, str]
-    summary: dict[str, Any]
+    summary: JsonObject
 
 
 _OBJECTS = ("made_from", "made", "files", "summary")  # keys of a marker that hold JSON objects
@@ -107,7 +107,7 @@ class Run:
 
     # ------------------------------------------------------------------------------------ markers
 
-    def finished(self, step: str, made_from: Mapping[str, Any]) -> bool:
+    def finished(self, step: str, made_from: Mapping[str, object]) -> bool:
         """Say whether the step was made from exactly this, and its files are as it left them."""
         if not self.done(step):
             return False
@@ -157,9 +157,9 @@ class Run:
     def finish(
         self,
         step: str,
-        made_from: Mapping[str, Any],
+        made_from: Mapping[str, object],
         made: Mapping[str, str],
-        summary: Mapping[str, Any],
+        summary: Mapping[str, object],
     ) -> None:
         """Write the marker that says that `step` is finished.
 
@@ -183,8 +183,8 @@ class Run:
     def ensure(
         self,
         step: str,
-        made_from: Mapping[str, Any] | None,
-        make: Callable[[], tuple[Mapping[str, str], Mapping[str, Any]]],
+        made_from: Mapping[str, object] | None,
+        make: Callable[[], tuple[Mapping[str, str], Mapping[str, object]]],
     ) -> bool:
         """Do `step` unless it is finished, and return whether it was.
 
@@ -210,11 +210,11 @@ class Run:
         """Return the names of all files of a finished step and the digests of their bytes."""
         return self._read_marker(step)["files"]
 
-    def summary(self, step: str) -> dict[str, Any]:
+    def summary(self, step: str) -> JsonObject:
         """Return what a finished step reported of its result."""
         return self._read_marker(step)["summary"]
 
-    def made_from(self, step: str) -> dict[str, Any]:
+    def made_from(self, step: str) -> JsonObject:
         """Return the digests of settings and inputs that a finished step was made from."""
         return self._read_marker(step)["made_from"]
 
@@ -350,7 +350,7 @@ def is_run(folder: Path) -> bool:
     return (folder / RECIPE).exists() or any((folder / MARKERS).glob("*.json"))
 
 
-def _unfit(marker: Mapping[str, Any], step: str) -> str:
+def _unfit(marker: JsonObject, step: str) -> str:
     """Say why a sealed object is no marker of `step`; "" where it is one."""
     if marker.get("format") != FORMAT:
         return f"is of format {marker.get('format')!r}, and this Hilum reads {FORMAT}"
@@ -364,9 +364,9 @@ def _unfit(marker: Mapping[str, Any], step: str) -> str:
     return ""
 
 
-def _settings(recipe: Recipe) -> dict[str, dict[str, Any]]:
+def _settings(recipe: Recipe) -> dict[str, dict[str, object]]:
     return {part.name: recipe.section(part.name) for part in fields(recipe)}
 
 
-def _with_version(made_from: Mapping[str, Any]) -> dict[str, Any]:
+def _with_version(made_from: Mapping[str, object]) -> dict[str, object]:
     return {**made_from, "hilum": __version__}

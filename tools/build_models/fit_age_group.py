@@ -1,9 +1,12 @@
-"""Small child or not, told by the outlines of the lungs: fits src/hilum/resources/age_group.json, and measures it on sets that it has not seen.
+"""Fit src/hilum/resources/age_group.json, the rule that recognises small children by the outlines
+of the lungs, and measure it on sets that it has not seen.
 
-    python -m tools.build_models.fit_age_group --data ../shared/data --work work [--to src/hilum/resources/age_group.json]
+    python -m tools.build_models.fit_age_group --data ../shared/data --work work [--out
+    src/hilum/resources/age_group.json]
 
---data holds kermany-224/, montgomery/ and shenzhen/, and where they are there nih-sample/ and kermany-original/. Children of Montgomery and
-Shenzhen are left out of the fit: most are of school age. Half a minute; what is seen of the pictures is kept in --work.
+--data holds kermany-224/, montgomery/ and shenzhen/, and where they are there nih-sample/ and
+kermany-original/. Children of Montgomery and Shenzhen are left out of the fit: most are of school
+age. Half a minute; what is seen of the images is kept in --work.
 """
 
 from __future__ import annotations
@@ -30,13 +33,15 @@ CHILDREN, ADULTS, OTHERS = (
     ("montgomery", "shenzhen"),
     ("nih-sample", "kermany-original"),
 )
-MOST = 1200  # pictures of a set, evenly out of it
+MOST = 1200  # images of a set, evenly out of it
 FOLDS, RIDGE, TAIL = 5, 0.01, 0.01
 OF_AGE = 18.0
 
 
 def seen(data: Path, name: str, work: Path) -> pl.DataFrame:
-    """image_id, patient_id, age_years and the signs of a set's pictures; those without signs are left out."""
+    """Return the image_id, patient_id, age_years and the signs of a set's images; those without
+    signs are left out.
+    """
     manifest = ingest.ingest(data / name)
     every = max(1, manifest.table.height // MOST)
     manifest = manifest.only(manifest.table.gather_every(every)["image_id"])
@@ -44,10 +49,12 @@ def seen(data: Path, name: str, work: Path) -> pl.DataFrame:
     made_of = storage.digest([manifest.digest, storage.digest_of_file(model.path), age_group.SIGNS])
     if kept.exists() and (found := storage.read_table(kept))["made_of"][0] == made_of:
         return found
-    pictures = cache.fill(manifest, Pixels(size=model.contract.size), work / f"cache-{name}")
+    radiographs = cache.fill(manifest, Pixels(size=model.contract.size), work / f"cache-{name}")
     rows = []
-    for image_id, row in pictures.readable.select("image_id", "row").iter_rows():
-        signs = age_group.signs(lung_masks.from_probabilities(model(pictures.images[row])["lungs"]))
+    for image_id, row in radiographs.readable.select("image_id", "row").iter_rows():
+        signs = age_group.signs(
+            lung_masks.from_probabilities(model(radiographs.images[row])["lungs"])
+        )
         if signs:
             rows.append({"image_id": image_id, **signs})
     found = (
@@ -60,15 +67,15 @@ def seen(data: Path, name: str, work: Path) -> pl.DataFrame:
 
 
 def fit(signs: np.ndarray, child: np.ndarray) -> tuple[np.ndarray, float]:
-    """Weights and bias for signs as they are; both classes weigh the same."""
+    """Return the weights and bias for signs as they are; both classes weigh the same."""
     middle, spread = signs.mean(0), signs.std(0)
     x = (signs - middle) / spread
-    share = np.where(child, 0.5 / child.sum(), 0.5 / (~child).sum())
+    fraction = np.where(child, 0.5 / child.sum(), 0.5 / (~child).sum())
 
     def loss(values: np.ndarray) -> tuple[float, np.ndarray]:
         odds = x @ values[:-1] + values[-1]
-        wrong = share * (expit(odds) - child)
-        value = (share * (np.logaddexp(0, odds) - child * odds)).sum() + RIDGE / 2 * (
+        wrong = fraction * (expit(odds) - child)
+        value = (fraction * (np.logaddexp(0, odds) - child * odds)).sum() + RIDGE / 2 * (
             values[:-1] ** 2
         ).sum()
         return value, np.append(x.T @ wrong + RIDGE * values[:-1], wrong.sum())
@@ -88,7 +95,7 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--to", type=Path, help="where to write the rule")
+    parser.add_argument("--out", type=Path, help="where to write the rule")
     arguments = parser.parse_args()
     sets = {
         name: seen(arguments.data, name, arguments.work)
@@ -117,34 +124,42 @@ def main() -> None:
         "small": round(small, 4),
         "grown": round(grown, 4),
     }
-    if arguments.to:
-        storage.write_json(arguments.to, rule)
+    if arguments.out:
+        storage.write_json(arguments.out, rule)
     lines = [
-        f"Out of fold, {child.sum()} films of children of one to five years (Kermany) and {(~child).sum()} of adults (Montgomery, Shenzhen): AUROC "
-        f"{auroc(child, held):.3f}; {np.mean(held[child] > small):.0%} of the children's are called a small child's and {TAIL:.0%} of the adults'; "
-        f"{np.mean(held[~child] < grown):.0%} of the adults' are called grown and {TAIL:.0%} of the children's.",
+        (
+            f"Out of fold, {child.sum()} films of children of one to five years (Kermany) and"
+            f" {(~child).sum()} of adults (Montgomery, Shenzhen): AUROC {auroc(child, held):.3f};"
+            f" {np.mean(held[child] > small):.0%} of the children's are called a small child's and"
+            f" {TAIL:.0%} of the adults'; {np.mean(held[~child] < grown):.0%} of the adults' are"
+            f" called grown and {TAIL:.0%} of the children's."
+        ),
         "",
-        "| films that it was not fitted to | images | called a small child's | called grown | not told |",
+        (
+            "| films that it was not fitted to | images | called a small child's | called grown |"
+            " not reported |"
+        ),
         "| --- | --- | --- | --- | --- |",
     ]
-    strangers = {
+    others = {
         "Montgomery and Shenzhen, below 18 years (2 and above)": all_adults.filter(
             pl.col("age_years") < OF_AGE
         )
     }
     if "nih-sample" in sets:
-        strangers["NIH sample, adults"] = sets["nih-sample"].filter(pl.col("age_years") >= OF_AGE)
+        others["NIH sample, adults"] = sets["nih-sample"].filter(pl.col("age_years") >= OF_AGE)
     if "kermany-original" in sets:
-        strangers["Kermany, in their true shape (of the same hospital)"] = sets["kermany-original"]
-    for name, table in strangers.items():
+        others["Kermany, in their true shape (of the same hospital)"] = sets["kermany-original"]
+    for name, table in others.items():
         odds = matrix(table) @ weights + bias
-        shares = (
+        fractions = (
             np.mean(odds > small),
             np.mean(odds < grown),
             np.mean((odds <= small) & (odds >= grown)),
         )
         lines.append(
-            f"| {name} | {table.height} | {' | '.join(f'{share:.0%}' for share in shares)} |"
+            f"| {name} | {table.height} |"
+            f" {' | '.join(f'{fraction:.0%}' for fraction in fractions)} |"
         )
     text = "\n".join(
         [

@@ -1,8 +1,9 @@
-"""What the posture detector is trained and measured on: real radiographs by patient, made-up ones, artificial faults, and pictures of other things.
+"""Read or make what the orientation detector is trained and measured on: real radiographs by
+patient, made-up ones, artificial faults, and images of other things.
 
-Pictures are uint8 (height, width), bright is dense. Everything random comes from a generator that is passed in.
-Real data, where the folder has them: Kermany (children, CC BY 4.0), Montgomery and Shenzhen (adults, National Library of Medicine),
-NIH ChestX-ray14 (adults; only ever measured on).
+Images are uint8 (height, width), bright is dense. Everything random comes from a generator that is
+passed in. Real data, where the folder has them: Kermany (children, CC BY 4.0), Montgomery and
+Shenzhen (adults, National Library of Medicine), NIH ChestX-ray14 (adults; only ever measured on).
 """
 
 from __future__ import annotations
@@ -32,28 +33,32 @@ SAME_PATIENT = {"0113": "0117", "0166": "0162", "0170": "0162"}  # Montgomery's 
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """Cached pictures of one set. `images` uint8 (n, SIZE, SIZE); `sizes` (n, 2) of the files; `part` train, tune or test by patient."""
+class Images:
+    """Hold cached images of one set. `images` uint8 (n, SIZE, SIZE); `sizes` (n, 2) of the files;
+    `part` train, tune or test by patient.
+    """
 
     images: np.ndarray
     sizes: np.ndarray
     names: np.ndarray
     part: np.ndarray
 
-    def of(self, part: str) -> Pictures:
+    def of(self, part: str) -> Images:
         at = self.part == part
-        return Pictures(self.images[at], self.sizes[at], self.names[at], self.part[at])
+        return Images(self.images[at], self.sizes[at], self.names[at], self.part[at])
 
     def bare(self) -> list[np.ndarray]:
-        """The pictures without the letterbox."""
+        """Return the images without the letterbox."""
         return [
             image[Letterbox(tuple(size), SIZE).inside()]
             for image, size in zip(self.images, self.sizes.tolist(), strict=True)
         ]
 
 
-def read(data: Path, name: str) -> Pictures:
-    """All pictures of a set below `data`; a file that cannot be read is told and left out."""
+def read(data: Path, name: str) -> Images:
+    """Return all images of a set below `data`; a file that cannot be read is reported
+    and left out.
+    """
     images, sizes, names = [], [], []
     for path in sorted(data.glob(SETS[name])):
         try:
@@ -65,13 +70,13 @@ def read(data: Path, name: str) -> Pictures:
         sizes.append(radiograph.size)
         names.append(path.relative_to(data).as_posix())
     if not images:
-        return Pictures(
+        return Images(
             np.zeros((0, SIZE, SIZE), np.uint8),
             np.zeros((0, 2), int),
             np.zeros(0, str),
             np.zeros(0, str),
         )
-    return Pictures(
+    return Images(
         np.stack(images),
         np.array(sizes),
         np.array(names),
@@ -80,29 +85,32 @@ def read(data: Path, name: str) -> Pictures:
 
 
 def patient(name: str) -> str:
-    """Kermany: a number is one child whatever the cause, the careful reading; elsewhere the number in the name."""
+    """Return the patient of a file name: of Kermany the number, one child whatever the cause;
+    elsewhere the number in the name.
+    """
     stem = Path(name).stem
     number = re.search(r"\d+", stem.removeprefix("NORMAL2-")).group()
-    series = (
-        "person"
-        if stem.startswith("person")
-        else "normal"
-        if "IM-" in stem
-        else Path(name).parts[0]
-    )
+    if stem.startswith("person"):
+        series = "person"
+    else:
+        series = "normal" if "IM-" in stem else Path(name).parts[0]
     return (
         f"{series}{SAME_PATIENT.get(number, number) if series.startswith('montgomery') else number}"
     )
 
 
 def part(patient: str) -> str:
-    """70 % train, 10 % tune, 20 % test, by a digest of the patient's name."""
-    share = int(hashlib.sha256(patient.encode()).hexdigest()[:8], 16) / 2**32
-    return "train" if share < 0.7 else "tune" if share < 0.8 else "test"
+    """Return the part, 70 % train, 10 % tune, 20 % test, by a digest of the patient's name."""
+    fraction = int(hashlib.sha256(patient.encode()).hexdigest()[:8], 16) / 2**32
+    if fraction < 0.7:
+        return "train"
+    return "tune" if fraction < 0.8 else "test"
 
 
 def phantoms(count: int, seed: int) -> list[np.ndarray]:
-    """Made-up chests, of adults and children, healthy and ill, of 64 to 300 pixels and every shape that the examples have."""
+    """Return made-up chests, of adults and children, healthy and ill, of 64 to 300 pixels and every
+    shape that the examples have.
+    """
     rng, drawn = np.random.default_rng(seed), []
     for number in range(count):
         height, width = (
@@ -124,17 +132,19 @@ def phantoms(count: int, seed: int) -> list[np.ndarray]:
 
 
 def cached(image: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
-    """A bare picture as a cache of `SIZE` with the percentile window would hold it, and its size."""
+    """Return a bare image as a cache of `SIZE` with the percentile window would hold it, and its
+    size.
+    """
     low, high = np.percentile(image, (0.5, 99.5))
     stretched = (np.clip((image - low) / max(high - low, 1e-6), 0, 1) * 255 + 0.5).astype(np.uint8)
     return Letterbox(image.shape, SIZE).forward(stretched), image.shape
 
 
-# ----------------------------------------------------------------------------------------------------------- faults and harmless changes
+# ---------------------------------------------------------------------- faults and harmless changes
 
 
-def turned(image: np.ndarray, quarters: int) -> np.ndarray:
-    """Counterclockwise."""
+def rotated(image: np.ndarray, quarters: int) -> np.ndarray:
+    """Rotate counterclockwise."""
     return np.ascontiguousarray(np.rot90(image, quarters))
 
 
@@ -148,16 +158,18 @@ def inverted(image: np.ndarray) -> np.ndarray:
 
 FAULTS = {
     "inverted": inverted,
-    "turned 90": lambda image: turned(image, 1),
-    "turned 180": lambda image: turned(image, 2),
-    "turned 270": lambda image: turned(image, 3),
+    "rotated 90": lambda image: rotated(image, 1),
+    "rotated 180": lambda image: rotated(image, 2),
+    "rotated 270": lambda image: rotated(image, 3),
     "mirrored": mirrored,
-    "inverted and turned 90": lambda image: inverted(turned(image, 1)),
+    "inverted and rotated 90": lambda image: inverted(rotated(image, 1)),
 }
 
 
 def vary(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A copy that is still right: turned by up to 15 degrees, cropped, from afar, stretched, veiled, blurred, noisy, with borders and text."""
+    """Return a copy that is still right: rotated by up to 15 degrees, cropped, from afar,
+    stretched, veiled, blurred, noisy, with borders and text.
+    """
     steps = (_rub, _lean, _crop, _veil, _tone, _grain, _text, _frame)
     for step, chance in zip(steps, (0.4, 0.6, 0.6, 0.25, 0.4, 0.4, 0.3, 0.3), strict=True):
         if rng.random() < chance:
@@ -166,7 +178,9 @@ def vary(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _rub(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Upper corners painted over, so that the side of a marker, the same throughout some sets, cannot stand for the heart's."""
+    """Paint over the upper corners, so that the side of a marker, the same throughout some
+    sets, cannot stand for the heart's.
+    """
     image, (height, width) = (
         image.copy(),
         (np.array(image.shape) * rng.uniform(0.08, 0.25, 2)).astype(int),
@@ -201,7 +215,9 @@ def _crop(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _veil(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Smooth brightness over parts, as effusions, consolidations, obesity and scatter leave it."""
+    """Add smooth brightness over parts, as effusions, consolidations, obesity and scatter leave
+    it.
+    """
     cells = rng.uniform(-0.6, 0.8, rng.integers(2, 6, 2)).astype(np.float32)
     field = np.clip(
         cv2.resize(cells, image.shape[::-1], interpolation=cv2.INTER_CUBIC), 0, 0.85
@@ -229,7 +245,9 @@ def _grain(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _text(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Letters, lines and a plate at the rim, white or black; they say nothing of left or right here."""
+    """Draw letters, lines and a plate at the rim, white or black; they say nothing of left or
+    right here.
+    """
     image, scale = image.copy(), max(image.shape) / 256
     for _ in range(rng.integers(1, 4)):
         at = [
@@ -251,7 +269,9 @@ def _text(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _frame(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Borders of one tone, as scanners, collimators and people who make pictures square leave them; or a leaning collimator."""
+    """Draw borders of one tone, as scanners, collimators and people who make images square leave
+    them; or a leaning collimator.
+    """
     tone = int(rng.choice([0, 0, 255, rng.integers(256)]))
     if rng.random() < 0.3:
         height, width = image.shape
@@ -261,6 +281,7 @@ def _frame(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         mask = cv2.fillConvexPoly(np.zeros_like(image), corners.astype(np.int32), 1)
         return np.where(mask > 0, image, np.uint8(tone))
     sides = [
-        int(share * max(image.shape)) for share in rng.uniform(0, 0.2, 4) * (rng.random(4) < 0.6)
+        int(fraction * max(image.shape))
+        for fraction in rng.uniform(0, 0.2, 4) * (rng.random(4) < 0.6)
     ]
     return cv2.copyMakeBorder(image, *sides, cv2.BORDER_CONSTANT, value=tone)

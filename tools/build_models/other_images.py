@@ -1,7 +1,9 @@
-"""Artificial pictures that are no frontal chest radiograph, by family: what the posture detector learns to refuse.
+"""Make artificial images that are no frontal chest radiograph, by family: what the orientation
+detector learns to refuse.
 
-None is a real radiograph of another part: how well they stand for one is measured by leaving a family out, and on a few real files.
-Pictures are uint8 (height, width). Each family is a function of (a bare chest picture, a generator); those that need no chest ignore it.
+None is a real radiograph of another part: how well they stand for one is measured by leaving a
+family out, and on a few real files. Images are uint8 (height, width). Each family is a function of
+(a bare chest image, a generator); those that need no chest ignore it.
 """
 
 from __future__ import annotations
@@ -13,14 +15,14 @@ SIDE = 128
 
 
 def noise(chest: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Noise whose power falls with frequency by a random exponent: from snow to clouds."""
+    """Return noise whose power falls with frequency by a random exponent: from snow to clouds."""
     across = np.hypot(np.fft.fftfreq(SIDE)[:, None], np.fft.rfftfreq(SIDE)[None]) + 1 / SIDE
     spectrum = np.fft.rfft2(rng.standard_normal((SIDE, SIDE))) / across ** rng.uniform(0, 2.5)
     return _stretched(np.fft.irfft2(spectrum))
 
 
 def grating(chest: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Waves, checks and gradients."""
+    """Return waves, checks and gradients."""
     v, u = np.mgrid[:SIDE, :SIDE] / SIDE
     waves = sum(
         np.sin(2 * np.pi * (a * u + b * v + c))
@@ -31,7 +33,7 @@ def grating(chest: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def scene(chest: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Shapes in front of one another with shading, as a photograph of things."""
+    """Return shapes in front of one another with shading, as a photograph of things."""
     v, u = np.mgrid[:SIDE, :SIDE] / SIDE
     image = (rng.uniform(0, 1) + rng.uniform(-0.6, 0.6) * u + rng.uniform(-0.6, 0.6) * v).astype(
         np.float32
@@ -59,7 +61,7 @@ def scene(chest: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def page(chest: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Lines of text, dark on bright or bright on dark."""
+    """Return lines of text, dark on bright or bright on dark."""
     image = np.full((SIDE, SIDE), 255, np.uint8)
     for line in range(rng.integers(4, 12)):
         words = "".join(rng.choice(list("abcdefghiklmnoprstu     "), rng.integers(3, 40)))
@@ -77,14 +79,16 @@ def page(chest: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def detail(chest: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A small region of a chest, 12 to 35 % of its sides."""
+    """Return a small region of a chest, 12 to 35 % of its sides."""
     height, width = (int(side * rng.uniform(0.12, 0.35)) for side in chest.shape)
     top, left = rng.integers(chest.shape[0] - height), rng.integers(chest.shape[1] - width)
     return chest[top : top + height, left : left + width]
 
 
 def half(chest: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """One side of a chest alone, or its upper or lower third: half pictures, and a little like a lateral one."""
+    """Return one side of a chest alone, or its upper or lower third: half images, and a little like
+    a lateral one.
+    """
     height, width = chest.shape
     if rng.random() < 0.25:
         return chest[: int(height * 0.33)] if rng.random() < 0.5 else chest[int(height * 0.68) :]
@@ -93,7 +97,7 @@ def half(chest: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def shuffled(chest: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A chest cut into tiles that have changed places, or doubled beside itself."""
+    """Return a chest cut into tiles that have changed places, or doubled beside itself."""
     small = cv2.resize(chest, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
     if rng.random() < 0.3:
         return np.concatenate(
@@ -115,7 +119,9 @@ def shuffled(chest: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def limb(chest: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """One to five long bones with cortex in soft tissue on air: arm, leg, hand; leaning anyhow."""
+    """Return one to five long bones with cortex in soft tissue on air: arm, leg, hand; leaning
+    anyhow.
+    """
     dense = np.zeros((SIDE, SIDE), np.float32)
     count, angle = int(rng.integers(1, 6)), rng.uniform(0, np.pi)
     along = np.array([np.cos(angle), np.sin(angle)])
@@ -147,7 +153,7 @@ def _tube(start: np.ndarray, end: np.ndarray, width: float, rng: np.random.Gener
 
 
 def skull(chest: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Ovals within ovals with bright rims and holes: skull, jaw, pelvis, abdomen."""
+    """Return ovals within ovals with bright rims and holes: skull, jaw, pelvis, abdomen."""
     dense = np.zeros((SIDE, SIDE), np.float32)
     centre, radius = SIDE * rng.uniform(0.4, 0.6, 2), SIDE * rng.uniform(0.28, 0.6, 2)
     dense += 1.2 * _oval(centre, radius, rng) - rng.uniform(0.1, 0.6) * _oval(
@@ -173,7 +179,9 @@ def skull(chest: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def lateral(chest: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A chest from the side: one field of air between sternum and spine, the heart in front below, the diaphragm rising forwards."""
+    """Return a chest from the side: one field of air between sternum and spine, the heart in front
+    below, the diaphragm rising forwards.
+    """
     dense = 1.6 * _oval(
         SIDE * np.array([0.5, 0.6]),
         SIDE * np.array([rng.uniform(0.36, 0.48), rng.uniform(0.6, 0.75)]),

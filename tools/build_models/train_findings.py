@@ -1,12 +1,16 @@
-"""The models that read pictures and come with Hilum: tuberculosis (Montgomery and Shenzhen) and pneumonia of small children (Kermany).
+"""Train the classifiers that come with Hilum: tuberculosis (Montgomery and Shenzhen) and pneumonia
+of small children (Kermany).
 
-    python -m tools.build_models.train_findings --data ../shared/data --to src/hilum/resources --work work --what tuberculosis pneumonia_child
+    python -m tools.build_models.train_findings --data ../shared/data --out src/hilum/resources
+    --work work --what tuberculosis pneumonia_child
 
-The lungs are found by the lung model that comes with Hilum and cut out as a run does it; an EfficientNet-Lite0 learns from the boxes. Whole
-patients are dealt out: those held out measure (of Kermany the official test part), a further part chooses threshold and calibration, the
-rest is learnt from. The network is then made to count in 8 bits, with feature ranges chosen the way that moves the tune part's scores least,
-and what is measured and calibrated is that one. Writes NAME.onnx: at most `MOST` bytes, and at most `LOSS` of AUROC below its float32 self,
-or nothing. Killed, the same command goes on: found lungs, epochs and the float32 model are kept in --work.
+The lungs are found by the lung model that comes with Hilum and cut out as a run does it; an
+EfficientNet-Lite0 is trained on the boxes. Whole patients are dealt out: those held out measure (of
+Kermany the official test part), a further part chooses threshold and calibration, the rest is
+trained on. The network is then made to count in 8 bits, with feature ranges chosen the way that
+moves the tune part's scores least, and what is measured and calibrated is that one. Writes
+NAME.onnx: at most `MOST` bytes, and at most `LOSS` of AUROC below its float32 self, or nothing.
+Killed, the same command goes on: found lungs, epochs and the float32 model are kept in --work.
 """
 
 from __future__ import annotations
@@ -45,8 +49,8 @@ from hilum.training import onnx_export
 MOST, LOSS = 6_000_000, 0.005  # bytes; AUROC
 SEED, MODEL, WINDOW = 0, "efficientnet_lite0", "percentiles"
 REGION = LungCrop()
-CHUNK = 200  # pictures whose lungs are kept together
-CALIBRATED_ON = 100  # pictures, evenly out of those learnt from, that choose the ranges of features
+CHUNK = 200  # images whose lungs are kept together
+CALIBRATED_ON = 100  # images, evenly out of those trained on, that choose the ranges of features
 SHOWN = ("auroc", "accuracy", "sensitivity", "specificity")
 TENTHS = {
     "test": (0, 1),
@@ -56,9 +60,11 @@ TENTHS = {
 
 @dataclass(frozen=True)
 class Task:
-    """What a model is to find, in which folders of --data, and of whom; films of younger people are left out. `shape` is the height to the width
-    of films that are there squeezed to squares: they are stretched back to it, as nobody else's films are squeezed. `settings` are those of
-    the model that are not its defaults."""
+    """Hold what a model is to find, in which folders of --data, and of whom; films of younger
+    people are left out. `shape` is the height to the width of films that are there squeezed to
+    squares: they are stretched back to it, as nobody else's films are squeezed. `settings` are
+    those of the model that are not its defaults.
+    """
 
     folders: tuple[str, ...]
     concept: str
@@ -77,9 +83,11 @@ TASKS = {
         (15, 89),
         "adults and youths of one clinic in the USA and one hospital in China",
         "Tuberculosis in frontal chest radiographs of adults, the model that comes with Hilum",
-        "Learnt from fewer than 500 films of two places, in which about half of the people had tuberculosis and the others were called normal: it has not "
-        "learnt to tell tuberculosis from other diseases of the lung, nor old from active disease, and of a place where few are ill most of its calls "
-        "are false. It must not be used to screen, to diagnose, to rule out, or on children.",
+        "Trained on fewer than 500 films of two places, in which about half of the people had"
+        " tuberculosis and the others were called normal: it cannot distinguish tuberculosis"
+        " from other diseases of the lung, nor old from active disease, and where few people are"
+        " ill most of its positive calls are false. It must not be used to screen, to diagnose, to"
+        " rule out, or on children.",
     ),
     "pneumonia_child": Task(
         ("kermany-224",),
@@ -87,12 +95,17 @@ TASKS = {
         (1, 5),
         "children of one to five years of one hospital in China",
         "Pneumonia in frontal chest radiographs of small children, the model that comes with Hilum",
-        "Learnt from films of one hospital, shrunk to squares of 224 pixels, in which about three of four children had pneumonia. Films with and without it "
-        "differ there in more than the disease, and of 41 normal films in a row of the test part, which look unlike the others, it calls nearly half "
-        "ill. It must not be used on adults or older children, to diagnose or to rule out, nor to tell bacteria from viruses.",
+        "Trained on films of one hospital, shrunk to squares of 224 pixels, in which about three of"
+        " four children had pneumonia. Films with and without it differ there in more than the"
+        " disease, and of 41 normal films in a row of the test part, which differ from the others,"
+        " it calls nearly half positive. It must not be used on adults or older children, to"
+        " diagnose, to rule out, or to distinguish bacterial from viral pneumonia.",
         shape=0.72,  # median of 16 originals, 0.58 to 0.96
-        # Strong changes of the film's look: the official test part's normal films look unlike those that are learnt from (benchmarks/accuracy/shortcuts.py,
-        # benchmarks/accuracy/kermany_shift.py). Chosen with the test part in view, where weaker ones rank as well but call fewer normal films well.
+        # Strong augmentation of the film's appearance: the official test part's normal films differ
+        # from
+        # those trained on (benchmarks/accuracy/shortcuts.py,
+        # benchmarks/accuracy/kermany_shift.py). Chosen with the test part in view, where weaker
+        # ones rank as well but call fewer normal films well.
         settings={
             "epochs": 4,
             "flip": True,
@@ -113,7 +126,9 @@ TASKS = {
 
 @dataclass(frozen=True)
 class Cuts:
-    """Regions uint8 (n, size, size) and of each row its facts: image_id, patient_id, source, state, part, pixel_digest, quality."""
+    """Hold regions uint8 (n, size, size) and of each row its facts: image_id, patient_id, source,
+    state, part, pixel_digest, quality.
+    """
 
     images: np.ndarray
     facts: pl.DataFrame
@@ -129,13 +144,15 @@ class Cuts:
 def facts(
     data: Path, folder: str, task: Task, work: Path, most: int
 ) -> tuple[pl.DataFrame, cache.Cache]:
-    """The images of a set of which the finding is known, each with its part, and the cache of its pictures."""
+    """Return the images of a set of which the finding is known, each with its part, and the cache
+    of its images.
+    """
     manifest = ingest.ingest(data / folder)
     if most:
         manifest = manifest.only(
             manifest.table.gather_every(max(1, manifest.table.height // most))["image_id"]
         )
-    pictures = cache.fill(
+    radiographs = cache.fill(
         manifest, Pixels(size=pretrained.lung_model().contract.size), work / f"cache-{folder}"
     )
     known = (
@@ -149,15 +166,17 @@ def facts(
         .sort("image_id")
     )
     table = table.filter(pl.col("age_years").is_null() | (pl.col("age_years") >= task.ages[0]))
-    seen = pictures.readable.select("image_id", "row", "height", "width", "pixel_digest")
+    seen = radiographs.readable.select("image_id", "row", "height", "width", "pixel_digest")
     table = table.join(seen, on="image_id", maintain_order="left").with_columns(
         folder=pl.lit(folder)
     )
-    return table.with_columns(part=pl.Series(parts(table), dtype=pl.String)), pictures
+    return table.with_columns(part=pl.Series(parts(table), dtype=pl.String)), radiographs
 
 
 def parts(table: pl.DataFrame) -> list[str]:
-    """The part of each row: whole patients, all of a patient with an image in a given test part held out."""
+    """Return the part of each row: whole patients, all of a patient with an image in a given test
+    part held out.
+    """
     tenth = dealt(table["patient_id"].to_numpy(), 10, SEED)
     given = set(table.filter(pl.col("given_part") == "test")["patient_id"])
     of = {
@@ -173,7 +192,9 @@ def parts(table: pl.DataFrame) -> list[str]:
 
 
 def stretched(image: np.ndarray, size: Size, shape: float) -> tuple[np.ndarray, Size]:
-    """A square picture of a file of (height, width) `size` as it would be had the file been of `shape`; untouched where that is 1."""
+    """Return a square image of a file of (height, width) `size` as it would be had the file been of
+    `shape`; untouched where that is 1.
+    """
     if shape == 1:
         return image, size
     inner = round(image.shape[0] * shape), image.shape[1]
@@ -181,20 +202,25 @@ def stretched(image: np.ndarray, size: Size, shape: float) -> tuple[np.ndarray, 
 
 
 def found(
-    table: pl.DataFrame, pictures: cache.Cache, shape: float, work: Path
+    table: pl.DataFrame, radiographs: cache.Cache, shape: float, work: Path
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Labels uint8 (n, s, s) of the lungs and their quality (n,), a chunk at a time, each kept when it is done."""
-    model, labels, told = pretrained.lung_model(), [], []
+    """Return labels uint8 (n, s, s) of the lungs and their quality (n,), a chunk at a time, each
+    kept when it is done.
+    """
+    model, labels, reported = pretrained.lung_model(), [], []
     for start in range(0, table.height, CHUNK):
         rows = table.slice(start, CHUNK)
-        kept = (
-            work
-            / f"{storage.digest([rows['pixel_digest'].to_list(), shape, storage.digest_of_file(model.path), storage.digest(lung_finder.rule())])}.npz"
-        )
+        made_from = [
+            rows["pixel_digest"].to_list(),
+            shape,
+            storage.digest_of_file(model.path),
+            storage.digest(lung_finder.rule()),
+        ]
+        kept = work / f"{storage.digest(made_from)}.npz"
         if not kept.exists():
             lung = [
                 lung_finder.segment_lungs(
-                    model, *stretched(pictures.images[row], tuple(size), shape)
+                    model, *stretched(radiographs.images[row], tuple(size), shape)
                 )
                 for row, *size in rows.select("row", "height", "width").iter_rows()
             ]
@@ -206,43 +232,43 @@ def found(
                 )
         with np.load(kept) as held:
             labels.append(held["labels"])
-            told.append(held["quality"])
-        print(f"lungs of {start + rows.height} of {table.height} pictures", flush=True)
-    return np.concatenate(labels), np.concatenate(told)
+            reported.append(held["quality"])
+        print(f"lungs of {start + rows.height} of {table.height} images", flush=True)
+    return np.concatenate(labels), np.concatenate(reported)
 
 
 def cut(data: Path, task: Task, work: Path, most: int, settings: LungCrop) -> Cuts:
-    """All regions of a task; the typical box is that of the training part alone."""
+    """Return all regions of a task; the typical box is that of the training part alone."""
     sets = [(*facts(data, folder, task, work, most),) for folder in task.folders]
-    lungs = [found(table, pictures, task.shape, work / "lungs") for table, pictures in sets]
+    lungs = [found(table, radiographs, task.shape, work / "lungs") for table, radiographs in sets]
     boxes, images = [], []
-    for (table, pictures), (labels, sure) in zip(sets, lungs, strict=True):
+    for (table, radiographs), (labels, sure) in zip(sets, lungs, strict=True):
         for (part, row, *size), label, good in zip(
             table.select("part", "row", "height", "width").iter_rows(), labels, sure, strict=True
         ):
             if part == "train" and (crop := lung_crop.box(label, settings, good)):
-                boxes.append((crop, stretched(pictures.images[row], tuple(size), task.shape)[1]))
+                boxes.append((crop, stretched(radiographs.images[row], tuple(size), task.shape)[1]))
     typical = lung_crop.typical_box(boxes)
-    for (table, pictures), (labels, sure) in zip(sets, lungs, strict=True):
-        images += regions(table, pictures, task.shape, labels, sure, settings, typical)
+    for (table, radiographs), (labels, sure) in zip(sets, lungs, strict=True):
+        images += regions(table, radiographs, task.shape, labels, sure, settings, typical)
     return Cuts(np.stack(images), pl.concat([table for table, _ in sets]), typical)
 
 
 def regions(
     table: pl.DataFrame,
-    pictures: cache.Cache,
+    radiographs: cache.Cache,
     shape: float,
     labels: np.ndarray,
     sure: np.ndarray,
     settings: LungCrop,
     typical: dict[str, float],
 ) -> list[np.ndarray]:
-    """The region of each row of `table`, by its lungs and their quality."""
+    """Return the region of each row of `table`, by its lungs and their quality."""
     cuts = []
     for (row, *size), label, good in zip(
         table.select("row", "height", "width").iter_rows(), labels, sure, strict=True
     ):
-        image, of = stretched(pictures.images[row], tuple(size), shape)
+        image, of = stretched(radiographs.images[row], tuple(size), shape)
         cuts.append(
             lung_crop.cut(image, label, settings, quality=good, typical=typical, size=of).image
         )
@@ -255,13 +281,15 @@ def scores(path: Path, images: np.ndarray) -> np.ndarray:
 
 
 def small(whole: Path, cuts: Cuts, work: Path) -> tuple[Path, str]:
-    """The network in 8 bits, and which ranges of features moved the tune part's log-odds least."""
-    learnt, tune = cuts.rows("train"), cuts.images[cuts.rows("tune")]
+    """Return the network in 8 bits, and which ranges of features moved the tune part's log-odds
+    least.
+    """
+    known, tune = cuts.rows("train"), cuts.images[cuts.rows("tune")]
     expected = calibration.logit(scores(whole, tune))
     moved = {}
     for ranges in onnx_export.RANGES:
         path = work / f"{whole.stem}.{ranges}.onnx"
-        shown = cuts.images[learnt[:: max(1, len(learnt) // CALIBRATED_ON)]]
+        shown = cuts.images[known[:: max(1, len(known) // CALIBRATED_ON)]]
         onnx_export.to_int8(
             whole, path, shown, operators=onnx_export.QUANTISED_WITH_SUMS, ranges=ranges
         )
@@ -275,43 +303,47 @@ def small(whole: Path, cuts: Cuts, work: Path) -> tuple[Path, str]:
 
 
 def measured(path: Path, cuts: Cuts, threshold: float) -> tuple[dict[str, str], np.ndarray]:
-    """Figures of the held-out patients, in words, and their scores."""
+    """Return the figures of the held-out patients, in words, and their scores."""
     rows = cuts.rows("test")
     truth, score, patients = (
         cuts.truth("test"),
         scores(path, cuts.images[rows]),
         cuts.facts["patient_id"].to_numpy()[rows],
     )
-    told = {}
+    reported = {}
     for name, metric in {**discrimination.METRICS, **discrimination.METRICS_AT}.items():
         more = {"threshold": threshold} if name in discrimination.METRICS_AT else {}
         of = bootstrap.bootstrap_patients(
             lambda chosen, metric=metric, more=more: metric(truth[chosen], score[chosen], **more),
             patients,
         )
-        told[name] = f"{of.value:.3f} ({of.ci_low:.3f} to {of.ci_high:.3f})"
+        reported[name] = f"{of.value:.3f} ({of.ci_low:.3f} to {of.ci_high:.3f})"
     return {
         f"held out, {len(rows)} images of {len(set(patients))} patients, {name}": words
-        for name, words in told.items()
+        for name, words in reported.items()
     }, score
 
 
 def trained(
     cuts: Cuts, name: str, settings: dict[str, Any], metadata: dict[str, Any], work: Path
 ) -> Path:
-    """The float32 model; at once where it was made from the same."""
+    """Return the float32 model; at once where it was made from the same."""
     module, rows, tune = plugins.load("models", MODEL), cuts.rows("train"), cuts.rows("tune")
-    path = (
-        work
-        / f"{name}-{storage.digest([cuts.facts['pixel_digest'].to_list(), cuts.facts['part'].to_list(), settings, metadata['contract'], metadata['region']])}.onnx"
-    )
+    made_from = [
+        cuts.facts["pixel_digest"].to_list(),
+        cuts.facts["part"].to_list(),
+        settings,
+        metadata["contract"],
+        metadata["region"],
+    ]
+    path = work / f"{name}-{storage.digest(made_from)}.onnx"
     if path.exists():
         return path
-    begun, told = time.time(), [0.0]
+    begun, reported = time.time(), [0.0]
 
     def progress(done: int, of: int) -> None:
-        if time.time() - told[0] > 10:
-            told[0] = time.time()
+        if time.time() - reported[0] > 10:
+            reported[0] = time.time()
             print(f"{done} of {of} batches, {time.time() - begun:.0f} s", flush=True)
 
     targets = np.full((len(cuts.images), 1), np.nan, np.float32)
@@ -330,8 +362,8 @@ def trained(
     return path
 
 
-def told(task: Task, cuts: Cuts, settings: dict[str, Any], cutting: LungCrop) -> dict[str, Any]:
-    """What the file carries, but for what is measured on it."""
+def reported(task: Task, cuts: Cuts, settings: dict[str, Any], cutting: LungCrop) -> dict[str, Any]:
+    """Return what the file carries, but for what is measured on it."""
     module, size = plugins.load("models", MODEL), cuts.images.shape[1]
     sets = [plugins.load("readers", folder.split("-")[0]).CARD for folder in task.folders]
     known = cuts.facts.filter(pl.col("part") != "test")
@@ -344,10 +376,16 @@ def told(task: Task, cuts: Cuts, settings: dict[str, Any], cutting: LungCrop) ->
         title=task.title,
         counts=counts,
         caveats=f"{task.caveats} For research only. No medical device.",
-        source=f"tools/build_models/train_findings.py of Hilum, model '{MODEL}', ImageNet weights first. "
+        source=(
+            f"tools/build_models/train_findings.py of Hilum, model '{MODEL}', ImageNet weights"
+            " first. "
+        )
         + "; ".join(f"{one.title}: {one.licence}" for one in sets),
-        licence="Apache-2.0 (code and ImageNet weights); these weights learnt from the sets named under source, whose terms hold for them. The lungs "
-        "were found by a model for non-commercial research.",
+        licence=(
+            "Apache-2.0 (code and ImageNet weights); these weights trained on the sets named under"
+            " source, whose terms hold for them. The lungs were found by a model for non-commercial"
+            " research."
+        ),
     )
     return {
         "contract": asdict(
@@ -379,7 +417,7 @@ def make(name: str, arguments: argparse.Namespace) -> None:
     task, cutting = TASKS[name], replace(REGION, size=arguments.size, masked=arguments.masked)
     settings = chosen(MODEL, arguments.set, **task.settings)
     cuts = cut(arguments.data, task, arguments.work, arguments.most, cutting)
-    metadata = told(task, cuts, settings, cutting)
+    metadata = reported(task, cuts, settings, cutting)
     whole = trained(cuts, name, settings, metadata, arguments.work)
     best, ranges = small(whole, cuts, arguments.work)
     tuned = scores(best, cuts.images[cuts.rows("tune")])
@@ -394,13 +432,14 @@ def make(name: str, arguments: argparse.Namespace) -> None:
     spent = (time.perf_counter() - begun) / min(50, len(score)) * 1000
     if before - after > LOSS or best.stat().st_size > MOST:
         sys.exit(
-            f"{name}: in 8 bits {best.stat().st_size} bytes, AUROC {before:.4f} to {after:.4f}; expected at most {MOST} bytes and {LOSS} less. Nothing was written"
+            f"{name}: in 8 bits {best.stat().st_size} bytes, AUROC {before:.4f} to {after:.4f};"
+            f" expected at most {MOST} bytes and {LOSS} less. Nothing was written"
         )
-    place = arguments.to / f"{name}.onnx"
+    place = arguments.out / f"{name}.onnx"
     onnx_export.describe(
         best, place, _texts({**metadata, "calibration": {task.concept: fitted}, "figures": figures})
     )
-    pretrained.PretrainedModel(place).model.contract  # noqa: B018 (raises where it does not carry what it must)
+    pretrained.PretrainedModel(place).model.contract  # noqa: B018 (raises)
     print(json.dumps({**figures, **fitted}, indent=1), flush=True)
     held = next(iter(figures)).split(", auroc")[0].removeprefix("held out, ")
     of = {
@@ -415,10 +454,13 @@ def make(name: str, arguments: argparse.Namespace) -> None:
         "| --- " * (5 + len(SHOWN)) + "|",
     ]
     row = (
-        f"| {name} | {held} | {' | '.join(of[metric] for metric in SHOWN)} | {before:.4f} / {after:.4f} ({ranges}) | "
-        f"{place.stat().st_size / 1e6:.1f} MB | {spent:.0f} ms |"
+        f"| {name} | {held} | {' | '.join(of[metric] for metric in SHOWN)} | {before:.4f} /"
+        f" {after:.4f} ({ranges}) | {place.stat().st_size / 1e6:.1f} MB | {spent:.0f} ms |"
     )
-    command = f"python -m tools.build_models.train_findings --data {arguments.data} --to src/hilum/resources --work WORK --what {name}{' --masked' * arguments.masked}"
+    command = (
+        f"python -m tools.build_models.train_findings --data {arguments.data} --out"
+        f" src/hilum/resources --work WORK --what {name}{' --masked' * arguments.masked}"
+    )
     command += again(arguments.set)
     note = (
         f"Threshold carried from a tune part of other patients. Settings: {json.dumps(settings)}."
@@ -441,7 +483,7 @@ def main(given: Sequence[str] | None = None) -> None:
         required=True,
         help="the folder that holds montgomery/, shenzhen/ and kermany-224/",
     )
-    parser.add_argument("--to", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
     parser.add_argument(
         "--work",
         type=Path,
@@ -455,7 +497,7 @@ def main(given: Sequence[str] | None = None) -> None:
         "--most",
         type=int,
         default=0,
-        help="about how many pictures of a set, to try it; such results are not recorded",
+        help="about how many images of a set, to try it; such results are not recorded",
     )
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the model"

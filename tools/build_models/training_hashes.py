@@ -1,7 +1,7 @@
-"""Perceptual hashes of the images that the models which come with Hilum were trained or tuned on,
-for `hilum.inference.training_hashes`.
+"""Write perceptual hashes of the images that the models which come with Hilum were trained or
+tuned on, for `hilum.inference.training_hashes`.
 
-    python -m tools.build_models.training_hashes --data ../shared/data --to
+    python -m tools.build_models.training_hashes --data ../shared/data --out
     src/hilum/resources/training_hashes.parquet
 
 A model's list is made again from the files below the folders of `SETS`: every digest in it must be
@@ -41,7 +41,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--to", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     hashes = dict(hashed(arguments.data))
     models = [
@@ -52,18 +52,18 @@ def main() -> None:
     lists = {training_hashes.training_list(model): model for model in models}
     rows = [row for model in lists.values() for row in of_model(model, hashes)]
     storage.write_table(
-        arguments.to,
+        arguments.out,
         pl.DataFrame(rows, schema=training_hashes.COLUMNS, orient="row").sort(
             "training_list", "hash"
         ),
     )
-    if (size := arguments.to.stat().st_size) > MOST_BYTES:
-        raise SystemExit(f"{arguments.to} has {size:,} bytes, more than {MOST_BYTES:,}")
+    if (size := arguments.out.stat().st_size) > MOST_BYTES:
+        raise SystemExit(f"{arguments.out} has {size:,} bytes, more than {MOST_BYTES:,}")
     print(f"{len(rows):,} hashes, {size:,} bytes")
 
 
 def hashed(data: Path) -> Iterator[tuple[str, bytes]]:
-    """Pixel digest and hash of each image that shows something."""
+    """Yield the pixel digest and hash of each image that shows something."""
     paths = [path for path, _ in collect([data / folder for folder in SETS]).names]
     with ThreadPoolExecutor(2) as pool:
         yield from (one for one in pool.map(_hashed, paths) if one)
@@ -81,12 +81,12 @@ def _hashed(path: Path) -> tuple[str, bytes] | None:
 
 
 def of_model(model: OnnxModel, hashes: dict[str, bytes]) -> list[tuple[str, bytes]]:
-    """A row for each image of a model's list. Raises `BadData` where a file is missing."""
+    """Return a row for each image of a model's list. Raises `BadData` where a file is missing."""
     listed = model.metadata["trained_on"]["pixels"]
     if missing := set(listed) - set(hashes):
         raise BadData(
             f"{len(missing)} of {len(listed)} images that {model.path.name} was trained on are not "
-            f"among the files: get the same release"
+            "among the files: get the same release"
         )
     return [
         (training_hashes.training_list(model), hashes[digest]) for digest in sorted(set(listed))

@@ -29,6 +29,9 @@ TERMS = "resources/acquisition_terms.csv"
 VIEWS = ("PA", "AP", "FRONTAL", "LATERAL", "OBLIQUE", "DECUBITUS", "LORDOTIC")
 FRONTAL_VIEWS = ("PA", "AP", "FRONTAL")
 LATERALITIES = ("R", "L", "B", "U")
+# Only one person is known to have grown older (122 years); beyond it are errors of entry, and
+# placeholders such as 999.
+OLDEST_YEARS = 120
 # Kinds of words that count where a field states the view, and in free text. Those for a supine or
 # prone patient say "frontal" where no view is named.
 LYING = "lying"

@@ -6,6 +6,7 @@ import base64
 import binascii
 import zlib
 from collections.abc import Sequence
+from typing import TypedDict
 
 import numpy as np
 
@@ -13,6 +14,13 @@ from hilum.errors import BadData
 
 _MOST_PIXELS = 64_000_000  # of a bitmap: a larger one is refused before it is decoded
 _MOST_BITS = 60  # of one run length: it fits into an int64
+
+
+class CocoRuns(TypedDict):
+    """Run lengths as COCO writes them: `counts` is compressed text or a list."""
+
+    size: list[int]
+    counts: str | list[int]
 
 
 def numbers(values: object, what: str, count: int) -> list[float]:

@@ -18,7 +18,7 @@ Window = tuple[slice, slice]  # rows and columns of an image
 Edge = tuple[int, int, int]  # row, column and heading (number in _STEPS) of a pixel's edge
 
 _INEXACT = 1e-5  # pixels from a centre: nearer, rounding may put an edge on the wrong side of it
-_MOST_CORNERS = 200_000
+_MOST_CORNERS = 200_000  # of an image; a lung traced pixel by pixel has a few thousand
 _MOST_PASSED = 16_000_000  # rows crossed by all edges of a polygon, about a second of work
 _TIMES_OVER = 16  # pixels that the windows of holes may cover, in multiples of the image's
 _AT_ONCE = 1 << 18  # crossed rows that are processed at a time, which bounds the memory

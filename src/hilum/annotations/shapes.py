@@ -215,7 +215,7 @@ class RunLengths:
         return cls((height, width), tuple(np.diff(ends, prepend=0).tolist()))
 
     @classmethod
-    def from_coco(cls, segmentation: Mapping[str, Any]) -> RunLengths:
+    def from_coco(cls, segmentation: Mapping[str, object]) -> RunLengths:
         """Decode {"size": [height, width], "counts": a list or COCO's compressed text}.
 
         Raises `BadData`.
@@ -234,7 +234,7 @@ class RunLengths:
         height, width = mask_codecs.whole(size, what, 2)
         return cls((height, width), read)
 
-    def to_coco(self, compressed: bool = True) -> dict[str, Any]:
+    def to_coco(self, compressed: bool = True) -> mask_codecs.CocoRuns:
         """Return COCO's run lengths, as compressed text or as a list of counts."""
         return {
             "size": list(self.size),
@@ -311,7 +311,7 @@ def from_supervisely(drawn: Mapping[str, Any]) -> Polygon | Bitmap:
     return Polygon(_flipped(exterior), tuple(map(_flipped, holes)))
 
 
-def to_supervisely(shape: Polygon | Bitmap) -> dict[str, Any]:
+def to_supervisely(shape: Polygon | Bitmap) -> dict[str, object]:
     """Return `geometryType` with `points` or `bitmap`, the inverse of `from_supervisely`.
 
     The caller adds class and labeller.
@@ -385,7 +385,7 @@ def _box_of(mask: np.ndarray) -> Box:
     )
 
 
-def _text(content: Mapping[str, Any]) -> str:
+def _text(content: Mapping[str, object]) -> str:
     return json.dumps(content, separators=(",", ":"))
 
 

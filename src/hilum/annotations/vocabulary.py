@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cache
@@ -128,20 +127,15 @@ def ancestors(concept: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def roll_up(states: Mapping[str, State]) -> dict[str, State]:
-    """Return the states of one image with every ancestor of a present concept present.
+def state_key(concept: str, state: int) -> str:
+    """Return the key of a concept in a state in a step's summary: "pleural-effusion absent"."""
+    return f"{concept} {STATE_NAMES[state]}"
 
-    Overrides a source that states the ancestor as absent or uncertain. Nothing else follows: a
-    parent is not absent because its children are, nor uncertain because one of them is. Raises
-    `NotFound` for an unknown concept.
-    """
-    implied = [
-        parent
-        for concept, state in states.items()
-        for parent in ancestors(concept)
-        if state == State.PRESENT
-    ]
-    return {**states, **dict.fromkeys(implied, State.PRESENT)}
+
+def split_state_key(key: str) -> tuple[str, str]:
+    """Return the concept and the name of the state of a key that `state_key` made."""
+    concept, _, state = key.rpartition(" ")
+    return concept, state
 
 
 def _check(concept: str) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import tempfile
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
@@ -57,7 +59,7 @@ class Dataset:
         return self.manifest.remarks
 
     @cached_property
-    def summary(self) -> Mapping[str, Any]:
+    def summary(self) -> Mapping[str, object]:
         """Counts of images, patients, masks and labels by name."""
         return ingest.summary(self.manifest)
 
@@ -121,18 +123,24 @@ def find_issues(
 ) -> Issues:
     """Audit a data set: broken files and masks, duplicates, contradictions, leaks, odd images.
 
-    Every image is decoded once into a cache below `cache_folder` (a temporary folder where none is
-    given; a later call with the same folder decodes only what changed). `progress` is called with
-    the number of images done and their total.
+    Every image is decoded once into a cache below `cache_folder`; a later call with the same folder
+    decodes only what changed. Where none is given it is a temporary folder, removed with the last
+    reference to the issues. `progress` is called with the number of images done and their total.
 
     >>> issues = hilum.find_issues(hilum.open_dataset(folder))
     >>> set(issues.table["severity"]) <= {"error", "warning", "info"}
     True
     """
     parent = Path(cache_folder) if cache_folder else Path(tempfile.mkdtemp(prefix="hilum-cache-"))
-    filled = cache.fill(dataset.manifest, pixels or Pixels(), parent, progress)
-    features = orientation.describe_cache(filled, filled.index, progress)
-    return Issues(audit.audit(dataset.manifest, features, filled), dataset.manifest, filled)
+    with contextlib.ExitStack() as stack:
+        if not cache_folder:
+            stack.callback(shutil.rmtree, parent, ignore_errors=True)
+        filled = cache.fill(dataset.manifest, pixels or Pixels(), parent, progress)
+        features = orientation.describe_cache(filled, filled.index, progress)
+        table = audit.audit(dataset.manifest, features, filled)
+        issues = Issues(table, dataset.manifest, filled)
+        weakref.finalize(issues, stack.pop_all().close)  # at the latest when Python ends
+    return issues
 
 
 def split(

@@ -51,7 +51,7 @@ class FinishedRun:
     @property
     def issues(self) -> pl.DataFrame:
         """One row per issue of the audit, worst first."""
-        return self.run.table("audit", audit.FINDINGS)
+        return self.run.table("audit", audit.ISSUES)
 
     @property
     def split(self) -> pl.DataFrame:

@@ -8,7 +8,8 @@ else null), message (what was observed), remedy (what to do, from the rule).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from itertools import starmap
 
 import polars as pl
 
@@ -34,6 +35,16 @@ class Issue:
     image_id: str | None
     other_image_id: str | None
     message: str
+
+    @property
+    def image_ids(self) -> list[str]:
+        """Return the ids of its image, or of both images of a pair."""
+        return [image_id for image_id in (self.image_id, self.other_image_id) if image_id]
+
+
+def of_table(table: pl.DataFrame) -> Iterator[Issue]:
+    """Yield the issues in a table with `COLUMNS`, in its order."""
+    return starmap(Issue, table.select(one.name for one in fields(Issue)).iter_rows())
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
@@ -21,7 +20,7 @@ from markupsafe import Markup
 from hilum import __version__
 from hilum.annotations import lung_masks
 from hilum.audit import checks
-from hilum.audit.issues import Rule
+from hilum.audit.issues import Rule, of_table
 from hilum.dataset.manifest import SEVERITIES, Manifest
 from hilum.dataset.pixel_cache import Cache
 from hilum.drawing import images as drawing
@@ -98,24 +97,17 @@ def _groups(rows: pl.DataFrame, cached: Cache) -> Iterator[_Group]:
     for (severity, name), found in rows.group_by("severity", "rule", maintain_order=True):
         rule = rules[str(name)]
         shown, listed = [], []
-        for row in found.iter_rows(named=True):
-            images = [image_id for image_id in _names(row) if readable.get(image_id)]
+        for issue, source in zip(of_table(found), found["source"], strict=True):
+            images = [image_id for image_id in issue.image_ids if readable.get(image_id)]
             if images and len(shown) < PER_RULE and len(images) <= room:
-                shown.append(_line(row, _images(images, cached, outlined=rule.about_masks)))
+                illustrated = _images(images, cached, outlined=rule.about_masks)
+                shown.append(_Line(issue.message, issue.image_ids, source, illustrated))
                 room -= len(images)
             elif len(listed) < lines:
-                listed.append(_line(row))
+                listed.append(_Line(issue.message, issue.image_ids, source))
         lines -= len(listed)
         more = found.height - len(shown) - len(listed)
         yield _Group(rule, str(severity), found.height, shown, listed, more)
-
-
-def _names(row: dict[str, Any]) -> list[str]:
-    return [image_id for image_id in (row["image_id"], row["other_image_id"]) if image_id]
-
-
-def _line(row: dict[str, Any], images: Sequence[_Image] = ()) -> _Line:
-    return _Line(row["message"], _names(row), row["source"], images)
 
 
 def _images(image_ids: Sequence[str], cached: Cache, *, outlined: bool) -> list[_Image]:

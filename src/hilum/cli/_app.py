@@ -19,15 +19,18 @@ from hilum.cli import console, exit_status
 if TYPE_CHECKING:
     from hilum.config import Recipe
     from hilum.run_folder import Run
+    from hilum.storage import JsonObject
 
-PIPELINE, DATA, IMAGES, RUNS = "Pipeline", "Data sets", "Images", "Runs"  # groups of verbs
+# A new user comes with a folder, so the pipeline stands first.
+PIPELINE, DATA, IMAGES, RUNS = "Pipeline", "Data sets", "Images", "Runs"
+GROUPS = (PIPELINE, DATA, IMAGES, RUNS)  # of verbs, in the order in which they are listed
 
 
 class GroupedVerbs(TyperGroup):
     """List the verbs in groups, in the order in which they are used, each with its short help."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        groups: dict[str, list[tuple[str, str]]] = {PIPELINE: [], DATA: [], IMAGES: [], RUNS: []}
+        groups: dict[str, list[tuple[str, str]]] = {group: [] for group in GROUPS}
         for name, command in self.commands.items():
             groups[getattr(command, "rich_help_panel", "")].append((name, command.short_help or ""))
         for title, verbs in groups.items():
@@ -73,12 +76,14 @@ Others = Annotated[
         help="More sets, audited too and compared with it and one another.", show_default=False
     ),
 ]
-To = Annotated[
-    Path | None,
-    typer.Option(
-        "--out", "-o", help="The run's folder; runs/NAME where it is not given.", show_default=False
-    ),
-]
+
+
+def written_to(what: str) -> Any:
+    """Return the option `--out`, `-o`; `what` says what the verb writes there."""
+    return typer.Option("--out", "-o", help=what)
+
+
+To = Annotated[Path | None, written_to("The run's folder; runs/NAME where it is not given.")]
 Quick = Annotated[
     bool,
     typer.Option("--quick", help="The same job in a fraction of the time, with weaker models."),
@@ -209,7 +214,7 @@ def performed(
     as_json: bool,
     fixes: Path | None = None,
     share: Mapping[str, str] | None = None,
-) -> tuple[Recipe, Run, dict[str, Any]]:
+) -> tuple[Recipe, Run, dict[str, JsonObject]]:
     recipe, run = meant(source, to, quick)
     if share:
         recipe = recipe.sharing(share)
@@ -218,7 +223,7 @@ def performed(
     return recipe, run, chain_of(recipe, run, until, as_json)
 
 
-def chain_of(recipe: Recipe, run: Run, until: str, as_json: bool) -> dict[str, Any]:
+def chain_of(recipe: Recipe, run: Run, until: str, as_json: bool) -> dict[str, JsonObject]:
     """Do the steps up to `until`, reporting each on a line; return their summaries by name."""
     from hilum.runs import run_all
 
@@ -239,7 +244,7 @@ def chain_of(recipe: Recipe, run: Run, until: str, as_json: bool) -> dict[str, A
     return summaries
 
 
-def print_steps(run: Run, steps: dict[str, Any]) -> None:
+def print_steps(run: Run, steps: Mapping[str, object]) -> None:
     console.echo(json.dumps({"run": str(run.folder), "steps": steps}, indent=1))
 
 

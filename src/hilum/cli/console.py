@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hilum.errors import on_one_line
 
@@ -19,7 +19,7 @@ FOLDED = 3  # findings that a summary of labels names
 COLOURS = {"error": "red", "warning": "yellow", "info": "dim"}
 
 
-def line(summary: dict[str, Any]) -> str:
+def line(summary: Mapping[str, object]) -> str:
     """Return a step's summary on one line; counts of labels are folded (`folded`)."""
     parts = []
     for key, value in summary.items():
@@ -40,10 +40,12 @@ def folded(counts: Mapping[str, int]) -> str:
 
     For example "39 findings; tuberculosis 345 present, 343 absent; and 38 more".
     """
+    from hilum.annotations.vocabulary import split_state_key
+
     of: dict[str, list[str]] = {}
     images: dict[str, int] = {}
-    for words, count in counts.items():
-        concept, state = _split_state(words)
+    for key, count in counts.items():
+        concept, state = split_state_key(key)
         of.setdefault(concept, []).append(f"{count} {state}")
         images[concept] = images.get(concept, 0) + count
     if not of:
@@ -54,17 +56,7 @@ def folded(counts: Mapping[str, int]) -> str:
     return f"{len(of)} finding{'s' * (len(of) != 1)}; {named}{more}"
 
 
-def _split_state(words: str) -> tuple[str, str]:
-    """Split "pleural effusion not mentioned" into the concept and its state."""
-    from hilum.annotations.vocabulary import STATE_NAMES
-
-    for state in (*STATE_NAMES.values(), "not mentioned"):
-        if words.endswith(f" {state}"):
-            return words.removesuffix(f" {state}"), state
-    return words, "images"
-
-
-def division(summary: Mapping[str, Any]) -> str:
+def division(summary: Mapping[str, object]) -> str:
     """Say what is done in place of one split, from the summary of the step `split`."""
     if "folds" not in summary:
         return (
@@ -94,7 +86,7 @@ def columns(table: pl.DataFrame) -> str:
     )
 
 
-def plain(table: pl.DataFrame) -> list[dict[str, Any]]:
+def plain(table: pl.DataFrame) -> list[dict[str, object]]:
     """Rows for JSON, which has no nan: null in its place."""
     return [
         {key: None if cell != cell else cell for key, cell in row.items()}

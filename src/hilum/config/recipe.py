@@ -51,7 +51,7 @@ class Recipe:
 
     @classmethod
     def from_sections(
-        cls, sections: Mapping[str, Mapping[str, Any]], *, where: str = "the recipe"
+        cls, sections: Mapping[str, Mapping[str, object]], *, where: str = "the recipe"
     ) -> Recipe:
         """Return the recipe of plain sections, as TOML gives them.
 
@@ -131,7 +131,7 @@ class Recipe:
             crop=replace(self.crop, size=min(self.crop.size, 160)),
         )
 
-    def section(self, name: str) -> dict[str, Any]:
+    def section(self, name: str) -> dict[str, object]:
         """Return a section as a dictionary with lists for tuples, as JSON gives it back.
 
         A finished step compares it with its marker; a tuple would seem another value.
@@ -151,7 +151,8 @@ class Recipe:
         lines = []
         for part in fields(self):
             values = self.section(part.name)
-            values |= values.pop("settings", {})
+            values.pop("settings", None)
+            values |= getattr(getattr(self, part.name), "settings", {})
             lines += [
                 f"[{part.name}]",
                 *(f"{key} = {toml_value(value)}" for key, value in values.items()),
@@ -165,10 +166,10 @@ def model_settings(section: Segment | Classify | Anomaly) -> Any:
     return plugins.load("models", section.model).Settings(**section.settings)
 
 
-def _placed(settings: Mapping[str, Any], place: Path) -> dict[str, Any]:
+def _placed(settings: Mapping[str, object], place: Path) -> dict[str, object]:
     """Return settings in which a relative path of weights starts from `place`."""
     weights = settings.get("weights")
-    placed = {"weights": str((place / weights).resolve())} if weights else {}
+    placed = {"weights": str((place / str(weights)).resolve())} if weights else {}
     return {**settings, **placed}
 
 

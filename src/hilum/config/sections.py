@@ -37,7 +37,7 @@ def setting(default: T, meaning: str) -> T:
     return found
 
 
-def model_keys() -> Mapping[str, Any]:
+def model_keys() -> Mapping[str, object]:
     """Declare the settings of a section's model, which are keys of the section in TOML."""
     found: Any = field(
         default_factory=dict, metadata={MEANING: "the model's own settings, as further keys"}
@@ -158,7 +158,7 @@ class Segment:
         4, "masks of training images come from the fold that did not see their patient; at least 2"
     )
     seed: int = setting(0, "seed of weights, order and augmentation")
-    settings: Mapping[str, Any] = model_keys()
+    settings: Mapping[str, object] = model_keys()
 
 
 @dataclass(frozen=True)
@@ -207,7 +207,7 @@ class Classify:
         "ignore", "training target of a finding that is not mentioned. ignore: none; zeros: absent"
     )
     seed: int = setting(0, "seed of weights, order and augmentation")
-    settings: Mapping[str, Any] = model_keys()
+    settings: Mapping[str, object] = model_keys()
 
 
 @dataclass(frozen=True)
@@ -216,7 +216,7 @@ class Anomaly:
 
     model: str = setting("padim", "name of the model")
     seed: int = setting(0, "seed of weights, order and augmentation")
-    settings: Mapping[str, Any] = model_keys()
+    settings: Mapping[str, object] = model_keys()
 
 
 @dataclass(frozen=True)

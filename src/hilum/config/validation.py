@@ -38,21 +38,21 @@ _KINDS = {
 }
 
 
-def build_section(kind: type, name: str, values: Mapping[str, Any], faults: list[str]) -> Any:
+def build_section(kind: type, name: str, values: Mapping[str, object], faults: list[str]) -> Any:
     """Return the section `name`, an instance of `kind`, made from plain values.
 
     Adds to `faults` a sentence for each key that is unknown or of the wrong kind; the result is
     None where `faults` is not empty. Keys that are not the section's own are settings of its model.
     """
     own = {part.name: part.default for part in fields(kind) if part.default is not MISSING}
-    expected: dict[str, Any] = {}
+    expected: dict[str, object] = {}
     settings = {key: value for key, value in values.items() if key not in own}
     if settings and hasattr(kind(), "settings"):
         model = values.get("model", own["model"])
         if fault := _model_fault(model, settings):
             faults.append(f"[{name}] {fault}")
             return None
-        expected = plugins.defaults("models", model, "Settings")
+        expected = plugins.defaults("models", str(model), "Settings")
     known = own | expected
     for key, value in values.items():
         if key not in known:
@@ -69,7 +69,7 @@ def build_section(kind: type, name: str, values: Mapping[str, Any], faults: list
     return kind(**plain, settings=settings) if expected else kind(**plain)
 
 
-def _model_fault(model: object, settings: Mapping[str, Any]) -> str:
+def _model_fault(model: object, settings: Mapping[str, object]) -> str:
     """Say why `model` cannot take settings; "" where it can."""
     if model == PRETRAINED:
         listed = ", ".join(settings)

@@ -26,7 +26,7 @@ from hilum.progress import Progress
 from hilum.safety import untrusted_files
 
 BLOCK = 1 << 20
-MOST_MEMBERS = 1_000_000
+MOST_MEMBERS = 1_000_000  # nine times the images of ChestX-ray14; more is an archive bomb
 _SMALL = 4096  # bytes read at once from a decompressor that does not bound what it returns
 _DISK_BLOCK = 4096  # bytes that the smallest file takes on a disk
 _ALWAYS, _TIMES = 64 << 20, 200  # an archive may grow to so many bytes, or to so many times its own

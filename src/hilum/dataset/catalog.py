@@ -15,11 +15,11 @@ import tomllib
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
-from typing import Any
 
 from hilum import plugins
 from hilum.errors import NotFound
 from hilum.plugins import Card
+from hilum.storage import JsonObject
 
 FACTS = "catalog.toml"  # NAME.catalog.toml beside a reader
 NOT_STATED = "not stated"
@@ -77,7 +77,7 @@ class CatalogEntry:
 
 
 @cache
-def entries() -> dict[str, dict[str, Any]]:
+def entries() -> dict[str, JsonObject]:
     """Return the facts as the TOML files state them, by data set; a reader may have none.
 
     An overlap may be stated by either data set; here both have it.

@@ -22,7 +22,7 @@ from typing import Any
 import polars as pl
 
 from hilum.annotations import lung_masks
-from hilum.dataset.manifest import DROPPED, REMARK_COLUMNS, Manifest
+from hilum.dataset.manifest import DROPPED, MASK_COLUMNS, REMARK_COLUMNS, Manifest
 from hilum.dataset.patients import connected_components
 from hilum.errors import BadData, NotFound, unknown
 from hilum.safety import untrusted_files
@@ -38,7 +38,6 @@ OF_PAIRS = ("keep one of pair", "same patient as")
 GONE = ("leave out", "keep one of pair")
 KEYS = ("image_id", "action", "other", "rule", "why")
 CORRECTED = "corrected"  # rule of the remark on a corrected image that stays in the table
-_MASKS = ("lung_mask", "right_lung_mask", "left_lung_mask")
 
 
 @dataclass(frozen=True)
@@ -177,7 +176,8 @@ def _remark(path: str, one: Correction, name: str) -> tuple[str, str, str, str]:
 def _without_masks(manifest: Manifest, chosen: Sequence[Correction]) -> Manifest:
     images = [one.image_id for one in chosen]
     cells = [
-        pl.when(~pl.col("image_id").is_in(images)).then(column).alias(column) for column in _MASKS
+        pl.when(~pl.col("image_id").is_in(images)).then(column).alias(column)
+        for column in MASK_COLUMNS
     ]
     drawn = pl.col("image_id").is_in(images) & pl.col("concept").is_in(list(lung_masks.REFERENCE))
     return replace(

@@ -119,7 +119,8 @@ SHAPE_COLUMNS = {
 }
 REMARK_COLUMNS = {"path": pl.String, "severity": pl.String, "rule": pl.String, "message": pl.String}
 REQUIRED = ("image_id", "dataset", "source", "patient_id", "path")
-PLACES = ("path", "lung_mask", "right_lung_mask", "left_lung_mask")  # files below the root
+MASK_COLUMNS = ("lung_mask", "right_lung_mask", "left_lung_mask")
+PLACES = ("path", *MASK_COLUMNS)  # files below the root
 PARTS = ("train", "tune", "test")
 SEXES = ("female", "male", "other")
 # Allowed values of the columns that have few.

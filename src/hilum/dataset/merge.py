@@ -24,12 +24,11 @@ from pathlib import Path
 
 import polars as pl
 
-from hilum.dataset.manifest import Manifest
+from hilum.dataset.manifest import PLACES, Manifest
 from hilum.errors import BadData, HilumError
 from hilum.safety import path_names
 
 OWN = "folder"  # the data set whose names are unique within one folder only
-_PATHS = ("path", "lung_mask", "right_lung_mask", "left_lung_mask")
 _KEYED = ("table", "labels", "remarks", "shapes")
 
 
@@ -83,7 +82,7 @@ def _below(manifest: Manifest, root: Path) -> Manifest:
         .otherwise(pl.concat_str(pl.lit(f"{start}/"), "path"))
     )
     table = manifest.table.with_columns(
-        pl.concat_str(pl.lit(f"{start}/"), column).alias(column) for column in _PATHS
+        pl.concat_str(pl.lit(f"{start}/"), column).alias(column) for column in PLACES
     )
     return replace(
         manifest,

@@ -46,7 +46,7 @@ The columns of the index, FACTS:
     text_words         int?   words in the image but for side markers, see
                               `hilum.imaging.burned_in_text`; null: not read
     text_longest       int?   letters of the longest of these words
-    text_share         float? fraction of the image that they cover
+    text_fraction      float? fraction of the image that they cover
     cached_digest      str    of the cached image and mask, see `digest_of_images`
     image_crc32, mask_crc32
                        int    of the cached image and mask, checked when they are first read
@@ -98,7 +98,7 @@ FACTS = {
     "header_text": pl.String,
     "text_words": pl.Int64,
     "text_longest": pl.Int64,
-    "text_share": pl.Float64,
+    "text_fraction": pl.Float64,
     "cached_digest": pl.String,
     "image_crc32": pl.Int64,
     "mask_crc32": pl.Int64,

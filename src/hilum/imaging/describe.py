@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from hilum.errors import BadData, on_one_line
 from hilum.imaging.batch.each_image import Say, Watch, for_each, unheard, unwatched
@@ -23,11 +23,10 @@ from hilum.safety.path_names import as_text
 TABLE = "inspect.csv"
 FOLDER = Path("shown")  # the default output folder
 OF_HEADER = ("view", "body_part", "modality", "laterality", "sex", "age_years")
-_WRITTEN = "written_to"  # column of inspect.csv and key of its JSON: the PNG that was written
 COLUMNS = (
     "image",
     "name",
-    _WRITTEN,
+    "written_to",
     "kind",
     "height",
     "width",
@@ -43,13 +42,33 @@ COLUMNS = (
 )
 
 
+class _OfDicom(TypedDict, total=False):
+    header: dict[str, object]
+
+
+class Described(_OfDicom):
+    """What is found in one file, in JSON types; `written_to` is the PNG that was written."""
+
+    image: str
+    name: str
+    written_to: str
+    kind: str
+    size: list[int]
+    spacing_mm: tuple[float, float] | None
+    values: list[int]
+    container_bits: int
+    file_digest: str
+    pixel_digest: str
+    account: list[str]
+
+
 def describe_images(
     images: Sequence[str | Path],
     to: Path | None = None,
     *,
     watch: Watch = unwatched,
     say: Say = unheard,
-) -> tuple[list[dict[str, Any]], list[str]]:
+) -> tuple[list[Described], list[str]]:
     """Describe each image for a program, and list the faults of those that could not be read.
 
     `images`, `say` and errors as in `hilum.inference.segment_images.segment_images`. `to` is a
@@ -67,16 +86,24 @@ def describe_images(
     if alone and to.exists() and any(path.samefile(to) for path, _ in found.names):
         raise BadData(f"{to}: is the image itself; name another file with --out")
 
-    def described(path: Path, name: str) -> dict[str, Any]:
+    def described(path: Path, name: str) -> Described:
         """Write one image as PNG and return its description."""
         file = image_file.read(path)
         radiograph = file.radiograph()
         drawn = to if alone else out.path(f"{name}.png")
         raster.write_png(drawn, to_uint8(radiograph.pixels))
-        about = facts(path, name, file, drawn)
-        return about | {
+        return {
+            "image": as_text(path),
+            "name": name,
+            "written_to": as_text(drawn),
+            "kind": file.kind,
             "size": list(radiograph.size),
             "spacing_mm": radiograph.spacing_mm,
+            "values": [int(file.values.min()), int(file.values.max())],
+            "container_bits": 8 * file.values.dtype.itemsize,
+            "file_digest": file.file_digest,
+            "pixel_digest": file.pixel_digest,
+            **_header(file),
             "account": list(radiograph.processing_log),
         }
 
@@ -84,70 +111,43 @@ def describe_images(
     return for_each(found, described, title="inspect", watch=watch, say=say, table=table)
 
 
-def facts(path: Path, name: str, file: raster.Raster | dicom.Dicom, drawn: Path) -> dict[str, Any]:
-    """Return the description of a file, in JSON types."""
-    entry: dict[str, Any] = {
-        "image": as_text(path),
-        "name": name,
-        _WRITTEN: as_text(drawn),
-        "kind": file.kind,
+def _header(file: raster.Raster | dicom.Dicom) -> _OfDicom:
+    """Return what a DICOM header states, in JSON types."""
+    if not isinstance(file, dicom.Dicom):
+        return {}
+    stated = asdict(file.header).items()
+    return {
+        "header": {name: str(value) if isinstance(value, date) else value for name, value in stated}
     }
-    entry |= {
-        "size": None,
-        "spacing_mm": None,
-        "values": [int(file.values.min()), int(file.values.max())],
-        "container_bits": 8 * file.values.dtype.itemsize,
-    }
-    entry |= {"file_digest": file.file_digest, "pixel_digest": file.pixel_digest}
-    if isinstance(file, dicom.Dicom):
-        entry["header"] = {
-            name: str(value) if isinstance(value, date) else value
-            for name, value in asdict(file.header).items()
-        }
-    return entry
 
 
-def _rows(shown: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def _rows(shown: Sequence[Described]) -> Iterator[dict[str, object]]:
     return map(_row, shown)
 
 
-def _row(entry: dict[str, Any]) -> dict[str, Any]:
+def _row(entry: Described) -> dict[str, object]:
     """Convert a description to a row of COLUMNS."""
     (height, width), (low, high) = entry["size"], entry["values"]
     spacing = entry["spacing_mm"] or (None, None)
-    row = {
-        name: entry[name]
-        for name in (
-            "image",
-            "name",
-            _WRITTEN,
-            "kind",
-            "container_bits",
-            "file_digest",
-            "pixel_digest",
-        )
-    }
-    row |= {
+    return {
+        **{name: value for name, value in entry.items() if name in COLUMNS},
+        **{name: entry.get("header", {}).get(name) for name in OF_HEADER},
         "height": height,
         "width": width,
         "row_spacing_mm": spacing[0],
         "column_spacing_mm": spacing[1],
         "lowest": low,
         "highest": high,
+        "account": "; ".join(entry["account"]),
     }
-    return (
-        row
-        | {name: entry.get("header", {}).get(name) for name in OF_HEADER}
-        | {"account": "; ".join(entry["account"])}
-    )
 
 
-def lines(shown: Sequence[dict[str, Any]]) -> str:
+def lines(shown: Sequence[Described]) -> str:
     """Return the descriptions as text, a blank line between two images."""
     return "\n\n".join("\n".join(_lines(entry)) for entry in shown)
 
 
-def _lines(entry: dict[str, Any]) -> list[str]:
+def _lines(entry: Described) -> list[str]:
     (height, width), (low, high) = entry["size"], entry["values"]
     spacing = (
         "not stated"
@@ -162,11 +162,11 @@ def _lines(entry: dict[str, Any]) -> list[str]:
         "applied, in order:",
         *(f"  {on_one_line(line)}" for line in entry["account"]),
         f"digest of the file {entry['file_digest']}, of the pixels {entry['pixel_digest']}",
-        f"written to: {on_one_line(entry[_WRITTEN])}",
+        f"written to: {on_one_line(entry['written_to'])}",
     ]
 
 
-def _header_lines(header: dict[str, Any] | None) -> list[str]:
+def _header_lines(header: dict[str, object] | None) -> list[str]:
     """Return a line for each fact in columns, and a last line with what the header lacks."""
     if header is None:
         return []

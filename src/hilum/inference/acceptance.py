@@ -30,7 +30,6 @@ from hilum.inference import age_group
 from hilum.inference.orientation import QualityFlag
 
 LEAST_SIDE, LONGEST = 32, 6  # pixels; ratio of the longer side to the shorter one
-OLDEST_POSSIBLE = 120.0  # years
 LEAST_KNOWN = 0.9  # fraction of the patients whose age must be known to state a range
 MOSTLY, FEW = 0.5, 0.05  # fractions of images of small children: at least, at most
 
@@ -194,10 +193,12 @@ def age_warning(model: str, people: People, stated: Stated, labels: np.ndarray) 
 def people_by_ages(years: Sequence[float | None], words: str) -> People | None:
     """Return the range of the training patients' ages; None where fewer than nine of ten are known.
 
-    Ages beyond `OLDEST_POSSIBLE` are data entry errors; so may a few at the ends be, which are left
-    out.
+    Ages beyond `acquisition.OLDEST_YEARS` are data entry errors; so may a few at the ends be,
+    which are left out.
     """
-    known = [value for value in years if value is not None and 0 <= value <= OLDEST_POSSIBLE]
+    known = [
+        value for value in years if value is not None and 0 <= value <= acquisition.OLDEST_YEARS
+    ]
     if not known or len(known) < LEAST_KNOWN * len(years):
         return None
     low, high = np.quantile(known, (0.005, 0.995), method="nearest")
@@ -221,7 +222,7 @@ def people_by_outlines(groups: Iterator[str], words: str) -> People | None:
     if answers and small <= FEW:
         return People(
             age_group.OLDEST,
-            OLDEST_POSSIBLE,
+            acquisition.OLDEST_YEARS,
             f"{words}, few of whom appear to be small children",
             measured=False,
         )

@@ -25,7 +25,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -34,7 +33,7 @@ from hilum import storage
 from hilum.annotations.vocabulary import name_of
 from hilum.config import LungCrop
 from hilum.drawing.images import heat
-from hilum.errors import Mismatch, NotFound, on_one_line
+from hilum.errors import Mismatch, NotFound, on_one_line, script
 from hilum.imaging.batch.each_image import Say, Watch, for_each, unheard, unwatched
 from hilum.imaging.batch.results_table import Table
 from hilum.imaging.files import image_file, output_folder
@@ -54,6 +53,8 @@ from hilum.inference.onnx_model import OnnxModel
 from hilum.inference.pretrained import PretrainedModel
 from hilum.safety.path_names import as_text
 from hilum.statistics import calibration
+from hilum.statistics.calibration import Fitted
+from hilum.storage import JsonObject
 
 LEAST = LungCrop.min_mask_quality  # of the lungs: below it images are not cropped along them
 TABLE = "classify.csv"
@@ -104,12 +105,12 @@ class ImageResult:
     age_years: float | None  # as stated by the file
     scores: list[FindingScore] = field(default_factory=list)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """Return the result for JSON."""
         return asdict(self)
 
     @classmethod
-    def of_dict(cls, stored: Mapping[str, Any]) -> ImageResult:
+    def of_dict(cls, stored: JsonObject) -> ImageResult:
         """Return the result that `as_dict` was made of."""
         return cls(**{**stored, "scores": [FindingScore(**one) for one in stored["scores"]]})
 
@@ -131,7 +132,7 @@ def classify_images(
     if not classifiers:
         raise NotFound(
             f"{_NO_MODEL} (searched {pretrained.folder()}): install a release of Hilum, train the "
-            f"models with tools/build_models/train_findings.py of the repository, "
+            f"models with {script('tools.build_models.train_findings')}, "
             f"or train your own with `hilum run` and apply it "
             f"with `hilum apply RUN IMAGE`"
         )
@@ -222,7 +223,7 @@ def cut_for(
             f"{model.place} needs lungs found in images of {model.pixels} pixels "
             f"({contract.normalisation}), but the lung model uses {finder.contract.size} "
             f"({finder.contract.normalisation}): make it with the lung model of this installation, "
-            f"by tools/build_models/train_findings.py"
+            f"by {script('tools.build_models.train_findings')}"
         )
     return lungs.examination.crop(model.crop, model.typical)
 
@@ -247,7 +248,7 @@ def warned(model: PretrainedModel, lungs: segment_images.LungResult, pixel_diges
 
 
 def scored(
-    model: str, concept: str, score: float, known: Mapping[str, Any] | None, warning: str
+    model: str, concept: str, score: float, known: Fitted | None, warning: str
 ) -> FindingScore:
     """Return a score with its call and probability.
 
@@ -255,7 +256,7 @@ def scored(
     where nothing was fitted.
     """
     threshold = known["threshold"] if known else None
-    fits = calibration.from_json(dict(known)) if known else {}
+    fits = calibration.from_json(known) if known else {}
     call = None
     if threshold is not None:
         call = PRESENT if score >= threshold else ABSENT
@@ -299,7 +300,7 @@ def _lines(one: ImageResult) -> Iterator[str]:
         yield f"  warning: {warning}"
 
 
-def cards(models: Sequence[PretrainedModel]) -> list[dict[str, Any]]:
+def cards(models: Sequence[PretrainedModel]) -> list[dict[str, object]]:
     """Return each model's card for JSON: its data, population, figures and limits."""
     return [
         {
@@ -321,25 +322,21 @@ def cards(models: Sequence[PretrainedModel]) -> list[dict[str, Any]]:
 
 def card_lines(models: Sequence[PretrainedModel]) -> str:
     """Format the models' cards for a person."""
-    return "\n\n".join(map(card_text, cards(models))) or (
-        f"{_NO_MODEL} (searched {pretrained.folder()})"
-    )
+    return "\n\n".join(
+        card_text(card, model.figures) for model, card in zip(models, cards(models), strict=True)
+    ) or (f"{_NO_MODEL} (searched {pretrained.folder()})")
 
 
-def card_text(card: Mapping[str, Any]) -> str:
-    """Format one model's card for a person."""
+def card_text(card: Mapping[str, object], results: Mapping[str, str]) -> str:
+    """Format one model's card for a person, with its `results`."""
     names = ("protocols", "trained on", "beware", "licence", "source")
-    about = [f"  {name}: {_listed(card[name])}" for name in names if name in card]
-    figures = [f"  {name}: {value}" for name, value in card["figures"].items()]
+    about = [f"  {name}: {card[name]}" for name in names if name in card]
+    figures = [f"  {name}: {value}" for name, value in results.items()]
     title = f"{card['model']}: {card['title']} ({card['file']}, {card['digest']})"
     return "\n".join([title, *about, *figures])
 
 
-def _listed(value: str | Sequence[str]) -> str:
-    return value if isinstance(value, str) else ", ".join(value)
-
-
-def rows(found: Sequence[ImageResult]) -> Iterator[dict[str, Any]]:
+def rows(found: Sequence[ImageResult]) -> Iterator[dict[str, object]]:
     """Yield a row of COLUMNS per score; for an image without scores one that says why."""
     for one in found:
         about = {name: value for name, value in one.as_dict().items() if name != "scores"}

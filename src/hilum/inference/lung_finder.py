@@ -5,18 +5,16 @@ without having one. It is computed from these signs, each higher for a better ma
 
     agreement   mean Dice of the mask with those found after small changes of the image (shifted,
                 scaled, rotated, darker, lighter)
-    worst       the lowest of these
-    sure        soft Dice of the probabilities with their own threshold
-    sharp       1 - mean entropy of the probabilities in a band along the outline, in bits
     steady      1 - the standard deviation of the probability over these changes, summed over the
                 image, per pixel of the mask
-    certain     1 - the number of pixels that are lung with 2 to 98 %, per pixel of the mask
+    sure        soft Dice of the probabilities with their own threshold
     shape       -log(1 + distance of the mask's shape from reference masks, as the root mean square
                 of standard deviations), see `shape`
 
-All but the last are fractions and enter as log-odds. The estimate is a logistic function of the
-weighted sum. Weights are not negative, so a worse sign never improves it, and each sign is capped
-at the value that nearly all good masks reach, so that a merely confident model gains nothing.
+The first three are fractions and enter as log-odds. The estimate is a logistic function of the
+weighted sum. Weights are not negative, so a worse sign never improves it, and each sign is capped:
+`sure` where nearly all good masks lie, so that it only counts where it is low, since how confident
+a network is depends on the masks that it was trained on; the others where nearly none lies.
 `resources/mask_quality.json` holds the weights and the shapes of reference masks;
 tools/build_models/fit_mask_quality.py fits it on images whose masks were found by models that had
 not seen them, unchanged and degraded, and measures it on others. The estimate is 0 where no lung
@@ -48,7 +46,7 @@ from hilum.inference import orientation
 from hilum.inference.onnx_model import OnnxModel
 
 RULE = "resources/mask_quality.json"
-FRACTIONS = ("agreement", "worst", "sure", "sharp", "steady", "certain")
+FRACTIONS = ("agreement", "steady", "sure")
 SIGNS = (*FRACTIONS, "shape")
 GOOD = 0.9  # masks with a lower estimate are listed for review
 SHAPES = (
@@ -80,7 +78,6 @@ _CHANGES = (  # scale, degrees, shift down and right as fractions of the side, g
     (1.0, 5.0, 0.02, -0.02, 1.1),
     (1.0, -5.0, -0.02, 0.03, 0.9),
 )
-_UNCERTAIN = (0.02, 0.98)  # probabilities between which a pixel is uncertain
 _EDGE = 0.005  # keeps log-odds finite
 _FARTHEST = 10.0  # standard deviations at which one part of a shape is capped
 
@@ -146,9 +143,9 @@ def segment_with_tta(
         return labels, likely, {}, None
     steady = 1 - float(spread.sum()) / int((labels > 0).sum())
     fractions = {
-        **_agreements(likely, moves, again),
-        **confidence(likely, labels),
+        "agreement": _agreement_of_all(likely, moves, again),
         "steady": max(steady, 0.0),
+        "sure": _confidence(likely, labels),
     }
     inside = Letterbox(size, image.shape[0]).inside()
     return labels, likely, fractions, shape(labels, raw(likely), inside)
@@ -252,12 +249,11 @@ def _powers(likely: np.ndarray) -> np.ndarray:
     return np.dstack([*likely, likely.sum(axis=0) ** 2, np.ones_like(likely[0])])
 
 
-def _agreements(
-    likely: np.ndarray, moves: Sequence[np.ndarray], again: np.ndarray
-) -> dict[str, float]:
+def _agreement_of_all(likely: np.ndarray, moves: Sequence[np.ndarray], again: np.ndarray) -> float:
     before = raw(likely)
-    dices = [_agreement(before, after, move) for after, move in zip(again, moves, strict=True)]
-    return {"agreement": float(np.mean(dices)), "worst": float(np.min(dices))}
+    return float(
+        np.mean([_agreement(before, after, move) for after, move in zip(again, moves, strict=True)])
+    )
 
 
 def _move(side: int, scale: float, degrees: float, down: float, right: float) -> np.ndarray:
@@ -276,22 +272,10 @@ def _agreement(before: np.ndarray, after: np.ndarray, move: np.ndarray) -> float
     return 2 * same / whole if whole else 0.0
 
 
-def confidence(likely: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Compute `sure`, `sharp` and `certain` of probabilities (2, size, size) and their labels."""
+def _confidence(likely: np.ndarray, labels: np.ndarray) -> float:
+    """Compute the soft Dice of probabilities (2, size, size) with the labels made of them."""
     lung, inside = likely.max(axis=0), labels > 0
-    sure = 2 * float(lung[inside].sum()) / float(lung.sum() + inside.sum())
-    reach = 2 * max(1, round(labels.shape[0] / 85)) + 1
-    square, mask = np.ones((reach, reach), np.uint8), inside.astype(np.uint8)
-    band = cv2.dilate(mask, square) != cv2.erode(mask, square)
-    p = np.clip(lung[band].astype(np.float64), 1e-6, 1 - 1e-6)
-    entropy = float(-(p * np.log2(p) + (1 - p) * np.log2(1 - p)).mean()) if p.size else 1.0
-    low, high = _UNCERTAIN
-    certain = 1 - int(((lung > low) & (lung < high)).sum()) / int(inside.sum())
-    return {
-        "sure": min(sure, 1.0),
-        "sharp": min(max(1 - entropy, 0.0), 1.0),
-        "certain": max(certain, 0.0),
-    }
+    return min(2 * float(lung[inside].sum()) / float(lung.sum() + inside.sum()), 1.0)
 
 
 def shape(

@@ -12,7 +12,7 @@ contract too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +25,7 @@ from hilum.errors import BadData, Mismatch, NotFound, on_one_line, unknown
 from hilum.safety import onnx_file, untrusted_files
 from hilum.safety.onnx_session import Session
 from hilum.safety.untrusted_files import parse_json
+from hilum.storage import JsonObject
 
 INPUT = "images"
 ORIENTATION = "frontal chest, upright, the patient's right on the image's left"
@@ -89,7 +90,7 @@ class OnnxModel:
         return Session(self._file[0], on_one_line(str(self.path)), size, trusted=trusted)
 
     @cached_property
-    def metadata(self) -> dict[str, Any]:
+    def metadata(self) -> JsonObject:
         """The file's metadata, parsed. Raises `BadData` where an entry is not JSON."""
         stored = self._file[1].metadata
         return {key: parse_json(value, f"{self.path}, its {key}") for key, value in stored.items()}
@@ -103,17 +104,17 @@ class OnnxModel:
                 f"use a model exported by Hilum"
             )
         stored = self.metadata["contract"]
-        if faults := faults_of(stored) or _unkept(stored, self._file[1]):
-            raise BadData.listing(
-                f"{on_one_line(str(self.path))}: its input contract cannot be kept; "
-                f"use a model exported by Hilum",
-                faults,
-            )
-        values: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in stored.items()
-        }
-        return InputContract(**values)
+        faults = faults_of(stored)
+        if not faults:
+            names = {name: tuple(stored.get(name, ())) for name in ("outputs", "concepts")}
+            contract = InputContract(**(stored | names))
+            if not (faults := _unkept(contract, self._file[1])):
+                return contract
+        raise BadData.listing(
+            f"{on_one_line(str(self.path))}: its input contract cannot be kept; "
+            f"use a model exported by Hilum",
+            faults,
+        )
 
     def lung_output(self, protocol: str) -> str:
         """Return the name of the output that follows `protocol`, one of lung_masks.PROTOCOLS.
@@ -229,9 +230,9 @@ def _shown(value: object) -> str:
     return on_one_line(repr(value)[:80])
 
 
-def _unkept(stored: Mapping[str, Any], file: onnx_file.OnnxFile) -> list[str]:
+def _unkept(contract: InputContract, file: onnx_file.OnnxFile) -> list[str]:
     """Return where the graph breaks a contract that is valid by itself."""
-    size, sides = stored["size"], file.inputs[INPUT].shape if INPUT in file.inputs else ()
+    size, sides = contract.size, file.inputs[INPUT].shape if INPUT in file.inputs else ()
     faults = []
     if set(file.inputs) != {INPUT}:
         faults.append(
@@ -247,11 +248,11 @@ def _unkept(stored: Mapping[str, Any], file: onnx_file.OnnxFile) -> list[str]:
             f"the graph must take uint8 (n, {size}, {size}), "
             f"it takes {_shown(sides)} of type {file.inputs[INPUT].element}"
         )
-    if missing := [name for name in stored["outputs"] if name not in file.outputs]:
+    if missing := [name for name in contract.outputs if name not in file.outputs]:
         faults.append(
             f"the graph has no output {', '.join(missing)}; it has {_shown(sorted(file.outputs))}"
         )
-    for name in stored["outputs"]:
+    for name in contract.outputs:
         output = file.outputs.get(name)
         if output and output.element != onnx_file.FLOAT:
             faults.append(f"the output {name} must be float32, it is of type {output.element}")
@@ -259,8 +260,8 @@ def _unkept(stored: Mapping[str, Any], file: onnx_file.OnnxFile) -> list[str]:
         "lungs": tuple(LUNG_OUTPUTS.values()),
         "finding": ("score",),
         "anomaly": ("score",),
-    }.get(stored["task"], ())
-    if needed and not any(name in stored["outputs"] for name in needed):
+    }.get(contract.task, ())
+    if needed and not any(name in contract.outputs for name in needed):
         faults.append(f"a model of {stored['task']} must have the output {' or '.join(needed)}")
     return faults
 

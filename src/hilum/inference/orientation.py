@@ -40,15 +40,12 @@ import polars as pl
 
 from hilum import storage
 from hilum.dataset.pixel_cache import Cache
-from hilum.imaging.geometry import Letterbox, Size, resize
+from hilum.imaging.geometry import Letterbox, Size, content_box, resize
 from hilum.inference.onnx_model import OnnxModel
 
 SIDE = 64
 MODEL = "resources/orientation.onnx"
 BATCH = 64  # larger batches are no faster
-LEVEL = 6  # grey levels by which a flat border may vary
-FLAT = 0.9  # fraction of a line within `LEVEL` that makes it flat: the rest may be a marker or text
-LEAST = 8  # of 64 lines: a smaller content is a misdetection, and the whole image is used
 INVERTED, ROTATED, QUARTER_TURNS, MIRRORED, OUT_OF_DISTRIBUTION, DISTANCE = OUTPUTS = (
     "inverted",
     "rotated",
@@ -128,8 +125,7 @@ def _batch(images: np.ndarray, sizes: Sequence[Size]) -> pl.DataFrame:
 def network_input(image: np.ndarray, size: Size) -> tuple[np.ndarray, dict[str, float]]:
     """Return the network's input, uint8 (SIDE, SIDE), and the features that do not need it."""
     inside = image[Letterbox(size, image.shape[0]).inside()]
-    rows, columns = content(inside)
-    cropped = inside[rows, columns]
+    cropped = inside[content_box(inside)]
     counts = cv2.calcHist([np.ascontiguousarray(cropped)], [0], None, [256], [0, 256]).ravel()
     fractions = counts / cropped.size
     low, high = np.searchsorted(np.cumsum(fractions), (0.05, 0.95))
@@ -146,36 +142,6 @@ def network_input(image: np.ndarray, size: Size) -> tuple[np.ndarray, dict[str, 
 def ranks(cropped: np.ndarray) -> np.ndarray:
     """Resize an image without borders to (SIDE, SIDE) and replace grey levels by their ranks."""
     return cv2.equalizeHist(resize(np.ascontiguousarray(cropped), (SIDE, SIDE)))
-
-
-def content(inside: np.ndarray) -> tuple[slice, slice]:
-    """Return the rows and columns inside an image's flat border; all if little would remain."""
-    coarse = resize(np.ascontiguousarray(inside), (SIDE, SIDE)).astype(np.int16)
-    rows, columns = _ends(coarse), _ends(coarse.T)
-    if min(rows[1] - rows[0], columns[1] - columns[0]) <= LEAST:
-        return slice(None), slice(None)
-    height, width = inside.shape
-    return _scaled(rows, height), _scaled(columns, width)
-
-
-def _scaled(ends: tuple[int, int], side: int) -> slice:
-    """Scale ends in `SIDE` lines to a side in pixels, outwards."""
-    first, last = ends
-    return slice(first * side // SIDE, -(-last * side // SIDE))
-
-
-def _ends(lines: np.ndarray) -> tuple[int, int]:
-    """Return the first line inside the border and the first one beyond it.
-
-    A border is a run of flat lines that are as bright as the outermost one.
-    """
-    middle = np.partition(lines, lines.shape[1] // 2, axis=1)[:, lines.shape[1] // 2]
-    flat = (np.abs(lines - middle[:, None]) <= LEVEL).mean(1) >= FLAT
-    before = flat & (np.abs(middle - middle[0]) <= LEVEL)
-    after = (flat & (np.abs(middle - middle[-1]) <= LEVEL))[::-1]
-    first = len(lines) if before.all() else int(before.argmin())
-    cut_off = len(lines) if after.all() else int(after.argmin())
-    return first, len(lines) - cut_off
 
 
 def quality_flags(features: pl.DataFrame) -> Iterator[list[QualityFlag]]:

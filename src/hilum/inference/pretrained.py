@@ -46,10 +46,11 @@ import polars as pl
 
 from hilum import storage
 from hilum.config import PRETRAINED, LungCrop
-from hilum.errors import BadData, NotFound, install_command
+from hilum.errors import BadData, NotFound, install_command, script
 from hilum.inference import training_hashes
 from hilum.inference.onnx_model import LUNG_OUTPUTS, InputContract, OnnxModel
 from hilum.plugins import Card
+from hilum.statistics.calibration import Fitted
 
 NAME = PRETRAINED  # the name in a recipe and in the tables of a run
 LUNG_MODELS = (MODEL, SMALL, FREE) = ("lungs.onnx", "lungs.int8.onnx", "lungs_ccby.onnx")
@@ -91,7 +92,7 @@ def _existing(name: str) -> Path:
         raise NotFound(
             f"this installation of Hilum has no lung model at {place}: install Hilum again "
             f"(`{install_command()}`), name a model of your own with --model, or make one with "
-            f"tools/build_models/train_lungs.py"
+            f"{script('tools.build_models.train_lungs')}"
         )
     return place
 
@@ -109,7 +110,7 @@ LungCard = TypedDict(
         "file": str,
         "digest": str,
         "title": str,
-        "protocols": list[str],
+        "protocols": str,
         "trained on": str,
         "beware": str,
         "licence": str,
@@ -127,9 +128,9 @@ def lung_cards() -> list[LungCard]:
             "file": model.path.name,
             "digest": storage.digest_of_file(model.path),
             "title": model.metadata["card"]["title"],
-            "protocols": [
+            "protocols": ", ".join(
                 name for name, output in LUNG_OUTPUTS.items() if output in model.contract.outputs
-            ],
+            ),
             "trained on": model.metadata["card"]["counts"],
             "beware": model.metadata["card"]["caveats"],
             "licence": model.metadata["card"]["licence"],
@@ -180,7 +181,7 @@ class PretrainedModel:
         if missing := [what for what in REQUIRED_METADATA if what not in found.metadata]:
             raise BadData(
                 f"{self.place} carries no {', no '.join(missing)}, so it cannot classify images: "
-                f"make it with tools/build_models/train_findings.py"
+                f"make it with {script('tools.build_models.train_findings')}"
             )
         contract, calibrated = found.contract, found.metadata["calibration"]
         faults = []
@@ -219,7 +220,7 @@ class PretrainedModel:
         return Card(**{name: stored[name] for name in Card.__dataclass_fields__ if name in stored})
 
     @property
-    def calibration(self) -> dict[str, dict[str, Any]]:
+    def calibration(self) -> dict[str, Fitted]:
         """By concept, or for "anomaly", the fits as of `hilum.statistics.calibration.as_json`."""
         return self._metadata("calibration")
 

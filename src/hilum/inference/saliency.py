@@ -24,13 +24,15 @@ from hilum.inference.onnx_model import OnnxModel
 from hilum.statistics.calibration import logit
 
 OCCLUSION, ACTIVATION = "occlusion", "activation"
+# Neighbouring patches overlap by half with PATCH (2 / PATCH - 1 places a side): every pixel is
+# covered by several, and the map has no seams.
 PLACES = 11
 PATCH = 1 / 6  # of the side
 BLUR = 1 / 12  # standard deviation, of the side: leaves no detail finer than a patch
 GRID = 56  # side of an occlusion map
 MAP, SCORE = "map", "score"
 _EDGE = 1e-6  # keeps log-odds finite
-_AT_ONCE = 16
+_AT_ONCE = 16  # covered copies in memory
 
 
 def maps(model: OnnxModel, image: np.ndarray, column: int = 0) -> dict[str, np.ndarray]:

@@ -17,10 +17,10 @@ searched for images, and files written earlier are not taken for images.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, cast
 
 import cv2
 import numpy as np
@@ -41,34 +41,39 @@ from hilum.safety.path_names import as_text
 
 OVERLAY = 1024
 TABLE = "lungs.csv"
-COLUMNS = (
-    "image",
-    "name",
-    "height",
-    "width",
-    "right_pixels",
-    "left_pixels",  # up to here in the file's own pixels
-    "row_spacing_mm",
-    "column_spacing_mm",  # from here on of the upright image with square pixels
-    "right_mm2",
-    "left_mm2",
-    "left_to_right",
-    "thorax_width_pixels",
-    "heart_width_pixels",
-    "thorax_width_mm",
-    "heart_width_mm",
-    "width_ratio",
-    "protocol",  # of lung_masks.PROTOCOLS
-    "quality",
-    "trusted",
-    "quality_flags",
-    "warning",
-    "account",
-)
 _COLOURS = {lung_masks.RIGHT: (0, 166, 255), lung_masks.LEFT: (247, 214, 54)}  # blue, green, red
 _RED = (60, 60, 230)
 _TASK, _CONTENT = "lungs", "whole"
-Row = dict[str, Any]  # a row of COLUMNS, as it enters a CSV or JSON file
+
+
+class Row(TypedDict):
+    """A row of the table; None for what is not known, as where no spacing is stated."""
+
+    image: str
+    name: str
+    height: int
+    width: int
+    right_pixels: int
+    left_pixels: int  # up to here in the file's own pixels
+    row_spacing_mm: float | None
+    column_spacing_mm: float | None  # from here on of the upright image with square pixels
+    right_mm2: float | None
+    left_mm2: float | None
+    left_to_right: float | None
+    thorax_width_pixels: float | None
+    heart_width_pixels: float | None
+    thorax_width_mm: float | None
+    heart_width_mm: float | None
+    width_ratio: float | None
+    protocol: str  # of lung_masks.PROTOCOLS
+    quality: float
+    trusted: bool
+    quality_flags: str
+    warning: str
+    account: str
+
+
+COLUMNS = tuple(Row.__annotations__)
 
 
 @dataclass(frozen=True)
@@ -221,7 +226,8 @@ def _row(path: Path, name: str, result: LungResult) -> Row:
         _warning(result),
         "; ".join(result.radiograph.processing_log),
     ]
-    return {column: _rounded(value) for column, value in zip(COLUMNS, values, strict=True)}
+    rounded = {name: _rounded(value) for name, value in zip(COLUMNS, values, strict=True)}
+    return cast(Row, rounded)
 
 
 def _rounded(value: Any) -> Any:
@@ -243,17 +249,17 @@ def _warning(result: LungResult) -> str:
     return "; ".join(reasons)
 
 
-def lines(rows: Sequence[Mapping[str, Any]], to: Path) -> str:
+def lines(rows: Sequence[Row], to: Path) -> str:
     """Format the rows for a person, and where the output is."""
     if not rows:
         return "no lungs were segmented: no image could be read"
     return "\n".join([*map(_line, rows), f"masks, overlays and table: {to.resolve()}"])
 
 
-def _line(row: Mapping[str, Any]) -> str:
+def _line(row: Row) -> str:
     areas = (
         f"right {row['right_mm2'] / 100:.0f} cm2, left {row['left_mm2'] / 100:.0f} cm2"
-        if row["right_mm2"] is not None
+        if row["right_mm2"] is not None and row["left_mm2"] is not None
         else (f"right {row['right_pixels']:,} pixels, left {row['left_pixels']:,}")
     )
     summary = f"{on_one_line(row['image'])}: {areas}, quality {row['quality']:.2f}"

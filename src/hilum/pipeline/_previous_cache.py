@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -16,8 +16,7 @@ from hilum.dataset import pixel_cache
 from hilum.dataset.pixel_cache import FACTS
 from hilum.errors import BadData
 from hilum.imaging.image_stack import Checksums, ImageStack
-
-Facts = dict[str, Any]  # one line of the journal, a JSON object with the keys of FACTS
+from hilum.storage import JsonObject
 
 
 class _Written(NamedTuple):
@@ -91,7 +90,7 @@ def _damaged(
     return missing | set(stack.damaged_rows())
 
 
-def _whole_lines(journal: Path) -> Iterator[Facts]:
+def _whole_lines(journal: Path) -> Iterator[JsonObject]:
     """Yield the facts in a journal up to the first damaged line, and truncate it there.
 
     A kill, a power cut or a failing disk may have damaged a line.
@@ -108,8 +107,8 @@ def _whole_lines(journal: Path) -> Iterator[Facts]:
         stream.truncate(whole)
 
 
-def _facts(line: bytes) -> Facts | None:
-    """Parse a line of the journal; None where it is not what was written."""
+def _facts(line: bytes) -> JsonObject | None:
+    """Parse a line of the journal (keys of FACTS); None where it is not what was written."""
     try:
         facts = json.loads(line) if line.endswith(b"\n") else None
     except ValueError:

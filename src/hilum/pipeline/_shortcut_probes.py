@@ -38,9 +38,10 @@ PARTS = ("whole", "unmarked", "border", "outside", "outline")
 RING = 0.1  # of the shorter side
 CORNER = 0.3  # of each side
 RIM = 1 / 40  # of the square's side, around predicted lungs: their outline is not exact
+# Too coarse to show disease: what these predict, the hospital or its machine shows.
 THUMBNAIL, BINS, TILES = 32, 32, 8
 FEATURES = THUMBNAIL**2 + BINS + TILES**2
-SHUFFLES = 20
+SHUFFLES = 20  # their largest is exceeded by chance once in 21 times
 _PENALTIES = 10.0 ** np.arange(-2, 4)  # times the mean square length of a row of features
 
 

@@ -13,7 +13,7 @@ import polars as pl
 
 from hilum import plugins, storage
 from hilum.config import PRETRAINED, Anomaly, Classify, Recipe, Segment, model_settings
-from hilum.dataset.manifest import Manifest
+from hilum.dataset.manifest import MASK_COLUMNS, Manifest
 from hilum.errors import MissingExtra
 from hilum.inference.onnx_model import InputContract, OnnxModel
 from hilum.pipeline import division
@@ -22,7 +22,6 @@ from hilum.run_folder import Run
 from hilum.storage import integrity
 
 FEWEST_MASKS = 16  # to train on; with fewer the model that comes with Hilum finds the lungs
-_MASKS = ("lung_mask", "right_lung_mask", "left_lung_mask")  # columns of a manifest
 TRAINING = "training.parquet"  # model, image_id: what each model of a step was trained on
 
 
@@ -93,7 +92,7 @@ def refuse_without_packages(manifest: Manifest, recipe: Recipe, steps: Collectio
 
     Of data with too few masks and labels to train on, nothing is said: they need no package.
     """
-    masked = manifest.table.filter(pl.any_horizontal(pl.col(_MASKS).is_not_null())).height
+    masked = manifest.table.filter(pl.any_horizontal(pl.col(MASK_COLUMNS).is_not_null())).height
     table = manifest.table.select("image_id", group="patient_id")
     counted = division.patients(manifest, table)
     learnable = counted.height > len(division.too_rare(counted))

@@ -31,7 +31,7 @@ from hilum.progress import Progress
 from hilum.run_folder import Run
 
 VERSION = 10  # to be raised when unchanged checks would report other issues for the same data
-FINDINGS, ORIENTATION, PAGE = "issues.parquet", "orientation.parquet", "audit.html"
+ISSUES, ORIENTATION, PAGE = "issues.parquet", "orientation.parquet", "audit.html"
 NEVER = "never"
 LEVELS = (*SEVERITIES, NEVER)  # of `--fail-on`
 
@@ -122,11 +122,11 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> StepResult:
     facts = orientation.describe_cache(cached, cached.index, progress)
     issues = audit(manifest, facts, cached, include=recipe.split.include)
     passed = run_release.of_run(run, recipe.share, manifest)
-    shown = page.render(passed.findings(issues), passed.manifest, passed.cache(cached))
+    shown = page.render(passed.issues(issues), passed.manifest, passed.cache(cached))
     storage.write_text(run / PAGE, shown)
     storage.write_table(run / ORIENTATION, facts.select("image_id", *orientation.FEATURES))
-    storage.write_table(run / FINDINGS, issues)
-    made = {FINDINGS: storage.digest_of_table(issues), PAGE: storage.digest(shown.encode())}
+    storage.write_table(run / ISSUES, issues)
+    made = {ISSUES: storage.digest_of_table(issues), PAGE: storage.digest(shown.encode())}
     return StepResult(made | digests(run, [ORIENTATION]), summary(issues))
 
 

@@ -20,11 +20,11 @@ from typing import TypeVar
 import numpy as np
 
 from hilum import storage
-from hilum.annotations import lung_masks, shapes
+from hilum.annotations import lung_masks, mask_codecs, shapes
 from hilum.config import Pixels, Recipe
 from hilum.dataset import pixel_cache
 from hilum.dataset.manifest import Manifest
-from hilum.dataset.pixel_cache import FACTS, Cache
+from hilum.dataset.pixel_cache import FACTS, Cache, Fact
 from hilum.errors import BadData, refused, working_on
 from hilum.imaging import burned_in_text
 from hilum.imaging.files import dicom, image_file, raster
@@ -32,7 +32,6 @@ from hilum.imaging.geometry import Letterbox
 from hilum.imaging.perceptual_hash import hash_image
 from hilum.imaging.radiograph import preprocess
 from hilum.pipeline import _previous_cache, reference_masks
-from hilum.pipeline._previous_cache import Facts
 from hilum.pipeline.reference_masks import ImageRow, MeaningOf
 from hilum.pipeline.step import Inputs, StepResult
 from hilum.progress import Progress, quietly
@@ -41,12 +40,13 @@ from hilum.safety import threads
 from hilum.safety.untrusted_files import Folder
 from hilum.storage import integrity
 
-VERSION = 6  # to be raised when the same file and recipe give other pixels or facts
+VERSION = 7  # to be raised when the same file and recipe give other pixels or facts
 # More threads than cores help little; they do run at once, as the codecs, OpenCV and the digests
 # release Python's lock.
 THREADS = max(2, min(8, os.cpu_count() or 1))
 AHEAD = 4 * THREADS  # images whose facts may wait for those of an earlier one
 SYNC_EVERY = 256  # images between two forced writes to disk
+Facts = dict[str, Fact]  # of one image, by the keys of FACTS
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
@@ -211,7 +211,7 @@ def _file_facts(file: raster.Raster | dicom.Dicom) -> Facts:
 def _text_facts(file: raster.Raster | dicom.Dicom) -> Facts:
     """Measure how much text is burned into the whole image; the text itself is not kept."""
     seen = burned_in_text.read((file.radiograph().pixels * 255).round().astype(np.uint8))
-    return {"text_words": seen.words, "text_longest": seen.longest, "text_share": seen.covered}
+    return {"text_words": seen.words, "text_longest": seen.longest, "text_fraction": seen.covered}
 
 
 def _mask(
@@ -236,7 +236,7 @@ def _mask(
     forward = Letterbox(labels.shape, to).forward
     if (ignored := labels == lung_masks.IGNORE).any():
         runs = shapes.RunLengths.of(forward(ignored.astype(np.uint8) * np.uint8(255)) >= 128)
-        facts["mask_ignored"] = runs.to_coco()["counts"]
+        facts["mask_ignored"] = mask_codecs.rle_encode(runs.counts)
     return lung_masks.downsample_labels(labels, forward)
 
 

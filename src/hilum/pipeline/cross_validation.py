@@ -59,7 +59,7 @@ def cross_validated(
     recipe asks for them. `kept`: an earlier table, whose patients stay in their folds.
     """
     rare, seed, count = dict(wish.too_rare), settings.seed, wish.folds
-    if table["group"].n_unique() < FEWEST_PATIENTS or not concepts and settings.folds < 2:
+    if table["group"].n_unique() < FEWEST_PATIENTS or (not concepts and settings.folds < 2):
         return None
     if concepts and too_few_patients(manifest, table, concepts):
         return None

@@ -30,7 +30,7 @@ from hilum.run_folder import Run
 FILE = "division.json"
 SINGLE, CROSS_VALIDATED, UNDIVIDED = "single split", "cross-validated", "too small to divide"
 FEWEST_OF_A_STATE = 5  # patients
-FEWEST_PATIENTS = 20
+FEWEST_PATIENTS = 20  # below it no subgroup is reported either
 SMALL = 500  # patients: a smaller set is cross-validated if one split is too small for any finding
 FOLDS, QUICK_FOLDS = 5, 3  # where the recipe leaves the number to Hilum
 TUNE = 0.25  # fraction of the patients outside a fold on which its thresholds are chosen
@@ -149,11 +149,11 @@ def too_few_patients(manifest: Manifest, table: pl.DataFrame, concepts: Sequence
 
 
 def assign_parts(
-    table: pl.DataFrame, settled: Mapping[str, str], shares: Mapping[str, float], seed: int
+    table: pl.DataFrame, settled: Mapping[str, str], fractions: Mapping[str, float], seed: int
 ) -> dict[str, str]:
     """Deal groups to parts by stratum (`state`, then source); return the part by group.
 
-    Each group adds its images to every part's claim by the part's share, and the part with the
+    Each group adds its images to every part's claim by the part's fraction, and the part with the
     largest claim gets them. `settled` groups come first in their stratum, so that those which
     follow make up for them; one that is settled in a part which is not dealt to claims nothing.
     """
@@ -171,13 +171,13 @@ def assign_parts(
             storage.digest(f"{seed}/{g['group']}"),
         ),
     )
-    claim = dict.fromkeys(shares, 0.0)
+    claim = dict.fromkeys(fractions, 0.0)
     dealt = {}
     for group in order:
         part = settled.get(group["group"])
         if part is None or part in claim:
-            for open_part, share in shares.items():
-                claim[open_part] += share / sum(shares.values()) * group["images"]
+            for open_part, fraction in fractions.items():
+                claim[open_part] += fraction / sum(fractions.values()) * group["images"]
             part = part or max(claim, key=lambda open_part: claim[open_part])
             claim[part] -= group["images"]
         dealt[group["group"]] = part

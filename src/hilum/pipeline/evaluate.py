@@ -73,7 +73,7 @@ __all__ = [
     "unseen",
 ]
 
-VERSION = 5
+VERSION = 6
 METRICS, CALIBRATION, OF_FOLDS = "metrics.parquet", "calibration.json", "fold_calibration.json"
 OVERLAP, OVERLAP_IN_FILE = "overlap.parquet", "overlap_in_file.parquet"
 

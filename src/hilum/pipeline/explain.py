@@ -1,9 +1,9 @@
 """Explain: where the finding model's saliency lies on some test images, against lungs and outlines.
 
-    looks.parquet             one row for each image and method, see LOOKS
+    explained.parquet         one row for each image and method, see EXPLAINED
     explain/maps.npy          float16 (n, GRID, GRID): the maps over the regions that the model was
-                              shown, in units of the logit, in the rows of looks.parquet; all 0 of a
-                              control
+                              shown, in units of the logit, in the rows of explained.parquet;
+                              all 0 of a control
     explain/covered.parquet   and
     explain/figures.parquet   see `hilum.pipeline.explanation_figures`
 
@@ -48,9 +48,9 @@ from hilum.progress import Progress, portion
 from hilum.run_folder import Run
 from hilum.statistics.metrics import discrimination, localisation
 
-VERSION = 2
+VERSION = 3
 TABLE, MAPS, AVERAGES, COVERS = (
-    "looks.parquet",
+    "explained.parquet",
     "explain/maps.npy",
     "explain/figures.parquet",
     "explain/covered.parquet",
@@ -60,8 +60,8 @@ MOST = 400  # images of the test part whose lungs are covered, about
 CHOICES = ("present, found", "present, missed", "absent, called present", "absent, left alone")
 OTHERWISE = "drawn on"  # the choice of an image explained for its outline of the finding
 LUNG_CENTRES, UNIFORM_IN_LUNGS = CONTROLS = ("centre of a lung", "random point in the lungs")
-Measures = dict[str, float | int]  # columns of LOOKS
-LOOKS = {
+Measures = dict[str, float | int]  # columns of EXPLAINED
+EXPLAINED = {
     "image_id": pl.String,
     "group": pl.String,
     "concept": pl.String,
@@ -186,7 +186,7 @@ def drawn_of(manifest: Manifest, concept: str) -> dict[str, list[shapes.Shape]]:
 def attributed(
     model: OnnxModel, at: int, region: Shown, outlines: Sequence[shapes.Shape]
 ) -> Iterator[tuple[str, Measures, np.ndarray | None]]:
-    """Yield method, columns of LOOKS and map of one image.
+    """Yield method, columns of EXPLAINED and map of one image.
 
     The controls, which have no map, are there where the finding is outlined.
     """
@@ -224,7 +224,7 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> StepResult:
             f"[split] folds = 1 with a lower min_per_class"
         )
     concept, maps = Division.of(run).trained, []
-    explained, without = pl.DataFrame(schema=LOOKS), pl.DataFrame(schema=COVERED)
+    explained, without = pl.DataFrame(schema=EXPLAINED), pl.DataFrame(schema=COVERED)
     if concept:
         model = OnnxModel(run.file("train", predict.STAGES["finding"]), run.folder)
         outlines = drawn_of(run.manifest(), concept)
@@ -286,7 +286,7 @@ def _explained(
                 ).astype(np.float16)
             )
         progress(done, images.height)
-    return pl.DataFrame(rows, schema=LOOKS, orient="row"), maps
+    return pl.DataFrame(rows, schema=EXPLAINED, orient="row"), maps
 
 
 def _some(rows: pl.DataFrame) -> pl.DataFrame:

@@ -9,7 +9,6 @@ recognises the finding without the lungs has learned something other than the fi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -148,16 +147,15 @@ def averages(maps: pl.DataFrame, settings: Evaluate) -> pl.DataFrame:
 def lines(figures: pl.DataFrame) -> pl.DataFrame:
     """Return a row for each method, with its figures as text."""
     rows = []
+    shown = ("value", "ci_low", "ci_high", "images", "left_out")
     for (method,), of in figures.group_by("method", maintain_order=True):
-        cells = {row["metric"]: _cell(row) for row in of.iter_rows(named=True)}
+        cells = {
+            metric: _cell(*figure) for metric, *figure in of.select("metric", *shown).iter_rows()
+        }
         rows.append({"method": method, **{metric: cells.get(metric) for metric in AVERAGED}})
     return pl.DataFrame(rows)
 
 
-def _cell(row: Mapping[str, Any]) -> str:
-    images = f"{row['images']} images"
-    if row["left_out"]:
-        images = f"{row['images']} of {row['images'] + row['left_out']} images"
-    if not row["images"]:
-        return f"– ({images})"
-    return f"{row['value']:.2f} ({row['ci_low']:.2f}-{row['ci_high']:.2f}, {images})"
+def _cell(value: float, low: float, high: float, images: int, left_out: int) -> str:
+    count = f"{images} of {images + left_out} images" if left_out else f"{images} images"
+    return f"{value:.2f} ({low:.2f}-{high:.2f}, {count})" if images else f"– ({count})"

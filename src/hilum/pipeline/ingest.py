@@ -14,10 +14,10 @@ import polars as pl
 
 from hilum import plugins, storage
 from hilum.annotations import eligibility, lung_masks
-from hilum.annotations.vocabulary import STATE_NAMES
+from hilum.annotations.vocabulary import state_key
 from hilum.config import Data, Recipe
 from hilum.dataset import corrections, merge
-from hilum.dataset.manifest import DROPPED, PLACES, Manifest, Remark, Row
+from hilum.dataset.manifest import DROPPED, MASK_COLUMNS, Manifest, Remark, Row
 from hilum.dataset.plan import account, describe
 from hilum.dataset.plan import rows as plan_rows
 from hilum.dataset.plan import settings as hilum_toml
@@ -37,7 +37,6 @@ FALLBACK = merge.OWN  # recognised only where no named set is
 OWN_LAYOUT = hilum_toml.FILE  # a folder with this file says itself how it is to be read
 # Marks a folder of invented images, so that nobody takes figures from it for real.
 MADE_UP = "MADE-UP.txt"
-_MASKS = PLACES[1:]
 PLAN = "plan.json"  # how the folders of a run were read
 SHORT = "read"  # of the summary: the plan in a few lines
 DEPTH = 2  # folders below the given one in which a release may lie, as unpacked archives have it
@@ -132,7 +131,7 @@ def _without_links(root: Path, items: Iterable[Row | Remark]) -> Iterator[Row | 
             if item.lung_mask or item.right_lung_mask or item.left_lung_mask:
                 out = {
                     name: outside
-                    for name in _MASKS
+                    for name in MASK_COLUMNS
                     if (place := getattr(item, name)) and (outside := found.target(place))
                 }
                 yield from (_link(getattr(item, name), target) for name, target in out.items())
@@ -247,13 +246,15 @@ def recognise(folder: Path) -> tuple[Path, str]:
     if (folder / OWN_LAYOUT).is_file():
         return folder, FALLBACK
     named = [name for name in plugins.names("readers") if name != FALLBACK]
+    # Loaded once: a folder may hold ten thousand folders, and each is shown to every reader.
+    readers = {name: plugins.load("readers", name) for name in named}
     level = [folder]
     for _ in range(DEPTH + 1):
         found = [
             (root, name)
             for root in level
-            for name in named
-            if plugins.load("readers", name).detect(root)
+            for name, reader in readers.items()
+            if reader.detect(root)
         ]
         if len(found) == 1:
             return found[0]
@@ -285,7 +286,7 @@ def _layout(module: ModuleType) -> str:
 
 def made_from(run: Run, recipe: Recipe) -> None:
     """Return None: the data folder is read again each time."""
-    return None
+    return
 
 
 def make(run: Run, recipe: Recipe, progress: Progress) -> StepResult:
@@ -310,9 +311,7 @@ def accounts(run: Run) -> list[Account]:
 def summary(manifest: Manifest) -> Summary:
     """Count images, patients, masks, labels by state, and what was left out."""
     table = manifest.table
-    masks = table.filter(
-        pl.any_horizontal(pl.col("lung_mask", "right_lung_mask", "left_lung_mask").is_not_null())
-    )["image_id"]
+    masks = table.filter(pl.any_horizontal(pl.col(MASK_COLUMNS).is_not_null()))["image_id"]
     drawn = manifest.shapes.filter(pl.col("concept").is_in(list(lung_masks.REFERENCE)))["image_id"]
     with_mask = len({*masks, *drawn})
     states = manifest.labels.group_by("concept", "state").len().sort("concept", "state")
@@ -324,7 +323,7 @@ def summary(manifest: Manifest) -> Summary:
         "patients": table["patient_id"].n_unique(),
         "with lung mask": with_mask,
         "labels": {
-            f"{concept} {STATE_NAMES[state]}": count for concept, state, count in states.iter_rows()
+            state_key(concept, state): count for concept, state, count in states.iter_rows()
         },
         "left out": manifest.remarks.filter(manifest.remarks["rule"] == DROPPED).height,
         **({"stated not to be frontal chest radiographs": stated} if stated else {}),

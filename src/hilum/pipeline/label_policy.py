@@ -25,7 +25,7 @@ from hilum.config import ALL, Classify
 from hilum.dataset.manifest import Manifest
 from hilum.errors import NotFound
 
-SOFT = 0.7
+SOFT = 0.7  # the middle of 0.55 to 0.85, see above
 VALUES: dict[str, float | None] = {"ignore": None, "zeros": 0.0, "ones": 1.0, "soft": SOFT}
 WORDS = {
     State.PRESENT: "present",

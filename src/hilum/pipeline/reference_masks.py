@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 import polars as pl
@@ -33,6 +33,15 @@ MEANINGS = "meanings.json"  # in a cache's folder: what the values of each folde
 # A row of the manifest's table, with `drawn` as `images` adds it.
 ImageRow = Mapping[str, Any]
 MeaningOf = Callable[[str], Consensus]  # of a mask file, by its place below the root
+
+
+class _Inferred(TypedDict):
+    """What the values of a group's masks stand for, see `Consensus`; `files` is their digest."""
+
+    files: str
+    roles: dict[str, str]
+    unsettled: Mapping[str, Mapping[str, int]]
+    ground: str | None
 
 
 class ReferenceLabels(NamedTuple):
@@ -133,12 +142,13 @@ def inferred_meanings(manifest: Manifest, folder: Path) -> mask_files.Meanings:
 
     `folder`: the cache's, which keeps what was inferred.
     """
-    before, kept = _stored_meanings(folder), {}
+    before = _stored_meanings(folder)
+    kept: dict[str, _Inferred] = {}
     for group, members in mask_files.voters(manifest).items():
         files = storage.digest(
             [file_state(manifest.folder, file) for pair in members for file in pair]
         )
-        one = before.get(group)
+        one: _Inferred | None = before.get(group)
         if one is None or one["files"] != files:
             found = mask_files.agreed(manifest.folder, members)
             one = {
@@ -159,7 +169,7 @@ def stored_meanings(manifest: Manifest, folder: Path) -> mask_files.Meanings:
     return _meanings(manifest, _stored_meanings(folder))
 
 
-def _meanings(manifest: Manifest, stored: Mapping[str, Any]) -> mask_files.Meanings:
+def _meanings(manifest: Manifest, stored: Mapping[str, _Inferred]) -> mask_files.Meanings:
     known = {
         group: Consensus(one["roles"], one["unsettled"], one["ground"])
         for group, one in stored.items()
@@ -167,7 +177,7 @@ def _meanings(manifest: Manifest, stored: Mapping[str, Any]) -> mask_files.Meani
     return mask_files.Meanings(manifest, known)
 
 
-def _stored_meanings(folder: Path) -> Mapping[str, Any]:
+def _stored_meanings(folder: Path) -> dict[str, _Inferred]:
     """Read what was inferred before, by group; {} where the file is damaged, so it is inferred
     anew.
     """

@@ -55,7 +55,7 @@ EPOCHS = "segment/epochs.parquet"
 HEARD = {"model": pl.String} | dict.fromkeys(("number", "batches"), pl.Int64)
 HEARD |= dict.fromkeys(("loss", "tune"), pl.Float64)
 MASKS, INDEX = "segment/masks.u8", "segment/lungs.parquet"
-SEEN, FINDINGS = "segment/seen.parquet", "segment/issues.parquet"
+SEEN, ISSUES = "segment/seen.parquet", "segment/issues.parquet"
 LUNGS = {
     "image_id": pl.String,
     "row": pl.Int64,
@@ -174,14 +174,14 @@ def _training_inputs(run: Run, recipe: Recipe) -> Inputs:
     }
 
 
-def findings(run: Run, recipe: Recipe) -> pl.DataFrame:
+def issues(run: Run, recipe: Recipe) -> pl.DataFrame:
     """Return the audit's issues, then those of the predicted lungs, worst first.
 
     The latter only where the step segment is finished for the run as it is.
     """
-    found = [run.table("audit", audit.FINDINGS)]
+    found = [run.table("audit", audit.ISSUES)]
     if run.done("split") and run.finished("segment", made_from(run, recipe)):
-        found.append(run.table("segment", FINDINGS))
+        found.append(run.table("segment", ISSUES))
     return pl.concat(found)
 
 
@@ -242,9 +242,9 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> StepResult:
         searched = planned if models else planned.clear()
         _find_all(run, searched, models, cached, portion(progress, 1, 2))
     found = storage.read_table(run / INDEX)
-    storage.write_table(run / FINDINGS, unreliable(found, recipe.crop.min_mask_quality))
+    storage.write_table(run / ISSUES, unreliable(found, recipe.crop.min_mask_quality))
     files = [f"segment/{model.path.name}" for model in models.values()]
-    files += [f"segment/{TRAINING}", EPOCHS, MASKS, INDEX, SEEN, FINDINGS]
+    files += [f"segment/{TRAINING}", EPOCHS, MASKS, INDEX, SEEN, ISSUES]
     return StepResult(digests(run, files), _summary(recipe, rows, choice, found))
 
 

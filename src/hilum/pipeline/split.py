@@ -152,10 +152,10 @@ def _shortcoming(
 def _dealt(
     table: pl.DataFrame, manifest: Manifest, settings: Split, kept: pl.DataFrame | None
 ) -> pl.DataFrame:
-    before, shares = _settled(table, manifest, settings, kept)
+    before, fractions = _settled(table, manifest, settings, kept)
     return table.with_columns(
         pl.col("group")
-        .replace_strict(assign_parts(table, before, shares, settings.seed))
+        .replace_strict(assign_parts(table, before, fractions, settings.seed))
         .alias("part")
     )
 
@@ -167,7 +167,7 @@ def _settled(
 
     The latter are the fractions by part.
     """
-    shares = {part: getattr(settings, part) for part in PARTS}
+    fractions = {part: getattr(settings, part) for part in PARTS}
     if kept is not None:
         settled = table.join(kept.select("patient_id", "part").unique(), on="patient_id")
         torn = _torn(settled)
@@ -178,7 +178,7 @@ def _settled(
                 "out to deal anew",
                 torn,
             )
-        return dict(zip(settled["group"], settled["part"], strict=True)), shares
+        return dict(zip(settled["group"], settled["part"], strict=True)), fractions
     official = table.with_columns(part=manifest.table["given_part"]).drop_nulls("part")
     torn = _torn(official)
     sound = not torn and {"train", "test"} <= set(official["part"])
@@ -188,12 +188,12 @@ def _settled(
             torn or ["it has no train or no test part"],
         )
     if settings.official == "ignore" or not sound:
-        return {}, shares
+        return {}, fractions
     if _too_small(official, settings):
         # Too few to choose a threshold on: tune is dealt anew, out of all that is not in test.
         official = official.filter(pl.col("part") == "test")
     parts = dict(zip(official["group"], official["part"], strict=True))
-    return parts, {part: shares[part] for part in ("train", "tune")}
+    return parts, {part: fractions[part] for part in ("train", "tune")}
 
 
 def _too_small(official: pl.DataFrame, settings: Split) -> bool:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple
 
 # JSON objects, written to the step's marker file as they are: what a step depends on, by name, and
 # what it says of its result, by phrase.
-Inputs = dict[str, Any]
-Summary = dict[str, Any]
+Inputs = dict[str, object]
+Summary = dict[str, object]
 
 
 class StepResult(NamedTuple):
@@ -16,4 +17,4 @@ class StepResult(NamedTuple):
     """
 
     files: dict[str, str]
-    summary: Summary
+    summary: Mapping[str, object]

@@ -157,7 +157,7 @@ def _weights(recipe: Recipe) -> str | None:
 
     None: it starts from none, or the file is not there, which the model refuses.
     """
-    named = recipe.classify.settings.get("weights")
+    named = str(recipe.classify.settings.get("weights") or "")
     return storage.digest_of_file(Path(named)) if named and Path(named).is_file() else None
 
 

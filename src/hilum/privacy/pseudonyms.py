@@ -15,7 +15,7 @@ from pathlib import Path
 from hilum import storage
 from hilum.errors import BadData
 
-KEY_BYTES = 32
+KEY_BYTES = 32  # 256 bits: no key is found by trying
 DIGITS = 12  # hexadecimal; among a million values two alike have a probability of 1 in 560
 LETTERS = {
     "patient": "P",

@@ -26,13 +26,12 @@ import polars as pl
 
 from hilum import plugins
 from hilum.config import Share
-from hilum.dataset.manifest import Manifest
+from hilum.dataset.manifest import PLACES, Manifest
 from hilum.dataset.pixel_cache import Cache
 from hilum.privacy import redaction
 from hilum.privacy.pseudonyms import Pseudonyms
 from hilum.privacy.redaction import Wording
 
-PLACES = ("path", "lung_mask", "right_lung_mask", "left_lung_mask")
 COLUMNS = ("image_id", "patient_id", "study", *PLACES)
 _OF_OTHERS = {"other_image_id": "image_id", "group": "patient_id"}  # further columns of tables
 _MADE = (
@@ -66,7 +65,7 @@ class PassedOn:
         """Return a cache that knows its images by the names that are passed on."""
         return replace(cached, index=self.keyed(cached.index))
 
-    def findings(self, table: pl.DataFrame) -> pl.DataFrame:
+    def issues(self, table: pl.DataFrame) -> pl.DataFrame:
         """Return what an audit found, as `hilum.audit.issues.COLUMNS`."""
         return self.keyed(table).with_columns(message=_worded("message", table, self.wording))
 

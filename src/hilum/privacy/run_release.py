@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from hilum import storage
 from hilum.config import Data, Recipe, Share
@@ -54,7 +53,7 @@ def placeless(recipe: Recipe) -> Recipe:
     named = replace(data, folder=folder, also=tuple(also), corrections=corrections)
     settings = dict(recipe.classify.settings)
     if settings.get("weights"):
-        settings["weights"] = Path(settings["weights"]).name
+        settings["weights"] = Path(str(settings["weights"])).name
     return replace(
         recipe,
         data=named,
@@ -75,7 +74,7 @@ def _placed(folder: str) -> str:
     return "/".join(path.parts[-2:]).lstrip("/")
 
 
-def summary(share: Share) -> dict[str, Any]:
+def summary(share: Share) -> dict[str, str]:
     """Return what was written about people, for whoever had it written."""
     names = {"masked": "with pseudonyms in them", "pseudonyms": "pseudonyms", "keep": "kept"}
     readings = {"published": "of public releases only", "keep": "kept", "drop": "left out"}

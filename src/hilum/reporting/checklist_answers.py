@@ -326,7 +326,7 @@ def limits(context: Context) -> str:
 
 def unusable(context: Context) -> str:
     """Return what happens to images that cannot be read or are out of distribution."""
-    flagged = context.run.summary("predict").get("doubtful images", 0)
+    flagged = context.run.summary("predict").get("images with quality flags", 0)
     return (
         "An image that cannot be read is refused; one that seems inverted, rotated, mirrored or "
         f"not a chest is flagged beside its score ({flagged:,} of the images scored here); where "

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from types import ModuleType
-from typing import Any, TypedDict
 
 import polars as pl
 
@@ -24,24 +22,11 @@ from hilum.privacy import run_release
 from hilum.privacy.release import PassedOn
 from hilum.reporting import text
 from hilum.run_folder import Run
+from hilum.statistics.calibration import Fitted
 
 NAMELESS = "no-patients"  # remark of a data set in which nothing names the patients
 MADE_UP = "made-up"  # remark of a folder of synthetic images
 OPTIONAL: dict[str, ModuleType] = {"shortcuts": shortcuts, "explain": explain}
-
-
-Summary = Mapping[str, Any]  # of a step, from JSON
-
-
-class Fitted(TypedDict):
-    """Threshold and calibration of one task and finding, as evaluate writes them to JSON."""
-
-    threshold: float | None
-    temperature: float | None
-    bias: float | None
-    reason: str
-    tune_images: int
-    tune_positives: int
 
 
 @dataclass(frozen=True)

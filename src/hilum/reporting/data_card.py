@@ -17,7 +17,6 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import imagecodecs
 import numpy as np
@@ -56,7 +55,7 @@ class Written:
     compared: dict[str, published.Comparison]
 
     @property
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> dict[str, object]:
         """Where the card is, and how many published facts agree, for a person."""
         verdicts = (published.AGREES, published.DIFFERS, published.NOT_CHECKED)
         return {
@@ -67,7 +66,7 @@ class Written:
             "card": str(self.folder / PAGE),
         }
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """Return everything for JSON."""
         return {
             **self.summary,
@@ -103,7 +102,7 @@ def write(run: Run, recipe: Recipe, *, images: bool = False) -> Written:
     storage.write_json(folder / LINKED, described)
     _clear(folder / IMAGES)
     strips = [_strip(folder, *drawn) for drawn in _classes(manifest, cached)] if images else []
-    issues = passed.findings(run.table("audit", "issues.parquet"))
+    issues = passed.issues(run.table("audit", "issues.parquet"))
     tree = [
         line
         for place, name in _folders(manifest, recipe)

@@ -23,6 +23,7 @@ from markupsafe import Markup
 from hilum import plugins, storage
 from hilum.config import Recipe
 from hilum.pipeline import division
+from hilum.pipeline.step import Inputs, StepResult
 from hilum.privacy import run_release
 from hilum.progress import Progress
 from hilum.reporting import model_card, score_table, small_sets, summary
@@ -143,9 +144,9 @@ def _environment() -> Environment:
 # ------------------------------------------------------------------------------------ the step
 
 
-def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
+def made_from(run: Run, recipe: Recipe) -> Inputs:
     """Return digests of everything that the report is made from."""
-    made: dict[str, Any] = {step: run.made(step) for step in (*STEPS, *done_on_this(run, recipe))}
+    made: Inputs = {step: run.made(step) for step in (*STEPS, *done_on_this(run, recipe))}
     if folds := division.folds(run):
         made["folds"] = [
             {step: fold.made(step) for step in ("segment", "crop", "train")} for fold in folds
@@ -153,7 +154,7 @@ def made_from(run: Run, recipe: Recipe) -> dict[str, Any]:
     return {**made, "recipe": recipe.digest, "version": VERSION}
 
 
-def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], dict[str, Any]]:
+def make(run: Run, recipe: Recipe, progress: Progress) -> StepResult:
     """Write the page, the model card and the table; return their digests and a summary.
 
     Raises `NotFound` where a step before it has not been done.
@@ -173,7 +174,7 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], 
     for name, text in made.items():
         storage.write_text(run / name, text)
     progress(1, 1)
-    return {name: storage.digest(text.encode()) for name, text in made.items()}, {
-        "page": PAGE,
-        "kB": round(len(made[PAGE].encode()) / 1000),
-    }
+    return StepResult(
+        {name: storage.digest(text.encode()) for name, text in made.items()},
+        {"page": PAGE, "kB": round(len(made[PAGE].encode()) / 1000)},
+    )

@@ -12,7 +12,8 @@ from hilum.annotations.vocabulary import State, name_of
 from hilum.pipeline.evaluate import ALL, BOTH, FILE
 from hilum.pipeline.evaluation.estimate import MACRO, MICRO
 from hilum.reporting import text
-from hilum.reporting.context import Context, Fitted
+from hilum.reporting.context import Context
+from hilum.statistics.calibration import Fitted
 
 LEADING = (("lungs", "dice"), ("finding", "auroc"), ("anomaly", "auroc"))
 CHECKED = {  # figures of which a wide interval is pointed out

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any, NamedTuple
+from dataclasses import dataclass, fields, replace
+from typing import NamedTuple
 
 import polars as pl
 
@@ -47,11 +47,12 @@ class Figure:
     warning: str = ""
 
     @classmethod
-    def of(cls, row: dict[str, Any]) -> Figure:
+    def of(cls, row: Mapping[str, object]) -> Figure:
         """Read one from a row of a table; columns that are missing or null take the default."""
         names = {one.name for one in fields(cls)}
-        return cls(
-            **{name: value for name, value in row.items() if name in names and value is not None}
+        return replace(
+            cls(),
+            **{name: value for name, value in row.items() if name in names and value is not None},
         )
 
 

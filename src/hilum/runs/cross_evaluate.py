@@ -29,7 +29,8 @@ import polars as pl
 
 from hilum import storage
 from hilum.errors import HilumError, Mismatch
-from hilum.inference import lung_crop, lung_finder, segment_images
+from hilum.inference import segment_images
+from hilum.inference.examination import examine_cached
 from hilum.pipeline import predict
 from hilum.progress import Progress
 from hilum.run_folder import Run
@@ -173,20 +174,9 @@ def score(
     }
     found: list[list[str | float]] = []
     for done, image_id in enumerate(rows["image_id"], start=1):
-        image, size = cached.images[cached.rows([image_id])[0]], sizes[image_id]
-        lung = (
-            lung_finder.segment_lungs(chain.models["lungs"], image, size)
-            if "lungs" in chain.models
-            else lung_finder.no_lungs(cached.size)
-        )
-        cut = lung_crop.cut(
-            image,
-            lung.labels,
-            model.recipe.crop,
-            quality=lung.quality,
-            typical=chain.typical,
-            size=size,
-        )
+        image = cached.images[cached.rows([image_id])[0]]
+        examined = examine_cached(image, sizes[image_id], chain.models.get("lungs"))
+        cut = examined.crop(model.recipe.crop, chain.typical)
         for task, named in concepts.items():
             if task in chain.models and named:
                 values = np.atleast_1d(chain.models[task](cut.image)["score"]).tolist()

@@ -1,9 +1,9 @@
 """Figures of one run's models on another run's images, with intervals over the latter's patients.
 
-`carried` figures use the threshold that was chosen on the tune part of the model's own set,
-`retuned` ones that chosen on the tune part of the set it is measured on (Youden both). The truth of
-a finding's score is that finding in the target set; of an anomaly's score, the target set's own
-finding.
+`transferred` figures use the threshold that was chosen on the tune part of the model's own set,
+`reoptimised` ones that chosen on the tune part of the set it is measured on (Youden both). The
+truth of a finding's score is that finding in the target set; of an anomaly's score, the target
+set's own finding.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ OF_FOLDS = (
 )
 MEASURES = (
     "auroc",
-    "carried_sensitivity",
-    "carried_specificity",
-    "retuned_sensitivity",
-    "retuned_specificity",
+    "transferred_sensitivity",
+    "transferred_specificity",
+    "reoptimised_sensitivity",
+    "reoptimised_specificity",
 )
 FIGURES = tuple(f"{measure}{end}" for measure in MEASURES for end in ("", "_low", "_high"))
 COLUMNS = {
     **dict.fromkeys(("model", "set", "task", "concept"), pl.String),
     **dict.fromkeys(("images", "patients", "positives", "left_out"), pl.Int64),
     **dict.fromkeys(FIGURES, pl.Float64),
-    "carried_threshold": pl.Float64,
-    "retuned_threshold": pl.Float64,
+    "transferred_threshold": pl.Float64,
+    "reoptimised_threshold": pl.Float64,
     "reason": pl.String,
 }
 
@@ -76,9 +76,9 @@ def _measured(
         found = figures(known.filter(pl.col("part") != "tune"), NAN, NAN, settings)
         return found | {"reason": OF_FOLDS} if found["images"] else found
     measured = known.filter(pl.col("part") == "test" if own else pl.col("part") != "tune")
-    carried = _threshold(model, task, concept if task == "finding" else model.finding or "")
-    retuned = carried if own else _youden(known.filter(pl.col("part") == "tune"))
-    return figures(measured, carried, retuned, settings)
+    transferred = _threshold(model, task, concept if task == "finding" else model.finding or "")
+    reoptimised = transferred if own else _youden(known.filter(pl.col("part") == "tune"))
+    return figures(measured, transferred, reoptimised, settings)
 
 
 def concepts(model: FinishedRun, target: FinishedRun, task: str) -> list[str]:
@@ -112,14 +112,14 @@ def _youden(rows: pl.DataFrame) -> float:
     return discrimination.youden_threshold(rows["state"].to_numpy(), rows["score"].to_numpy())
 
 
-def figures(rows: pl.DataFrame, carried: float, retuned: float, settings: Evaluate) -> Row:
+def figures(rows: pl.DataFrame, transferred: float, reoptimised: float, settings: Evaluate) -> Row:
     """Return the figures of rows (group, state, score); nan with a `reason` where undefined.
 
-    `carried` and `retuned` are thresholds, nan where none could be chosen.
+    `transferred` and `reoptimised` are thresholds, nan where none could be chosen.
     """
     truth, values = rows["state"].to_numpy(), rows["score"].to_numpy()
     metrics: dict[str, Callable[..., float]] = {"auroc": discrimination.auroc}
-    for kind, threshold in (("carried", carried), ("retuned", retuned)):
+    for kind, threshold in (("transferred", transferred), ("reoptimised", reoptimised)):
         if not math.isnan(threshold):
             metrics |= {
                 f"{kind}_{name}": partial(discrimination.METRICS_AT[name], threshold=threshold)
@@ -145,13 +145,13 @@ def figures(rows: pl.DataFrame, carried: float, retuned: float, settings: Evalua
         "images": rows.height,
         "patients": rows["group"].n_unique(),
         "positives": positives,
-        "carried_threshold": carried,
-        "retuned_threshold": retuned,
-        "reason": _reason(rows.height, positives, carried, retuned),
+        "transferred_threshold": transferred,
+        "reoptimised_threshold": reoptimised,
+        "reason": _reason(rows.height, positives, transferred, reoptimised),
     }
 
 
-def _reason(images: int, positives: int, carried: float, retuned: float) -> str:
+def _reason(images: int, positives: int, transferred: float, reoptimised: float) -> str:
     reasons = []
     if not images:
         reasons.append("no image of this set has a known label of the finding")
@@ -159,7 +159,7 @@ def _reason(images: int, positives: int, carried: float, retuned: float) -> str:
         reasons.append("all images with a known label are of one class")
     reasons += [
         f"no threshold {words}: its tune part lacks a class or is missing"
-        for threshold, words in ((carried, "to transfer"), (retuned, "of this set"))
+        for threshold, words in ((transferred, "to transfer"), (reoptimised, "of this set"))
         if math.isnan(threshold)
     ]
     return "; ".join(reasons)

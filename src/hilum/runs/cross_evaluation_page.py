@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict, cast
 
 import polars as pl
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from hilum.annotations.vocabulary import name_of
 from hilum.drawing import heat_table
-from hilum.runs.cross_evaluation_figures import MEASURES
+from hilum.runs.cross_evaluation_figures import FIGURES
 
 TEMPLATE = "cross_evaluation.html.j2"
 DASH = "–"
@@ -40,6 +40,19 @@ class Chart:
     drawing: Markup
 
 
+class _Pair(TypedDict):
+    """The columns of a model on a set that a heat table shows."""
+
+    model: str
+    set: str
+    auroc: float
+    auroc_low: float
+    auroc_high: float
+    images: int
+    patients: int
+    reason: str
+
+
 def page(table: pl.DataFrame, names: Sequence[str]) -> str:
     """Return one HTML page, with nothing loaded from elsewhere.
 
@@ -52,8 +65,8 @@ def page(table: pl.DataFrame, names: Sequence[str]) -> str:
         for (name,), rows in titled.group_by("title", maintain_order=True)
     ]
     lines = [
-        {**row, "cells": [written(row, measure) for measure in MEASURES]}
-        for row in titled.iter_rows(named=True)
+        {**row, "cells": cells}
+        for row, cells in zip(titled.iter_rows(named=True), _written(titled), strict=True)
     ]
     pages = Environment(
         loader=PackageLoader("hilum", "resources"),
@@ -71,7 +84,8 @@ def title(task: str, concept: str) -> str:
 
 
 def _chart(name: str, rows: pl.DataFrame, names: Sequence[str]) -> Chart:
-    cells = {(row["model"], row["set"]): _cell(row) for row in rows.iter_rows(named=True)}
+    pairs = cast("Iterator[_Pair]", rows.iter_rows(named=True))
+    cells = {(pair["model"], pair["set"]): _cell(pair) for pair in pairs}
     values = "; ".join(f"{model} on {of}: {cell.value:.3f}" for (model, of), cell in cells.items())
     # The scale begins at 0.5, chance: below it a model is no better for being darker.
     drawing = heat_table.heat_table(
@@ -85,7 +99,7 @@ def _chart(name: str, rows: pl.DataFrame, names: Sequence[str]) -> Chart:
     return Chart(name, drawing)
 
 
-def _cell(row: dict[str, Any]) -> heat_table.Cell:
+def _cell(row: _Pair) -> heat_table.Cell:
     low, high = row["auroc_low"], row["auroc_high"]
     interval = "" if math.isnan(low) else f"{low:.2f} to {high:.2f}"
     hint = (
@@ -95,9 +109,14 @@ def _cell(row: dict[str, Any]) -> heat_table.Cell:
     return heat_table.Cell(row["auroc"], interval, hint.strip())
 
 
-def written(row: dict[str, Any], measure: str) -> str:
+def _written(table: pl.DataFrame) -> Iterator[list[str]]:
+    """Yield each row's measures as text, with their intervals."""
+    for row in table.select(FIGURES).iter_rows():
+        yield [_interval(*row[at : at + 3]) for at in range(0, len(FIGURES), 3)]
+
+
+def _interval(value: float, low: float, high: float) -> str:
     """Return `0.912 (0.871 to 0.945)`, or the part of it that is defined."""
-    value, low, high = (row[f"{measure}{end}"] for end in ("", "_low", "_high"))
     if math.isnan(value):
         return DASH
     return f"{value:.3f}" if math.isnan(low) else f"{value:.3f} ({low:.3f} to {high:.3f})"
@@ -112,9 +131,9 @@ def shown(table: pl.DataFrame) -> pl.DataFrame:
             title(row["task"], row["concept"]).split(",")[0],
             row["images"],
             row["positives"],
-            *(written(row, measure) for measure in MEASURES),
+            *cells,
             row["reason"],
         ]
-        for row in table.iter_rows(named=True)
+        for row, cells in zip(table.iter_rows(named=True), _written(table), strict=True)
     ]
     return pl.DataFrame(rows, schema=HEADS, orient="row", strict=False)

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, cast
 
 import numpy as np
 
@@ -36,23 +36,30 @@ from hilum.pipeline import explain, predict, shown_region
 from hilum.run_folder import Run
 from hilum.runs.scoring_run import ScoringRun
 
-Row = dict[str, Any]  # of explain.csv, see COLUMNS
 TABLE = "explain.csv"
 OF_SCORE = ("concept", "score", "call", "warning")
-COLUMNS = (
-    "image",
-    "name",
-    "refused",
-    "quality_flags",
-    "lung_quality",
-    "age_years",
-    *OF_SCORE[:3],
-    "method",
-    "inside",
-    "area",
-    "gain",
-    "warning",
-)
+
+
+class Row(TypedDict):
+    """A row of explain.csv; of a refused image all from `concept` on is None."""
+
+    image: str
+    name: str
+    refused: str
+    quality_flags: str
+    lung_quality: float
+    age_years: float | None
+    concept: str | None
+    score: float | None
+    call: str | None
+    method: str | None
+    inside: float | None
+    area: float | None
+    gain: float | None
+    warning: str | None
+
+
+COLUMNS = tuple(Row.__annotations__)
 
 
 def explain_images(
@@ -119,7 +126,7 @@ def _rows(
 ) -> Iterator[Row]:
     about = {name: value for name, value in one.as_dict().items() if name != "scores"}
     if one.refused:
-        yield {**dict.fromkeys(COLUMNS), **about}
+        yield cast(Row, {**dict.fromkeys(COLUMNS), **about})
         return
     leading = asdict(one.scores[0])
     shown = shown_region.Shown(found.region.image, found.labels, found.region.crop, radiograph.size)
@@ -128,7 +135,8 @@ def _rows(
             name: None if np.isnan(value) else round(value, 4)
             for name, value in explain.attention(saliency, shown).items()
         }
-        yield {**about, **{name: leading[name] for name in OF_SCORE}, "method": method, **figures}
+        of_score = {name: leading[name] for name in OF_SCORE}
+        yield cast(Row, {**about, **of_score, "method": method, **figures})
 
 
 def lines(rows: Sequence[Row], to: Path | None) -> str:
@@ -147,7 +155,7 @@ def lines(rows: Sequence[Row], to: Path | None) -> str:
 
 def _line(row: Row) -> str:
     image = on_one_line(row["image"])
-    if row["refused"]:
+    if row["concept"] is None:
         return f"{image}: refused: {row['refused']}"
     inside = (
         "no part of it supports the finding"

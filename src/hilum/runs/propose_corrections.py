@@ -6,13 +6,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
 from hilum import storage
 from hilum.audit import checks
-from hilum.audit.issues import Rule
+from hilum.audit.issues import Issue, Rule, of_table
 from hilum.dataset import corrections
 from hilum.dataset.corrections import ACTIONS, GONE, OF_PAIRS, Correction
 from hilum.dataset.manifest import SEVERITIES
@@ -33,13 +32,13 @@ HEAD = """\
 def listing(issues: pl.DataFrame) -> pl.DataFrame:
     """Return what could be fixed, a row for each rule, the worst first.
 
-    Columns are severity, rule, findings and fixable (counts of issues), action (null: by hand) and
+    Columns are severity, rule, issues and fixable (counts), action (null: by hand) and
     remedy.
     """
     rows, rules = [], checks.rules()
     for (severity, name), found in issues.group_by("severity", "rule", maintain_order=True):
         rule = rules.get(str(name))
-        fixable = sum(1 for row in found.iter_rows(named=True) if _fixable(row, rule))
+        fixable = sum(1 for issue in of_table(found) if _fixable(issue, rule))
         rows.append(
             (
                 severity,
@@ -53,7 +52,7 @@ def listing(issues: pl.DataFrame) -> pl.DataFrame:
     columns = {
         "severity": pl.String,
         "rule": pl.String,
-        "findings": pl.Int64,
+        "issues": pl.Int64,
         "fixable": pl.Int64,
         "action": pl.String,
         "remedy": pl.String,
@@ -75,14 +74,14 @@ def proposed(
     worst_first = issues.sort(pl.col("severity").cast(pl.Enum(SEVERITIES)), maintain_order=True)
     found: dict[tuple[str, str | None, str | None], Correction] = {}
     gone: dict[str, str | None] = {}
-    for row in worst_first.iter_rows(named=True):
+    for issue in of_table(worst_first):
         if (
-            (rules and row["rule"] not in rules)
-            or (images and not {row["image_id"], row["other_image_id"]} & set(images))
-            or not _fixable(row, declared.get(row["rule"]))
+            (rules and issue.rule not in rules)
+            or (images and not set(issue.image_ids) & set(images))
+            or not _fixable(issue, declared.get(issue.rule))
         ):
             continue
-        for one in _of(row, declared[row["rule"]], gone):
+        for one in _of(issue, declared[issue.rule], gone):
             if one.action in GONE:
                 if one.image_id in gone:
                     continue
@@ -91,31 +90,31 @@ def proposed(
     return [one for one in found.values() if one.action in GONE or one.image_id not in gone]
 
 
-def _of(row: Mapping[str, Any], rule: Rule, gone: Mapping[str, str | None]) -> Iterator[Correction]:
-    action, why = rule.correction or "", row["message"]
+def _of(issue: Issue, rule: Rule, gone: Mapping[str, str | None]) -> Iterator[Correction]:
+    action, why, image_id = rule.correction or "", issue.message, issue.image_id
+    assert image_id is not None  # `_fixable` refuses issues of the whole data set
     if action == "keep one of pair":
-        keep: str | None = row["other_image_id"]
+        keep = issue.other_image_id
         while keep is not None and keep in gone:
             keep = gone[keep]
         # The other image is left out for an issue of its own, so this one may stay.
-        if keep is None or keep == row["image_id"]:
+        if keep is None or keep == image_id:
             return
-        yield Correction(row["image_id"], action, keep, row["rule"], why)
+        yield Correction(image_id, action, keep, issue.rule, why)
     elif action in OF_PAIRS:
-        yield Correction(row["image_id"], action, row["other_image_id"], row["rule"], why)
+        yield Correction(image_id, action, issue.other_image_id, issue.rule, why)
     else:
-        for image_id in (row["image_id"], row["other_image_id"] if rule.corrects_both else None):
-            if image_id:
-                yield Correction(image_id, action, None, row["rule"], why)
+        for one in issue.image_ids if rule.corrects_both else [image_id]:
+            yield Correction(one, action, None, issue.rule, why)
 
 
-def _fixable(row: Mapping[str, Any], rule: Rule | None) -> bool:
+def _fixable(issue: Issue, rule: Rule | None) -> bool:
     """Return whether a correction can be proposed; None is the rule of a check that is gone."""
     return (
         rule is not None
         and rule.correction is not None
-        and row["image_id"] is not None
-        and (rule.correction not in OF_PAIRS or row["other_image_id"] is not None)
+        and issue.image_id is not None
+        and (rule.correction not in OF_PAIRS or issue.other_image_id is not None)
     )
 
 

@@ -17,7 +17,7 @@ split, models and scores.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -32,6 +32,7 @@ from hilum.pipeline import division, evaluate, predict
 from hilum.pipeline._training import TRAINING
 from hilum.pipeline.crop import Crops
 from hilum.progress import Progress, portion, quietly
+from hilum.reporting.text import Figure
 from hilum.run_folder import Run
 from hilum.runs import verify_files
 from hilum.runs.run_all import OF_A_FOLD, STEPS
@@ -132,7 +133,7 @@ def _steps(run: Run, recipe: Recipe) -> tuple[list[str], str]:
     return faults, f"{len(done)} steps were made from what is there"
 
 
-def _unversioned(made_from: dict[str, Any]) -> dict[str, Any]:
+def _unversioned(made_from: Mapping[str, object]) -> dict[str, object]:
     return {key: value for key, value in made_from.items() if key not in UNVERSIONED}
 
 
@@ -285,11 +286,12 @@ def _of_metrics(stored: pl.DataFrame, found: pl.DataFrame) -> Iterator[str]:
         if not all(_alike(before[name], now[name]) for name in before):
             names = (before[name] for name in ("part", "task", "concept", "side", "metric"))
             of = " ".join(filter(None, names))
-            yield f"{of} is stored as {_written(before)} and found to be {_written(now)}"
+            stored_as, found_now = (_written(Figure.of(row)) for row in (before, now))
+            yield f"{of} is stored as {stored_as} and found to be {found_now}"
 
 
-def _written(row: dict[str, Any]) -> str:
-    return f"{row['value']:.6g} ({row['ci_low']:.6g} to {row['ci_high']:.6g})"
+def _written(figure: Figure) -> str:
+    return f"{figure.value:.6g} ({figure.ci_low:.6g} to {figure.ci_high:.6g})"
 
 
 def _of_calibration(stored: Any, found: Any) -> Iterator[str]:

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
 
 from hilum.config import Recipe
 from hilum.errors import HilumError, Interrupted, Mismatch, working_on
@@ -29,9 +28,11 @@ from hilum.pipeline import (
     split,
     train,
 )
+from hilum.pipeline.step import StepResult
 from hilum.progress import Progress
 from hilum.reporting import report
 from hilum.run_folder import RECIPE, Run
+from hilum.storage import JsonObject
 
 STEPS = {
     "ingest": ingest,
@@ -57,7 +58,7 @@ class Done:
     step: str
     kept: bool  # it was finished before
     seconds: float
-    summary: dict[str, Any]
+    summary: JsonObject
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ def _folds(run: Run, recipe: Recipe, watch: Watch) -> Iterator[Done | Note]:
 def _once(
     run: Run, recipe: Recipe, name: str, step: ModuleType, watch: Watch, of: str = ""
 ) -> Iterator[Done | Note]:
-    def make() -> tuple[dict[str, str], dict[str, Any]]:
+    def make() -> StepResult:
         """Do the step under a progress bar; an error names the step and the run."""
         place = working_on(run.folder, f"doing the step '{of + name}' in")
         with watch(of + name) as progress, place:

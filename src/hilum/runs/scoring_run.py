@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
@@ -21,6 +20,7 @@ from hilum.pipeline import cache, crop, evaluate, predict, segment
 from hilum.pipeline._training import TRAINING
 from hilum.run_folder import MARKERS, Run
 from hilum.safety.path_names import as_text
+from hilum.statistics.calibration import Fitted
 
 ANOMALY = "anomaly"  # the concept of an anomaly score
 # Fraction of the run's crops that follow segmented lungs, from which on an image without reliable
@@ -120,7 +120,7 @@ class ScoringRun:
         return f"it is {copy.words} {known}, so the scores show nothing"
 
     @cached_property
-    def calibration(self) -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
+    def calibration(self) -> Mapping[str, Mapping[str, Fitted]]:
         """Calibration by task and concept, from JSON; {} where the run was not evaluated."""
         return self.run.json("evaluate", evaluate.CALIBRATION) if self.run.done("evaluate") else {}
 

@@ -141,7 +141,7 @@ class _Walk:
         return inputs, values["output"]
 
     def _node(self, span: tuple[int, int]) -> None:
-        found: dict[str, Any] = {}
+        found: dict[str, tuple[int, int]] = {}
         attributes = []
         for what, value in self._of("node", span):
             attributes += [value] if what == "attribute" else []

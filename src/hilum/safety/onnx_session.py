@@ -25,6 +25,8 @@ import numpy as np
 
 from hilum.errors import BadData, on_one_line
 
+# The bundled models take less than a second for each; the limits are for files of others, and
+# stand so far above that a slow or busy processor meets none of them.
 MEMORY_BYTES = 1 << 30
 MAKE_SECONDS = 30.0
 CALL_SECONDS = 10.0
@@ -84,8 +86,6 @@ class Session:
 
 class _Late(Exception):
     """The time is over."""
-
-    pass
 
 
 def _made(content: bytes, memory: int) -> Any:

@@ -38,7 +38,7 @@ def restored(table: pl.DataFrame) -> pl.DataFrame:
     return table.with_columns(pl.all().str.replace(quoted, "$1"))
 
 
-def of_rows(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+def of_rows(columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> str:
     """Write rows as the text of a CSV file with these columns; None becomes an empty cell."""
     lines = [columns, *([row.get(column) for column in columns] for row in rows)]
     return "".join(f"{','.join(map(_quoted, line))}\n" for line in lines)

@@ -18,9 +18,8 @@ Zadrozny and Elkan, KDD 2002.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
@@ -37,6 +36,7 @@ class Temperature:
     bias: float
 
     def __call__(self, score: np.ndarray) -> np.ndarray:
+        """Return probabilities of scores in (0, 1), of the same shape."""
         return sigmoid(logit(score) / self.temperature + self.bias)
 
 
@@ -51,7 +51,30 @@ class Isotonic:
     probability: np.ndarray
 
     def __call__(self, score: np.ndarray) -> np.ndarray:
+        """Return probabilities of scores, of the same shape; the curve is flat beyond its ends."""
         return np.interp(np.asarray(score, dtype=np.float64), self.score, self.probability)
+
+
+class IsotonicCorners(TypedDict):
+    """The corners of an `Isotonic`, as JSON."""
+
+    score: list[float]
+    probability: list[float]
+
+
+class Fitted(TypedDict):
+    """What was chosen on one tune part, as JSON; None for what could not be fitted.
+
+    `temperature` and `bias` are those of `Temperature`; `reason` says why one of the fits is None.
+    """
+
+    threshold: float | None
+    temperature: float | None
+    bias: float | None
+    isotonic: IsotonicCorners | None
+    tune_images: int
+    tune_positives: int
+    reason: str
 
 
 def refusal(truth: np.ndarray, score: np.ndarray) -> str:
@@ -102,7 +125,7 @@ def isotonic(truth: np.ndarray, score: np.ndarray) -> tuple[Isotonic | None, str
     return Isotonic(distinct[kept], fitted[kept]), ""
 
 
-def to_json(threshold: float, truth: np.ndarray, score: np.ndarray) -> dict[str, Any]:
+def to_json(threshold: float, truth: np.ndarray, score: np.ndarray) -> Fitted:
     """Return both fits, with the threshold chosen on the same rows, as a JSON object.
 
     What could not be fitted is None, with the cause under `reason`.
@@ -121,10 +144,10 @@ def to_json(threshold: float, truth: np.ndarray, score: np.ndarray) -> dict[str,
     }
 
 
-def from_json(stored: Mapping[str, Any]) -> dict[str, Temperature | Isotonic]:
+def from_json(stored: Fitted) -> dict[str, Temperature | Isotonic]:
     """Return the fits in an object of `to_json` by name, without those that were not made."""
     found: dict[str, Temperature | Isotonic] = {}
-    if stored["temperature"] is not None:
+    if stored["temperature"] is not None and stored["bias"] is not None:
         found["temperature"] = Temperature(stored["temperature"], stored["bias"])
     if stored["isotonic"] is not None:
         found["isotonic"] = Isotonic(

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 # 64 bits of SHA-256: enough to name folders and distinguish artefacts; not a security measure.
 DIGEST_CHARACTERS = 16
+# As it is read from JSON or TOML, before anything has checked its keys and values.
+JsonObject = dict[str, Any]
 
 
 @contextmanager

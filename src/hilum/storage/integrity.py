@@ -24,6 +24,7 @@ from typing import Any
 from hilum import storage
 from hilum.errors import BadData, HilumError, NotFound
 from hilum.safety import untrusted_files
+from hilum.storage import JsonObject
 
 _SEAL = "digest"
 _LARGEST = 1 << 62  # of a file that is only hashed; images of a large set have many gigabytes
@@ -61,14 +62,14 @@ def checksum(data: Any) -> int:
     return zlib.crc32(data)
 
 
-def sealed(value: Mapping[str, Any]) -> dict[str, Any]:
+def sealed(value: Mapping[str, object]) -> JsonObject:
     """Return a JSON object with the digest of all its other keys as its last one."""
     rest = {key: one for key, one in value.items() if key != _SEAL}
     rest = json.loads(json.dumps(rest))  # as it will be read: its keys text, its tuples lists
     return {**rest, _SEAL: storage.digest(rest)}
 
 
-def read_sealed(path: Path) -> dict[str, Any]:
+def read_sealed(path: Path) -> JsonObject:
     """Read an object that `sealed` made, without its digest.
 
     Raises `BadData` where it is damaged or carries no digest.

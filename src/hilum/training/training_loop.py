@@ -20,7 +20,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -319,7 +318,7 @@ def _precision(wanted: str, device: torch.device) -> str:
     )
 
 
-def _groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+def _groups(network: nn.Module, weight_decay: float) -> list[dict[str, object]]:
     """Return the parameter groups: weight decay for kernels, none for biases and normalisation."""
     trained = [weight for weight in network.parameters() if weight.requires_grad]
     return [

@@ -89,7 +89,7 @@ def terms() -> dict[tuple[str, ...], tuple[str, str]]:
     found = {}
     for row in rows:
         slots = [slot.split("|") for slot in row["words"].split()]
-        found.update({words: (row["kind"], row["value"]) for words in product(*slots)})
+        found.update(dict.fromkeys(product(*slots), (row["kind"], row["value"])))
     return found
 
 

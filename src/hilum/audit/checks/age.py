@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import polars as pl
 
+from hilum.annotations.acquisition import OLDEST_YEARS
 from hilum.audit.checks._pairs import spans
 from hilum.audit.issues import Issue, Rule
 from hilum.dataset.manifest import Manifest
@@ -13,11 +14,11 @@ from hilum.plugins import Card
 
 CARD = Card(
     title="Ages",
-    caveats="An age below 0 or above 120 years is certain to be wrong. Ages that decrease, or that "
-    "are far apart, are as certain as the names of the patients: one of the ages is wrong, or two "
-    "people have one name. A wrong age that is possible and fits the others is not detected.",
+    caveats=f"An age below 0 or above {OLDEST_YEARS} years is certain to be wrong. Ages that "
+    "decrease, or that are far apart, are as certain as the names of the patients: one of the ages "
+    "is wrong, or two people have one name. A wrong age that is possible and fits the others is "
+    "not detected.",
 )
-OLDEST_YEARS = 120
 ROUNDED_YEARS = 1.0  # whole years of two images of one day differ by up to one
 # Between a patient's first and last image; of 30,805 patients of ChestX-ray14 none exceeds 14.
 LONGEST_YEARS = 30

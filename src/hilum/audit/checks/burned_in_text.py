@@ -98,7 +98,7 @@ def check(manifest: Manifest, facts: pl.DataFrame) -> Iterator[Issue]:
         )
     yield from _captures(stated)
     much = images.filter((pl.col("text_words") >= WORDS) | (pl.col("text_longest") >= LETTERS))
-    percent = (100 * pl.col("text_share")).round(1)
+    percent = (100 * pl.col("text_fraction")).round(1)
     message = pl.format(
         "{}: {} word(s) beside side markers, the longest of {} letters, cover {} % of the image",
         "path",

@@ -29,7 +29,7 @@ KINDS = {
 }
 SMALL, LONGEST = 1 / 3, 2.5  # of the source's median shorter side; longer over shorter side
 USUAL = 0.98  # fraction of a source's images, of which there are at least `ENOUGH`
-ENOUGH = 50
+ENOUGH = 50  # one of 50 is the smallest group that 1 - USUAL can call unusual
 FEW_LEVELS = 16  # of 256 or more; the flattest of real radiographs span over a hundred
 
 UNREADABLE = Rule(

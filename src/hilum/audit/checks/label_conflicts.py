@@ -48,8 +48,8 @@ AGAINST_TREE = Rule(
     "A finding is labelled present and a wider one that contains it absent.",
     "Whoever has the narrower finding has the wider one: a model is trained on two contradicting "
     "labels of one image.",
-    "Correct the wrong one of the two labels; the wider finding is present wherever the narrower "
-    "one is.",
+    "Correct the wrong one of the two labels in the source's table, or say in [terms] of "
+    "hilum.toml what its word means; the wider finding is present wherever the narrower one is.",
     correction="leave out",
 )
 AGAINST_ANNOTATION = Rule(

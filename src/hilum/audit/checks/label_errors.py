@@ -36,7 +36,7 @@ FITTED = 10_000  # images that a regression is fitted to, at most
 SAMPLED = 3_000  # images from which the principal axes are computed, at most
 PIXELS, EDGES, FIELD, DIRECTIONS = 32, 64, 8, 9
 AXES = (100, 150)  # kept of the pixels and of the edges
-RIDGE = 1.0
+RIDGE = 1.0  # keeps the fit finite where the features separate the classes
 AT_ONCE = 128  # images in memory
 STEPS = 25  # of Newton's method, far more than it takes
 

@@ -9,7 +9,7 @@ import polars as pl
 from hilum.annotations import lung_masks
 from hilum.audit.issues import Issue, Rule
 from hilum.dataset import mask_files
-from hilum.dataset.manifest import Manifest
+from hilum.dataset.manifest import MASK_COLUMNS, Manifest
 from hilum.plugins import Card
 
 CARD = Card(
@@ -18,7 +18,6 @@ CARD = Card(
     "the parts of the mask: two lungs that touch and are narrow are taken for one, and a patient "
     "may truly have one aerated lung. Whether an outline follows the lung is not checked here.",
 )
-COLUMNS = ("lung_mask", "right_lung_mask", "left_lung_mask")
 
 MISSING = Rule(
     "mask-missing",
@@ -105,7 +104,7 @@ RULES = (MISSING, UNUSABLE, GREY, INVERTED, UNLIKE, LABEL_MAP, SCALED, EMPTY, ON
 def check(manifest: Manifest, facts: pl.DataFrame) -> Iterator[Issue]:
     """Yield issues of the presence, the files and the content of masks."""
     masks = manifest.table.with_columns(
-        mask=pl.concat_str(COLUMNS, separator=" and ", ignore_nulls=True)
+        mask=pl.concat_str(MASK_COLUMNS, separator=" and ", ignore_nulls=True)
     )
     annotated = manifest.shapes.filter(pl.col("concept").is_in(list(lung_masks.REFERENCE)))[
         "image_id"

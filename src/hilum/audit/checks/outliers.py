@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -125,7 +124,7 @@ def _of_source(source: str, group: pl.DataFrame, cache: Cache | None) -> Iterato
         {
             "image_id": row["image_id"],
             "message": f"outlier {place} of {distant.height} of {source}: {row['path']}: "
-            f"{_words(row, group)}",
+            f"{_words(row['which'], row['times'], row.get(row['which']), group)}",
         }
         for place, row in enumerate(distant.iter_rows(named=True), start=1)
     ]
@@ -133,13 +132,14 @@ def _of_source(source: str, group: pl.DataFrame, cache: Cache | None) -> Iterato
         yield from OUTLIER.issue(pl.DataFrame(rows))
 
 
-def _words(row: dict[str, Any], group: pl.DataFrame) -> str:
-    times, column = f"{row['times']:.1f}", row["which"]
-    if column == WHOLE:
+def _words(column: str, far: float, value: float | None, group: pl.DataFrame) -> str:
+    """Say how far off an image is, as a whole where there is no single `value`."""
+    times = f"{far:.1f}"
+    if value is None:
         return f"as a whole {times} times as far from the source's centre as {USUAL} % of it"
     low, middle, high = np.percentile(group[column].to_numpy(), (100 - USUAL, 50, USUAL))
     return (
-        f"{MEASURES[column].words} is {row[column]:.3g}, usual are {low:.3g} to {high:.3g}, "
+        f"{MEASURES[column].words} is {value:.3g}, usual are {low:.3g} to {high:.3g}, "
         f"median {middle:.3g}; {times} times as far off as {USUAL} %"
     )
 

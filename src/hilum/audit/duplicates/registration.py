@@ -25,7 +25,7 @@ _hann = np.hanning(_SMALL + 2)[1:-1]
 _HANN = np.outer(_hann, _hann).astype(np.float32)
 _frequency = np.hypot(np.fft.fftfreq(_SMALL)[:, None], np.fft.rfftfreq(_SMALL)[None]) * _SMALL
 _USED = ((_frequency >= 1.5) & (_frequency <= _HIGHEST)).astype(np.float32)
-_NOTHING = 1e-6
+_NOTHING = 1e-6  # a frequency without content, and an image without contrast, divide by it
 _TILES = 6  # along each side
 _LEAST_TILE = 0.6  # fraction of a tile's pixels that both images must cover
 _LEAST_TILES = 18  # of 36

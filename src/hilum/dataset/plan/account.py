@@ -6,10 +6,9 @@ Files are conserved: `files_met` equals `files_used` plus the files that `aside`
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from hilum.dataset.manifest import Remark, Row
 from hilum.dataset.plan import inventory
@@ -17,6 +16,7 @@ from hilum.dataset.plan.evidence import Decision, SetAside
 from hilum.dataset.plan.reading import Reading
 from hilum.safety import path_names
 from hilum.safety.path_names import as_text
+from hilum.storage import JsonObject
 
 KEPT_NAMES = 50  # names stored per group of unused files; the count covers all of them
 RADIOGRAPHS, MASKS, TABLES, SETTINGS = "radiographs", "masks", "tables", "settings"
@@ -56,7 +56,7 @@ class Account:
         """Return the number of files that are set aside by name."""
         return sum(aside.count for aside in self.aside if aside.kind == "file")
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """Return plain values for JSON; long lists of names are cut to `KEPT_NAMES`."""
         aside = [
             {**asdict(one), "names": list(one.names[:KEPT_NAMES]), "total": one.count}
@@ -75,7 +75,7 @@ class Account:
         }
 
     @classmethod
-    def from_dict(cls, plain: Mapping[str, Any]) -> Account:
+    def from_dict(cls, plain: JsonObject) -> Account:
         """Build from `as_dict`'s values."""
         roles = tuple(
             Role(one["role"], one["count"], tuple(one["examples"])) for one in plain["roles"]

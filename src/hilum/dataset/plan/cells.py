@@ -7,10 +7,10 @@ import re
 from datetime import date
 from functools import cache
 
+from hilum.annotations.acquisition import OLDEST_YEARS
 from hilum.dataset import tables
 from hilum.dataset.plan import lexicon
 
-OLDEST_YEARS = 130  # no person on record lived longer; such ages are errors or placeholders
 YEAR_DAYS = 365.25  # as in the Julian year, leap days included
 _UNITS = {
     "": 1.0,

@@ -15,6 +15,7 @@ from hilum.dataset.plan import cells, lexicon
 from hilum.dataset.plan.image_index import ENOUGH, ImageIndex, Match
 from hilum.dataset.plan.settings import COLUMN_KEYS, Settings
 from hilum.dataset.tables import Table
+from hilum.errors import BadRecipe
 
 MOSTLY = 0.8  # fraction of a column's cells that must fit its role
 FEW_WORDS = 60  # distinct words of a column of labels, at most: more are free text or names
@@ -38,6 +39,8 @@ FACTS = (
 SEVERAL = ("view",)  # facts that two columns may state together: Frontal/Lateral and AP/PA
 _FILLER = re.compile(r"[0x]*|anon\w*|deidentified")  # patient names left by de-identification
 BOX = ("box_x", "box_y", "box_width", "box_height", "box_x_end", "box_y_end")
+CORNERS = ("box_x", "box_y", "box_x_end", "box_y_end")
+SIDES = ("box_x", "box_y", "box_width", "box_height")
 
 
 @dataclass
@@ -125,13 +128,16 @@ def profile(table: Table, settings: Settings) -> TableReading:
     columns = {
         name: Column(name, Counter(table.frame[name].to_list())) for name in table.frame.columns
     }
-    reading = TableReading(table, columns)
+    reading, box = TableReading(table, columns), []
     for role in COLUMN_KEYS:
         for wanted in getattr(settings, role):
             place, _, name = wanted.rpartition(":")
             if name in columns and place in ("", table.name):
+                box += [name] if role == "box" else []
                 kept = {"unused_columns": "unused", "findings": "finding"}.get(role, role)
                 reading.give(name, kept, STATED_BY_SETTINGS)
+    if box:
+        _give_stated_box(reading, box)
     return reading
 
 
@@ -140,16 +146,15 @@ def find_images(reading: TableReading, index: ImageIndex, settings: Settings) ->
     stated = reading.first("image")
     best: tuple[tuple, str, Match] | None = None
     for name, column in reading.columns.items():
-        if column.role not in ("unused", "image") or (stated and name != stated):
+        free = column.role == "unused" and column.why != STATED_BY_SETTINGS
+        if not (name == stated if stated else free):
             continue
         roles = lexicon.column_roles(name)
         numbers = "image" in roles or bool(stated)
         match = index.match(column.filled, reading.table.name, numbers=numbers)
         reached = len(set(match.files.values())) / max(len(index.files), 1)
-        if (
-            not match.files
-            and not match.ambiguous
-            or max(match.strength, reached) < (ENOUGH if not stated else 0)
+        if (not match.files and not match.ambiguous) or max(match.strength, reached) < (
+            ENOUGH if not stated else 0
         ):
             continue
         if (
@@ -240,6 +245,33 @@ def _is_address(cell: str) -> bool:
     return "://" in cell or cell.startswith("www.")
 
 
+def _give_stated_box(reading: TableReading, names: Sequence[str]) -> None:
+    """Set the roles of a box's four columns: by their names, else by their order (`SIDES`).
+
+    Raises `BadRecipe` for another number of columns.
+    """
+    if len(names) != 4:
+        raise BadRecipe(
+            f"box names {len(names)} columns of {reading.table.name} ({', '.join(names)}); "
+            f"expected four: left, top, width, height in this order, or called by what they hold"
+        )
+    roles = _box_roles(reading, names) or dict(zip(SIDES, names, strict=True))
+    for role, name in roles.items():
+        reading.give(name, role, STATED_BY_SETTINGS)
+
+
+def _box_roles(reading: TableReading, names: Iterable[str]) -> dict[str, str]:
+    """Return the columns by role that their names give a box; empty where any of four lacks."""
+    found: dict[str, str] = {}
+    for role in BOX:
+        for name in names:
+            if role in lexicon.column_roles(name) and is_numeric(reading.columns[name]):
+                found[role] = name
+                break
+    roles = next((roles for roles in (CORNERS, SIDES) if found.keys() >= set(roles)), ())
+    return {role: found[role] for role in roles}
+
+
 def _find_boxes(reading: TableReading) -> None:
     """Find the four columns of a box: x, y with width and height, or with the opposite corner."""
     free = {
@@ -247,17 +279,8 @@ def _find_boxes(reading: TableReading) -> None:
         for name, column in reading.columns.items()
         if column.role == "unused" and column.why != STATED_BY_SETTINGS
     }
-    found: dict[str, str] = {}
-    for role in BOX:
-        for name, column in free.items():
-            if role in lexicon.column_roles(name) and is_numeric(column):
-                found[role] = name
-                break
-    corners = ("box_x", "box_y", "box_x_end", "box_y_end")
-    sides = ("box_x", "box_y", "box_width", "box_height")
-    taken = next((roles for roles in (corners, sides) if found.keys() >= set(roles)), ())
-    for role in taken:
-        reading.give(found[role], role, "four columns of numbers are a box's")
+    for role, name in _box_roles(reading, free).items():
+        reading.give(name, role, "four columns of numbers are a box's")
     for role in ("height", "width"):
         for name, column in free.items():
             if (

@@ -208,7 +208,9 @@ def _are_people(names: Sequence[str], images: Mapping[str, int]) -> bool:
     """
     few = max(images[name] for name in names) <= FEW_IMAGES
     digits = [re.sub(r"\D", "", name) for name in names]
-    long = all(len(number) >= 3 or number.startswith("0") and len(number) > 1 for number in digits)
+    long = all(
+        len(number) >= 3 or (number.startswith("0") and len(number) > 1) for number in digits
+    )
     return len(names) > MOST_CLASSES or (few and long and len(names) > 1)
 
 

@@ -119,7 +119,7 @@ class ImageFacts:
             return years
         if (born := self.parsed("birth_year", cells.year)) and study:
             years = study.year - born
-            return float(years) if 0 <= years <= cells.OLDEST_YEARS else None
+            return float(years) if 0 <= years <= acquisition.OLDEST_YEARS else None
         return self.header.age_years if self.header else None
 
     def _age_of_column(self, stated: Sequence[str]) -> float | None:

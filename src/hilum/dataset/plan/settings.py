@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
 
 from hilum.annotations.vocabulary import LOCAL, concepts
 from hilum.dataset.plan import patterns
@@ -124,7 +123,7 @@ def read(root: Path) -> Settings | None:
     return parse(said, str(path))
 
 
-def parse(said: Mapping[str, Any], where: str) -> Settings:
+def parse(said: Mapping[str, object], where: str) -> Settings:
     """Check the values of the TOML file `where`. Raises `BadRecipe` with all faults."""
     known = [part.name for part in fields(Settings)]
     faults = [unknown("key", name, known) for name in said if name not in known]

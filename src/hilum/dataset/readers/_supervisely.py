@@ -89,7 +89,7 @@ class Annotation:
     place: str  # path of the JSON file relative to the root
     size: Size  # height, width of the image that was annotated
     drawn: tuple[Drawn, ...]
-    tags: Mapping[str, Any]  # of the image as a whole: value by name
+    tags: Mapping[str, object]  # of the image as a whole: value by name
     uids: tuple[str, ...]  # DICOM UIDs in the file's name and beside its objects
 
     def on(self, image: str, size: Size, log: AnnotationLog) -> Annotation:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -94,7 +93,7 @@ def _assigned_findings(
     return assigned
 
 
-def _objects(regions: Collection[tuple[str, np.ndarray]]) -> list[dict[str, Any]]:
+def _objects(regions: Collection[tuple[str, np.ndarray]]) -> list[dict[str, object]]:
     parts = [(term, part) for term, region in regions for part in shapes.polygons_of(region)]
     return [
         {"labelerLogin": "invented", "classTitle": term, **shapes.to_supervisely(part)}

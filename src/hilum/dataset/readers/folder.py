@@ -18,7 +18,8 @@ A file `hilum.toml` in the folder decides what evidence does not, or changes it;
     image = "File"                             # the column that names the files; likewise patient,
                                                # study, view, sex, age, birth_date, study_date,
                                                # part, reading, mask, right_mask, left_mask,
-                                               # reader, source
+                                               # reader, source; and box with four columns: left,
+                                               # top, width and height
     label = "Findings"                         # a column of words for findings, such as
                                                # "TB|Effusion"
     separator = "|"

@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from hilum.annotations import shapes
+from hilum.annotations.acquisition import OLDEST_YEARS
 from hilum.annotations.image_scale import Scale
 from hilum.dataset.manifest import DROPPED, Drawn, Remark, Row
 from hilum.dataset.readers import _nih_cells, _nih_example, _nih_layout, _nih_table
@@ -77,7 +78,6 @@ CARD = Card(
 NAMES_ARE_PUBLISHED = True
 LACKS = frozenset({"masks"})  # no masks of the lungs
 RELEASED = (1024, 1024)  # height, width of the released images, in whose pixels boxes are given
-OLDEST_YEARS = 120  # only one person is known to have grown older; the release has ages up to 414
 _IN_RELEASED = "boxes are in the pixels of the released 1024x1024 images"
 
 

@@ -14,10 +14,9 @@ its position, unless its class states it.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -202,7 +201,7 @@ def _bitmap(mask: np.ndarray) -> shapes.Bitmap:
     )
 
 
-def _write(root: Path, study: _nlm.Invented, objects: list[Mapping[str, Any]]) -> None:
+def _write(root: Path, study: _nlm.Invented, objects: Sequence[Mapping[str, object]]) -> None:
     height, width = study.phantom.pixels.shape
     raster.write_png(root / "ds" / "img" / f"{study.stem}.png", study.phantom.pixels)
     content = {

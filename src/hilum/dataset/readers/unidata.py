@@ -75,7 +75,6 @@ TERMS = {
     **_supervisely.LUNGS,
 }
 DRAWN, NOT_DRAWN = "drawn", "not drawn"
-OLDEST_YEARS = 120  # only one person is known to have grown older
 _LEVELS: tuple[Callable[[Header], str | None], ...] = (  # a UID of the narrowest level decides
     lambda header: header.instance,
     lambda header: header.series,
@@ -254,7 +253,7 @@ def _row(
         message = "no annotation file could be paired with it: it has no labels"
         log.remark(place, "warning", "annotation-missing", message)
     age = header.age_years if header.age_years is not None or line is None else line.age_years
-    if age is not None and age > OLDEST_YEARS:
+    if age is not None and age > acquisition.OLDEST_YEARS:
         log.remark(place, "warning", "age-impossible", f"its age of {age:g} years is left empty")
         age = None
     height, width = header.size or (None, None)

@@ -44,9 +44,9 @@ _BY_ENDING = {
 _PERHAPS = (".txt", ".dat", ".lst", ".list", ".psv", "")  # tables only if the content says so
 _GZIP = b"\x1f\x8b"
 _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
-_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?", re.I | re.A)
-_DECIMAL_COMMA = re.compile(r"[+-]?(0|[1-9]\d*)?,\d+", re.A)
-_PERHAPS_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}", re.A)
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
+_DECIMAL_COMMA = re.compile(r"[+-]?(0|[1-9]\d*)?,\d+", re.ASCII)
+_PERHAPS_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}", re.ASCII)
 
 
 def table_kind(path: Path, head: bytes) -> str | None:
@@ -124,7 +124,7 @@ def _read_json(name: str, data: bytes, kind: str) -> Table:
     text = _json.decode(name, data)
     with _json.bounded_nesting(name):
         # One object per line is also written under the name .json.
-        if kind == "jsonl" or len(re.findall(r"^\{.*\}\s*$", text[:HEAD_BYTES], re.M)) > 1:
+        if kind == "jsonl" or len(re.findall(r"^\{.*\}\s*$", text[:HEAD_BYTES], re.MULTILINE)) > 1:
             return _json.read_lines(name, text)
         value = _json.parse(name, text)
         if _coco.is_coco(value):

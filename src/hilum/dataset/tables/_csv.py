@@ -26,10 +26,10 @@ SAMPLE_CHARACTERS = 1 << 18
 MAX_CELL = 1 << 23  # characters; a run-length mask or a long report has some 100,000
 MAX_LINE = 1 << 25
 _BLOCK = 1 << 20
-_EXCEL_HINT = re.compile(r'sep=([^\w\s"]|\t)[ \t]*', re.I)  # on a line above the header
+_EXCEL_HINT = re.compile(r'sep=([^\w\s"]|\t)[ \t]*', re.IGNORECASE)  # on a line above the header
 _DELIMITER = re.compile(r"[;\t|]|,(?!\d)|(?<!\d),")  # between digits a comma may be a decimal one
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f]")  # but for U+0085, a line break
-_NO_TABLE = re.compile(rb"\s*(<!doctype html|<html|version https://git-lfs)", re.I)
+_NO_TABLE = re.compile(rb"\s*(<!doctype html|<html|version https://git-lfs)", re.IGNORECASE)
 _CONTROL_BYTE = re.compile(rb"[\x00-\x08\x0e-\x1f\x7f]")
 _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),

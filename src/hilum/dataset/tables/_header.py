@@ -12,9 +12,9 @@ from hilum.dataset.tables._table import strip
 SAMPLE_ROWS = 200  # by which header and delimiter are judged
 MAX_TITLE_ROWS = 20
 _IMAGE_NAME = re.compile(
-    r"\.(png|jpe?g|jpe|jp2|tiff?|bmp|gif|webp|dcm|dicom|ima|img|npy|nii(\.gz)?|mha)$", re.I
+    r"\.(png|jpe?g|jpe|jp2|tiff?|bmp|gif|webp|dcm|dicom|ima|img|npy|nii(\.gz)?|mha)$", re.IGNORECASE
 )
-_NUMBER = re.compile(r"[+-]?\d[\d.,]*(e[+-]?\d+)?", re.I)
+_NUMBER = re.compile(r"[+-]?\d[\d.,]*(e[+-]?\d+)?", re.IGNORECASE)
 _DIGITS = re.compile(r"\d+")
 _LETTER = re.compile(r"[^\W\d_]")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -54,9 +54,21 @@ def without_places(text: str, manifest: Manifest, image: Mapping[str, Any]) -> s
     return text.replace(f"{manifest.root}/", "")
 
 
-def by_image(manifest: Manifest) -> dict[str, list[dict[str, Any]]]:
-    """Return the rows of the table of shapes by image id."""
-    found: dict[str, list[dict[str, Any]]] = {}
-    for row in manifest.shapes.iter_rows(named=True):
-        found.setdefault(row["image_id"], []).append(row)
+@dataclass(frozen=True)
+class DrawnShape:
+    """A row of the manifest's table of shapes, without the image."""
+
+    concept: str
+    term: str
+    shape: str
+    source: str
+    author: str | None
+
+
+def by_image(manifest: Manifest) -> dict[str, list[DrawnShape]]:
+    """Return the shapes of a manifest by image id."""
+    found: dict[str, list[DrawnShape]] = {}
+    columns = (one.name for one in fields(DrawnShape))
+    for image_id, *cells in manifest.shapes.select("image_id", *columns).iter_rows():
+        found.setdefault(image_id, []).append(DrawnShape(*cells))
     return found

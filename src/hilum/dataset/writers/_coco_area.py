@@ -14,7 +14,7 @@ import numpy as np
 
 from hilum.annotations.polygons import Ring, Size
 
-_FINER = 5
+_FINER = 5  # as in rleFrPoly: another grid counts other pixels
 
 
 def pixels(ring: Ring, size: Size) -> int:

@@ -24,7 +24,7 @@ from hilum.dataset.writers._xrv_pathologies import concept_of
 from hilum.errors import BadData
 from hilum.imaging.radiograph import Radiograph
 
-ITEMS = {name: pl.String for name in ("image_id", "dataset", "patient_id", "view", "sex")} | {
+ITEMS = dict.fromkeys(("image_id", "dataset", "patient_id", "view", "sex"), pl.String) | {
     "age_years": pl.Float64
 }
 _IMAGE = (

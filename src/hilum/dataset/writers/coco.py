@@ -22,15 +22,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 import polars as pl
 
 from hilum import plugins, storage
-from hilum.annotations import shapes
+from hilum.annotations import mask_codecs, shapes
 from hilum.annotations.vocabulary import concepts
 from hilum.dataset.manifest import Manifest
 from hilum.dataset.mask_files import Meanings
@@ -54,6 +54,54 @@ FILES = {
 }
 
 
+class _Image(TypedDict):
+    id: int
+    file_name: str
+    height: int
+    width: int
+    license: int
+    image_id: str
+    patient_id: str
+    labels: dict[str, int]
+
+
+class Segmented(TypedDict):
+    """What COCO states of a shape: polygons or run lengths, their pixels, [x, y, width, height]."""
+
+    segmentation: list[list[float]] | mask_codecs.CocoRuns
+    area: int
+    bbox: list[float]
+
+
+class _Origin(TypedDict):
+    source: str
+    term: str
+    author: str | None
+
+
+class _Annotation(Segmented, _Origin):
+    id: int
+    image_id: int
+    iscrowd: int
+    category: NotRequired[str]  # until the categories of all parts are known
+    category_id: NotRequired[int]  # from then on
+
+
+class _Info(TypedDict):
+    description: str
+    left_out: list[str]
+
+
+class _Content(TypedDict):
+    """The content of a part's file."""
+
+    info: _Info
+    licenses: list[dict[str, object]]
+    images: list[_Image]
+    annotations: list[_Annotation]
+    categories: NotRequired[list[dict[str, object]]]
+
+
 def write(manifest: Manifest, folder: Path, *, split: pl.DataFrame | None) -> dict[str, object]:
     """Write images and annotations; see `hilum.dataset.writers`."""
     by_part = _tables.parts(manifest, split)
@@ -65,7 +113,8 @@ def write(manifest: Manifest, folder: Path, *, split: pl.DataFrame | None) -> di
         contents = {
             part: _instances(images, placed, meanings, numbers) for part, images in by_part.items()
         }
-        used = {one["category"] for content in contents.values() for one in content["annotations"]}
+        annotations = chain.from_iterable(one["annotations"] for one in contents.values())
+        used = {one["category"] for one in annotations if "category" in one}
         categories = _categories(manifest, used)
         for part, content in contents.items():
             _number(content, categories)
@@ -98,19 +147,19 @@ def _categories(manifest: Manifest, used: Collection[str]) -> dict[str, int]:
     return {name: number for number, name in enumerate(names, start=1)}
 
 
-def _number(content: dict[str, Any], categories: Mapping[str, int]) -> None:
+def _number(content: _Content, categories: Mapping[str, int]) -> None:
     """Replace the names of categories in the content of a file by their numbers."""
     content["categories"] = [
         {"id": number, "name": name, "supercategory": _above(name)}
         for name, number in categories.items()
     ]
     for one in content["annotations"]:
-        one["category_id"] = categories[one.pop("category")]
+        one["category_id"] = categories[one.pop("category", "")]
 
 
 def _instances(
     images: Manifest, placed: Mapping[str, str], meanings: Meanings, numbers: Iterator[int]
-) -> dict[str, Any]:
+) -> _Content:
     """Return the content of a part's file, with names of categories in place of numbers."""
     licences = {
         name: number for number, name in enumerate(images.table["dataset"].unique().sort(), start=1)
@@ -118,7 +167,10 @@ def _instances(
     labels = _labels(images)
     # One numbering for all parts.
     number_of = {image_id: number for number, image_id in enumerate(placed, start=1)}
-    drawn, listed, annotations, left_out = _annotations.by_image(images), [], [], []
+    drawn = _annotations.by_image(images)
+    listed: list[_Image] = []
+    annotations: list[_Annotation] = []
+    left_out: list[str] = []
     for row in images.table.iter_rows(named=True):
         key, number = row["image_id"], number_of[row["image_id"]]
         size = _annotations.size_of(*images.located(row["path"]))
@@ -141,8 +193,16 @@ def _instances(
             if isinstance(found, str):
                 left_out.append(f"{key}: {name} {found}")
                 continue
-            head = {"id": next(numbers), "image_id": number, "category": name, "iscrowd": 0}
-            annotations.append({**head, **found, **about})
+            annotations.append(
+                {
+                    "id": next(numbers),
+                    "image_id": number,
+                    "category": name,
+                    "iscrowd": 0,
+                    **found,
+                    **about,
+                }
+            )
     return {
         "info": {"description": "written by Hilum", "left_out": left_out},
         "licenses": [
@@ -165,21 +225,21 @@ def _labels(images: Manifest) -> dict[str, dict[str, int]]:
 def _shapes(
     images: Manifest,
     row: Mapping[str, Any],
-    drawn: list[dict[str, Any]],
+    drawn: list[_annotations.DrawnShape],
     size: Size,
     meanings: Meanings,
     left_out: list[str],
-) -> Iterator[tuple[str, dict[str, Any], shapes.Shape]]:
+) -> Iterator[tuple[str, _Origin, shapes.Shape]]:
     """Yield name, origin and shape of each object on an image; unreadable ones go to `left_out`."""
     for one in drawn:
         try:
             yield (
-                one["concept"],
-                {"source": one["source"], "term": one["term"], "author": one["author"]},
-                shapes.from_json(one["shape"]),
+                one.concept,
+                {"source": one.source, "term": one.term, "author": one.author},
+                shapes.from_json(one.shape),
             )
         except BadData as fault:
-            left_out.append(f"{row['image_id']}: {one['concept']}: {fault}")
+            left_out.append(f"{row['image_id']}: {one.concept}: {fault}")
     try:
         for file in _annotations.lung_masks(images, row, size, meanings):
             for name, mask in file.named().items():
@@ -198,7 +258,7 @@ def _shapes(
         )
 
 
-def segmented(shape: shapes.Shape, size: Size) -> dict[str, Any] | str:
+def segmented(shape: shapes.Shape, size: Size) -> Segmented | str:
     """Return `segmentation`, `area` and `bbox` of a shape, or what is wrong with it."""
     try:
         mask = shape.to_mask(size)

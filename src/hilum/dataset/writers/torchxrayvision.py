@@ -32,7 +32,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 import polars as pl
@@ -64,6 +64,17 @@ CARD = Card(
 RANGE = 1024.0  # of the package's pixels, either side of 0
 VIEWS = {"LATERAL": "L", None: "UNKNOWN"}
 Transform = Callable[[np.ndarray], np.ndarray]
+_Masks = dict[int | str, np.ndarray]  # by index of the pathology, or by name
+
+
+class Sample(TypedDict):
+    """An item of a view; masks are float32 (1, height, width)."""
+
+    idx: int
+    lab: np.ndarray
+    img: np.ndarray
+    pathology_masks: NotRequired[_Masks]
+    semantic_masks: NotRequired[_Masks]
 
 
 class XrvView:
@@ -132,12 +143,12 @@ class XrvView:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    def __getitem__(self, index: int) -> Sample:
         """Return a sample. Raises `IndexError`, and `BadData` for an unreadable image or mask."""
         label = self.labels[index].astype(np.float32)
         row = self.manifest.table.row(int(index), named=True)
         pixels = image_file.own_pixels(image_file.read(*self.manifest.located(row["path"])))
-        sample: dict[str, Any] = {
+        sample: Sample = {
             "idx": int(index),
             "lab": label,
             "img": (2 * pixels[None] - 1) * np.float32(RANGE),
@@ -159,9 +170,9 @@ class XrvView:
         """Return masks by name, float32 (1, height, width): the union of a finding's shapes."""
         found: dict[str, np.ndarray] = {}
         for one in self._drawn.get(image_id, []):
-            if one["concept"] not in _annotations.LUNGS:
-                mask = shapes.from_json(one["shape"]).to_mask(size)[None].astype(np.float32)
-                name = name_for(one["concept"])
+            if one.concept not in _annotations.LUNGS:
+                mask = shapes.from_json(one.shape).to_mask(size)[None].astype(np.float32)
+                name = name_for(one.concept)
                 found[name] = np.maximum(found.get(name, mask), mask)
         return found
 
@@ -169,9 +180,9 @@ class XrvView:
         files = _annotations.lung_masks(self.manifest, row, size, self._meanings)
         found = [mask for file in files for mask in file.named().values()]
         drawn = (
-            one["shape"]
+            one.shape
             for one in self._drawn.get(row["image_id"], [])
-            if one["concept"] in _annotations.LUNGS
+            if one.concept in _annotations.LUNGS
         )
         found += [shapes.from_json(shape).to_mask(size) for shape in drawn]
         return np.any(found, axis=0)[None].astype(np.float32) if found else None
@@ -216,13 +227,14 @@ def about(manifest: Manifest) -> pl.DataFrame:
     )
 
 
-def collatable(samples: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def collatable(samples: Sequence[Sample]) -> list[Sample]:
     """Return a batch with the same mask keys in each sample; missing masks are NaN."""
-    whole = [dict(sample) for sample in samples]
+    whole = [sample.copy() for sample in samples]
     for kind in ("pathology_masks", "semantic_masks"):
         keys = sorted({key for sample in samples for key in sample.get(kind, ())})
         for sample in whole:
-            own = sample.pop(kind, {})
+            own: _Masks = sample.get(kind, {})
+            sample.pop(kind, None)
             if keys:
                 sample[kind] = {
                     key: own[key] if key in own else np.full_like(sample["img"], np.nan)
@@ -231,7 +243,7 @@ def collatable(samples: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return whole
 
 
-def _apply(transform: Transform | None, sample: dict[str, Any]) -> None:
+def _apply(transform: Transform | None, sample: Sample) -> None:
     """Transform the image, and each mask with the same random numbers.
 
     No generator is seeded: the state after is the one that the image alone would leave.

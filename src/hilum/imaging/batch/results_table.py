@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypedDict, TypeVar
 
 from hilum import __version__, storage
 from hilum.errors import HilumError, Interrupted, NotFound
@@ -29,6 +29,7 @@ Do = Callable[[Work, Path, str], Result]
 
 
 def itself(value: Any) -> Any:
+    """Return the value: results that are JSON types already are restored as they are."""
     return value
 
 
@@ -45,7 +46,7 @@ class Table(Generic[Result]):
     file: str
     columns: Sequence[str]
     made_by: object
-    rows: Callable[[Sequence[Result]], Iterable[Mapping[str, Any]]] = itself
+    rows: Callable[[Sequence[Result]], Iterable[Mapping[str, object]]] = itself
     plain: Callable[[Result], Any] = itself
     restored: Callable[[Any], Result] = itself
     also: tuple[output_folder.Output, ...] = ()
@@ -82,6 +83,16 @@ class Table(Generic[Result]):
             )
 
 
+class _Line(TypedDict):
+    """A finished image in the journal; `file` is its state then, `result` in JSON types."""
+
+    name: str
+    image: str
+    file: list[int] | None
+    written: list[str]
+    result: Any
+
+
 class _Journal(Generic[Result]):
     """The journal of finished images; used as a context while more are processed."""
 
@@ -109,11 +120,11 @@ class _Journal(Generic[Result]):
         file = _state(path)
         result = work(path, name)
         written = [as_text(place.absolute()) for output in self._outputs for place in output.given]
-        line = {"name": name, "image": as_text(path), "file": file, "written": written}
-        self._note({**line, "result": self._table.plain(result)})
+        plain = self._table.plain(result)
+        self._note(_Line(name=name, image=as_text(path), file=file, written=written, result=plain))
         return result
 
-    def _note(self, line: dict[str, Any]) -> None:
+    def _note(self, line: _Line) -> None:
         """Append a line; before the first, drop the lines of an earlier call that are stale."""
         if self._append is None:
             self._table.out.mark()
@@ -122,9 +133,9 @@ class _Journal(Generic[Result]):
             self._append = self._open.enter_context(storage.appending(self.path))
         self._append(f"{json.dumps(line)}\n".encode())
 
-    def _valid(self, images: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
+    def _valid(self, images: Mapping[str, Path]) -> dict[str, _Line]:
         """Return the lines by name, of unchanged images whose output exists."""
-        found: dict[str, dict[str, Any]] = {}
+        found: dict[str, _Line] = {}
         for line in _whole_lines(self.path, self._head):
             path = images.get(line["name"])
             same = path and as_text(path) == line["image"] and _state(path) == line["file"]
@@ -133,7 +144,7 @@ class _Journal(Generic[Result]):
         return found
 
 
-def _whole_lines(path: Path, head: str) -> Iterator[dict[str, Any]]:
+def _whole_lines(path: Path, head: str) -> Iterator[_Line]:
     """Yield the lines behind the first, which must be `head`, up to one that is damaged."""
     try:
         lines = untrusted_files.read_bytes(path).split(b"\n")

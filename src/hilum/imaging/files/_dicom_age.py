@@ -9,8 +9,9 @@ import re
 from datetime import date
 from functools import lru_cache
 
+from hilum.annotations.acquisition import OLDEST_YEARS
+
 _UNITS = {"": 1.0, "Y": 1.0, "M": 1 / 12, "W": 1 / 52.18, "D": 1 / 365.25}  # in years
-_OLDEST = 130  # years; more is an error of entry
 _FILLER = date(1900, 1, 1)  # the birth date that anonymisation leaves
 _DATE = re.compile(r"(\d{4})([.-]?)(\d\d)\2(\d\d)", re.ASCII)  # with points: the form of ACR-NEMA
 
@@ -26,9 +27,9 @@ def day(text: str | None) -> date | None:
 
 
 def years(age: str | None, birth: date | None, study: date | None) -> float | None:
-    """Return the age in years, 0 to 130, by Patient's Age, else from birth to study date.
+    """Return the age in years, 0 to `OLDEST_YEARS`, by Patient's Age, else by two dates.
 
-    None where neither gives a plausible age.
+    The dates are those of birth and study. None where neither gives a plausible age.
     """
     stated = _stated(age or "")
     return stated if stated is not None else _between(birth, study)
@@ -56,4 +57,4 @@ def _birthday(birth: date, year: int) -> date:
 
 
 def _plausible(value: float) -> float | None:
-    return round(value, 3) if 0 <= value <= _OLDEST else None
+    return round(value, 3) if 0 <= value <= OLDEST_YEARS else None

@@ -127,7 +127,7 @@ def _like_lungs(mask: np.ndarray) -> bool:
     )
     if count < 3:
         return False
-    height, width = mask.shape
+    _height, width = mask.shape
     order = 1 + np.argsort(-stats[1:, cv2.CC_STAT_AREA], kind="stable")[:2]
     left, right = order[np.argsort(centres[order, 0])]
     sides = [

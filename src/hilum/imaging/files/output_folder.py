@@ -10,7 +10,6 @@ import os
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from hilum import storage
 from hilum.errors import BadData, CannotRead, HilumError, NotFound
@@ -97,6 +96,6 @@ def refuse_overlap(to: Path, images: Mapping[str, Path], searched: Sequence[Path
         )
 
 
-def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:
     """Write a table of these columns; None becomes an empty cell. Raises `CannotWrite`."""
     storage.write_text(path, spreadsheet_cells.of_rows(columns, rows))

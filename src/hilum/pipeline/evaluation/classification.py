@@ -21,8 +21,9 @@ from hilum.config import Evaluate
 from hilum.pipeline import truth
 from hilum.pipeline.evaluation import estimate, measures
 from hilum.pipeline.evaluation.estimate import NAN, EstimateRow
-from hilum.pipeline.evaluation.measures import Fitted, Metric, truth_and_score
+from hilum.pipeline.evaluation.measures import Metric, truth_and_score
 from hilum.statistics import auroc_tests, calibration
+from hilum.statistics.calibration import Fitted
 from hilum.statistics.metrics import discrimination
 
 TRANSFERRED = ("called", "temperature", "isotonic")

@@ -1,18 +1,18 @@
 """List what is measured of one subgroup's scores, at the threshold and calibration chosen on tune.
 
 A metric's name says what it was measured with: `sensitivity` at the threshold chosen on tune,
-`sensitivity_retuned` at the one that is best on the very rows measured (optimistic; it shows how
-much a new threshold could gain at most); `ppv` at the rows' own prevalence, `ppv_at_prevalence`
-at that of the recipe; `brier_temperature` of probabilities calibrated on tune,
-`brier_uncalibrated` of the score taken as a probability. `threshold` and `threshold_retuned` are
-the thresholds themselves.
+`sensitivity_reoptimised` at the one that is best on the very rows measured (optimistic; it shows
+how much a new threshold could gain at most); `ppv` at the rows' own prevalence,
+`ppv_at_prevalence` at that of the recipe; `brier_temperature` of probabilities calibrated on tune,
+`brier_uncalibrated` of the score taken as a probability. `threshold` and `threshold_reoptimised`
+are the thresholds themselves.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -21,10 +21,11 @@ from hilum.annotations.vocabulary import State
 from hilum.config import Evaluate
 from hilum.pipeline.evaluation import estimate
 from hilum.pipeline.evaluation.estimate import NAN
+from hilum.statistics.calibration import Fitted
 from hilum.statistics.metrics import calibration as calibrated
 from hilum.statistics.metrics import discrimination
 
-REOPTIMISED, AT_PREVALENCE, WITHIN_FOLDS = "_retuned", "_at_prevalence", "auroc_within_folds"
+REOPTIMISED, AT_PREVALENCE, WITHIN_FOLDS = "_reoptimised", "_at_prevalence", "auroc_within_folds"
 KINDS = ("uncalibrated", "temperature", "isotonic")
 OF_SUBGROUPS = ("auroc", "average_precision", "sensitivity", "specificity")
 NEEDS = {
@@ -36,8 +37,6 @@ NEEDS = {
 NO_THRESHOLD = "tune holds one class only, so no threshold was chosen"
 NO_PROBABILITY = "the score does not lie from 0 to 1, so it is no probability"
 Metric = Callable[[np.ndarray, np.ndarray], float]
-# What was chosen on one tune part, as `hilum.statistics.calibration.as_json` returns it: JSON.
-Fitted = dict[str, Any]
 
 
 class Measure(NamedTuple):

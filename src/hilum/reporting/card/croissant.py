@@ -14,7 +14,6 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import PurePosixPath
-from typing import Any
 
 import polars as pl
 
@@ -25,7 +24,7 @@ from hilum.dataset.manifest import Manifest
 from hilum.plugins import Card
 from hilum.reporting.card.published import Published
 
-Json = dict[str, Any]  # JSON-LD, as it is written
+Json = dict[str, object]  # JSON-LD, as it is written
 TABLE = "images.csv"
 CONFORMS_TO = "http://mlcommons.org/croissant/1.0"
 CONTEXT: Json = {

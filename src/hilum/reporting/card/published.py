@@ -18,7 +18,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from hilum import plugins
 from hilum.errors import BadData
@@ -26,6 +25,8 @@ from hilum.reporting.card.facts import Facts, Value, in_words, known, reason
 
 FIGURES = "published.toml"  # NAME.published.toml beside a reader
 AGREES, DIFFERS, NOT_CHECKED = "agrees", "differs", "not checked"
+
+_Tree = Mapping[str, "Value | _Tree"]  # of a TOML file, in which a dotted key is a table
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,7 @@ def as_dict(row: Compared) -> dict[str, Value | None]:
     }
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Value]]:
+def _flat(tree: _Tree, prefix: str = "") -> Iterator[tuple[str, Value]]:
     for key, value in tree.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{key}.")

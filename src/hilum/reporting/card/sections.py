@@ -12,7 +12,7 @@ import polars as pl
 
 from hilum import plugins
 from hilum.annotations.vocabulary import State, ancestors, name_of
-from hilum.dataset.manifest import DROPPED, PARTS, SEXES, Manifest
+from hilum.dataset.manifest import DROPPED, MASK_COLUMNS, PARTS, SEXES, Manifest
 from hilum.pipeline.cache import Cache
 from hilum.reporting.card.facts import Facts, count
 from hilum.reporting.card.markdown import one_line
@@ -205,10 +205,7 @@ def masks(manifest: Manifest, cached: Cache, facts: Facts) -> Rows:
     """Return images with and without a mask, by kind of mask file; no rows where there is none."""
     if not facts["masks"]:
         return []
-    both, right, left = (
-        pl.col(column).is_not_null()
-        for column in ("lung_mask", "right_lung_mask", "left_lung_mask")
-    )
+    both, right, left = (pl.col(column).is_not_null() for column in MASK_COLUMNS)
     kinds = {
         "Both lungs in one mask file (sides assigned by their position)": both,
         "Right and left lung in files of their own": ~both & right & left,

@@ -13,7 +13,7 @@ from hilum.drawing import charts
 from hilum.pipeline.evaluation.estimate import ALL
 from hilum.pipeline.evaluation.measures import KINDS, probabilities
 from hilum.reporting import text
-from hilum.reporting.context import Fitted
+from hilum.statistics.calibration import Fitted
 from hilum.statistics.metrics import calibration
 
 NAMES = {

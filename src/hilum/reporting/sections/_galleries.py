@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -93,17 +92,16 @@ def mistakes(
         wrong = test.filter((pl.col("state") == state) & (pl.col("called") == called))
         worst = wrong.sort("score", "image_id", descending=[descending, False]).head(SHOWN)
         shown = [
-            _mistake(row, cached, crops_of(worst["image_id"]), readings)
-            for row in worst.iter_rows(named=True)
+            _mistake(image_id, f"{score:.3g}", cached, crops_of(worst["image_id"]), readings)
+            for image_id, score in worst.select("image_id", "score").iter_rows()
         ]
         galleries.append(Mistakes(name, wrong.height, shown))
     return galleries
 
 
 def _mistake(
-    row: dict[str, Any], cached: Cache, crops: Crops, readings: Mapping[str, str | None]
+    image_id: str, score: str, cached: Cache, crops: Crops, readings: Mapping[str, str | None]
 ) -> Mistake:
-    image_id, score = row["image_id"], f"{row['score']:.3g}"
     cut = crops.index.row(by_predicate=pl.col("image_id") == image_id, named=True)
     drawn = images.image(
         cached.images[cached.rows([image_id])[0]],
@@ -142,17 +140,24 @@ def anomaly_maps(
     for name, some in chosen.items():
         shown = [
             _overlay(
-                row, (maps[row["map"]].astype(np.float32) - low) / scale, crops_of(some["image_id"])
+                image_id,
+                f"{score:.3g}",
+                WORDS[state],
+                (maps[place].astype(np.float32) - low) / scale,
+                crops_of(some["image_id"]),
             )
-            for row in some.iter_rows(named=True)
+            for image_id, score, state, place in some.select(
+                "image_id", "score", "state", "map"
+            ).iter_rows()
         ]
         if shown:
             galleries.append(MapGallery(name, shown))
     return AnomalyMaps(f"{low:.3g}", f"{high:.3g}", galleries)
 
 
-def _overlay(row: dict[str, Any], strength: np.ndarray, crops: Crops) -> AnomalyMap:
-    image_id, score = row["image_id"], f"{row['score']:.3g}"
+def _overlay(
+    image_id: str, score: str, state: str, strength: np.ndarray, crops: Crops
+) -> AnomalyMap:
     crop = crops.images[crops.rows(pl.Series([image_id]))[0]]
     description = f"lung crop of {image_id} under its anomaly map, score {score}"
     return AnomalyMap(
@@ -160,5 +165,5 @@ def _overlay(row: dict[str, Any], strength: np.ndarray, crops: Crops) -> Anomaly
         plain=images.image(crop, alt_text=f"lung crop of {image_id}"),
         image=images.image(images.heat(crop, strength), alt_text=description),
         score=score,
-        state=WORDS[row["state"]],
+        state=state,
     )

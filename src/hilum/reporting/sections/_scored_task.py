@@ -15,9 +15,10 @@ from hilum.drawing import charts
 from hilum.pipeline.evaluation.estimate import ALL, MACRO, MICRO
 from hilum.pipeline.evaluation.measures import AT_PREVALENCE, REOPTIMISED, WITHIN_FOLDS
 from hilum.reporting import text
-from hilum.reporting.context import Context, Fitted
+from hilum.reporting.context import Context
 from hilum.reporting.sections import _calibration, _curves
 from hilum.statistics import sample_size
+from hilum.statistics.calibration import Fitted
 from hilum.statistics.metrics import discrimination
 
 OF_SUBGROUPS = ("auroc", "sensitivity", "specificity")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import polars as pl
 
@@ -71,7 +70,10 @@ def _head(view: str, *, given: bool) -> str:
 
 
 def _question(target: str, within: str, rows: pl.DataFrame) -> Question:
-    cells = {row["view"]: _cell(row) for row in rows.iter_rows(named=True)}
+    cells = {
+        view: f"{value:.2f} ({low:.2f}–{high:.2f})"
+        for view, value, low, high in rows.select("view", "value", "ci_low", "ci_high").iter_rows()
+    }
     return Question(
         target=_target(target),
         within=_within(within),
@@ -83,10 +85,6 @@ def _question(target: str, within: str, rows: pl.DataFrame) -> Question:
 
 def _target(name: str) -> str:
     return name if name in FACTS else name_of(name)
-
-
-def _cell(row: dict[str, Any]) -> str:
-    return f"{row['value']:.2f} ({row['ci_low']:.2f}–{row['ci_high']:.2f})"
 
 
 def _within(within: str) -> str:

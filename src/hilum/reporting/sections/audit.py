@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from hilum.annotations import lung_masks
 from hilum.audit import checks
-from hilum.audit.issues import Rule
+from hilum.audit.issues import Issue, Rule, of_table
 from hilum.drawing import images
 from hilum.pipeline import segment
 from hilum.pipeline.cache import Cache
@@ -59,7 +59,7 @@ class Audit:
 def section(context: Context) -> Audit:
     """Group the issues of the audit and of the lung masks by rule."""
     cached = context.cached
-    issues = segment.findings(context.run, context.recipe)
+    issues = segment.issues(context.run, context.recipe)
     segmented = segment.Masks.of(context.run, cached.size)
     rules = checks.rules() | {segment.UNRELIABLE.name: segment.UNRELIABLE}
     groups = [
@@ -74,20 +74,18 @@ def _group(
 ) -> RuleIssues:
     visible = rows.filter(pl.col("image_id").is_in(cached.readable["image_id"].implode()))
     outlines = partial(_outlines, rule, cached, segmented)
-    shown = [_shown(row, cached, outlines) for row in visible.head(SHOWN).iter_rows(named=True)]
+    shown = [_shown(issue, cached, outlines) for issue in of_table(visible.head(SHOWN))]
     seen = {issue.message for issue in shown}
     others = [message for message in rows["message"] if message not in seen]
     more = max(len(others) - MESSAGES, 0)
     return RuleIssues(rule, severity, rows.height, shown, others[:MESSAGES], more)
 
 
-def _shown(row: dict[str, Any], cached: Cache, outlines: Outlines) -> ShownIssue:
-    message = row["message"]
-    image_ids = [image_id for image_id in (row["image_id"], row["other_image_id"]) if image_id]
+def _shown(issue: Issue, cached: Cache, outlines: Outlines) -> ShownIssue:
     return ShownIssue(
-        images=[_image(image_id, cached, outlines(image_id)) for image_id in image_ids],
-        message=message,
-        names=[one for one in image_ids if one.rsplit("/", 1)[-1] not in message],
+        images=[_image(image_id, cached, outlines(image_id)) for image_id in issue.image_ids],
+        message=issue.message,
+        names=[one for one in issue.image_ids if one.rsplit("/", 1)[-1] not in issue.message],
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -260,26 +259,27 @@ def _galleries(run: Run, ranked: pl.DataFrame, cached: Cache) -> list[Gallery]:
         "Best": range(ranked.height - BEST, ranked.height),
     }
     masks = segment.Masks.of(run, cached.size)
+    listed = ranked.select("image_id", "dice").rows()
     galleries: list[Gallery] = []
     seen: set[int] = set()
     for name, numbers in chosen.items():
         fresh = [number for number in numbers if 0 <= number < ranked.height and number not in seen]
         seen.update(fresh)
-        rows = [ranked.row(number, named=True) for number in fresh]
-        shown = [_overlay(row, cached, masks[row["image_id"]]) for row in rows]
+        shown = [
+            _overlay(image_id, dice, cached, masks[image_id])
+            for image_id, dice in (listed[number] for number in fresh)
+        ]
         if shown:
             galleries.append(Gallery(name, shown))
     return galleries
 
 
-def _overlay(row: dict[str, Any], cached: Cache, segmented: np.ndarray) -> Overlay:
-    place = cached.rows([row["image_id"]])[0]
+def _overlay(image_id: str, dice: float, cached: Cache, segmented: np.ndarray) -> Overlay:
+    place = cached.rows([image_id])[0]
     reference, sides = cached.masks[place], lung_masks.SIDES.values()
     outlines = [images.Outline(reference == side, images.ORANGE) for side in sides]
     outlines += [images.Outline(segmented == side, images.CYAN, dashed=True) for side in sides]
-    dice = text.number(row["dice"])
-    description = (
-        f"radiograph {row['image_id']} with reference and segmented lung outlines, Dice {dice}"
-    )
+    value = text.number(dice)
+    description = f"radiograph {image_id} with reference and segmented lung outlines, Dice {value}"
     drawn = images.image(cached.images[place], alt_text=description, outlines=outlines)
-    return Overlay(row["image_id"], drawn, dice)
+    return Overlay(image_id, drawn, value)

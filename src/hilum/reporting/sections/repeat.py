@@ -8,7 +8,8 @@ from hilum import __version__
 from hilum.config import PRETRAINED, LungCrop, Recipe
 from hilum.plugins import Card
 from hilum.privacy import run_release
-from hilum.reporting.context import Context, Summary
+from hilum.reporting.context import Context
+from hilum.storage import JsonObject
 
 TITLE, ORDER = "Sources and repetition", 70
 VERBATIM = ("cards", "recipe", "digests")  # they hold no text of the data
@@ -43,7 +44,7 @@ def section(context: Context) -> Repeat:
 
 
 def _methods(
-    recipe: Recipe, segmenting: Summary, *, cross_validated: bool
+    recipe: Recipe, segmenting: JsonObject, *, cross_validated: bool
 ) -> list[tuple[str, str]]:
     pixels, size = recipe.pixels, recipe.pixels.size
     train, tune = "the training part", "the tune part"
@@ -97,7 +98,7 @@ def _region(cut: LungCrop) -> str:
     )
 
 
-def _segmentation(recipe: Recipe, summary: Summary) -> str:
+def _segmentation(recipe: Recipe, summary: JsonObject) -> str:
     """Say how lungs were segmented; `summary` is that of the step `segment`."""
     if summary.get("model") == PRETRAINED:
         reason = summary["reason"]

@@ -17,9 +17,10 @@ from hilum.pipeline import _selection, segment
 from hilum.pipeline._training import TRAINING
 from hilum.pipeline.division import TUNE
 from hilum.pipeline.segment import WHOLE
-from hilum.reporting.context import Context, Summary
+from hilum.reporting.context import Context
 from hilum.reporting.text import plural
 from hilum.run_folder import Run
+from hilum.storage import JsonObject
 
 TITLE, ORDER = "The split", 30
 
@@ -117,7 +118,7 @@ def training_images(run: Run) -> Training:
     return lists | {"segment": pl.concat([lists["segment"], pretrained])}
 
 
-def single(fold: Fold, manifest: Manifest, settings: Settings, summary: Summary) -> Split:
+def single(fold: Fold, manifest: Manifest, settings: Settings, summary: JsonObject) -> Split:
     """Describe one split; `summary` is that of the step `split`."""
     table = fold.table
     return Split(
@@ -137,7 +138,7 @@ def cross_validated(
     final: Training,
     manifest: Manifest,
     settings: Settings,
-    summary: Summary,
+    summary: JsonObject,
 ) -> Split:
     """Describe folds; `final` are the training images of the models trained on all images."""
     proof, seen, parts = [], [], []
@@ -221,7 +222,7 @@ def _rule(
     return sentences
 
 
-def _selected(settings: Settings, summary: Summary) -> Iterator[str]:
+def _selected(settings: Settings, summary: JsonObject) -> Iterator[str]:
     """Yield which images are excluded, and which are included on request or without a statement."""
     if excluded := summary.get(_selection.EXCLUDED):
         counts = ", ".join(f"{reason} ({count:,})" for reason, count in excluded.items())

@@ -61,7 +61,7 @@ def reliability(truth: Values, probability: Values) -> Reliability:
     """Return predicted and observed frequencies in bins of about equally many rows."""
     present, probability = _checked(truth, probability)
     count = max(1, min(MOST_BINS, present.size // ROWS))
-    distinct, of_row, times = np.unique(probability, return_inverse=True, return_counts=True)
+    _distinct, of_row, times = np.unique(probability, return_inverse=True, return_counts=True)
     # The mean rank of each distinct probability decides its bin.
     middle = np.cumsum(times) - (times + 1) / 2
     bin_of_row = np.floor(middle * count / max(present.size, 1)).astype(int)[of_row]

@@ -94,7 +94,7 @@ def _checked(truth: np.ndarray, strength: np.ndarray) -> tuple[np.ndarray, np.nd
 
 METRICS = {
     "pointing_game": pointing_game,
-    "share_inside": fraction_inside,
+    "fraction_inside": fraction_inside,
     "gain_inside": gain_inside,
     "box_iou": box_iou,
 }

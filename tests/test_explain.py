@@ -1,4 +1,6 @@
-"""Where a model looks: planted evidence is found by each method, maps return to the file's own pixels, and the verb and the report show it."""
+"""Where a model attends: planted evidence is found by each method, maps return to the file's own
+pixels, and the verb and the report show it.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ SIDE = 96
 
 @dataclass(frozen=True)
 class Looker:
-    """A model that looks at one place: its logit is the place's mean brightness, for the second concept; the first looks nowhere."""
+    """A model that attends to one place: its logit is the place's mean brightness, for the second
+    concept; the first attends nowhere.
+    """
 
     place: tuple[slice, slice]
     outputs: tuple[str, ...] = ("score", "map")
@@ -57,15 +61,15 @@ class Looker:
 
 
 def bright(top, left, length=16):
-    picture = np.full((SIDE, SIDE), 40, np.uint8)
-    picture[top : top + length, left : left + length] = 230
-    return picture, (slice(top, top + length), slice(left, left + length))
+    radiograph = np.full((SIDE, SIDE), 40, np.uint8)
+    radiograph[top : top + length, left : left + length] = 230
+    return radiograph, (slice(top, top + length), slice(left, left + length))
 
 
 @pytest.mark.parametrize("corner", [(16, 64), (64, 16), (32, 32), (0, 80)])
-def test_each_method_peaks_where_the_model_looks(corner):
-    picture, place = bright(*corner)
-    for method, found in saliency.maps(Looker(place), picture, 1).items():
+def test_each_method_peaks_where_the_model_attends(corner):
+    radiograph, place = bright(*corner)
+    for method, found in saliency.maps(Looker(place), radiograph, 1).items():
         strength = saliency.upsample(found, SIDE)
         peak = np.unravel_index(np.argmax(strength), strength.shape)
         assert all(
@@ -78,14 +82,16 @@ def test_each_method_peaks_where_the_model_looks(corner):
         assert strength[around].sum() > 0.9 * np.maximum(strength, 0).sum(), method
 
 
-def test_an_exported_network_is_asked_through_onnx_runtime_for_both_maps(tmp_path):
+def test_an_exported_network_is_run_through_onnx_runtime_for_both_maps(tmp_path):
     import torch
     from torch import nn
 
     from hilum.training import onnx_export
 
     class Corner(nn.Module):
-        """Two concepts: the brightness of the upper right and of the lower left tile of 6 x 6, each its own activation map's mean."""
+        """Two concepts: the brightness of the upper right and of the lower left tile of 6 x 6, each
+        its own activation map's mean.
+        """
 
         def forward(self, images):
             grid = nn.functional.avg_pool2d(images.unsqueeze(1).float() / 255, SIDE // 6) * 8
@@ -104,43 +110,45 @@ def test_an_exported_network_is_asked_through_onnx_runtime_for_both_maps(tmp_pat
         outputs=contract.outputs,
         metadata={"contract": storage.as_json(asdict(contract))},
     )
-    picture = bright(0, 80)[0]
-    picture[80:, :16] = 200
+    radiograph = bright(0, 80)[0]
+    radiograph[80:, :16] = 200
     for column, (rows, columns) in enumerate(
         ((slice(0, 16), slice(80, 96)), (slice(80, 96), slice(0, 16)))
     ):
-        for found in saliency.maps(OnnxModel(tmp_path / "corner.onnx"), picture, column).values():
+        for found in saliency.maps(
+            OnnxModel(tmp_path / "corner.onnx"), radiograph, column
+        ).values():
             strength = saliency.upsample(found, SIDE)
             assert strength[rows, columns].max() == strength.max() > 0.5
 
 
-def test_a_concept_that_looks_nowhere_has_an_empty_map_and_a_model_without_maps_has_occlusion_alone():
-    picture, place = bright(16, 64)
-    assert not saliency.occlusion(Looker(place), picture, 0).any()
-    assert list(saliency.maps(Looker(place, ("score",)), picture, 1)) == [saliency.OCCLUSION]
+def test_a_concept_that_attends_nowhere_has_an_empty_map_and_a_model_without_maps_has_occlusion_alone():
+    radiograph, place = bright(16, 64)
+    assert not saliency.occlusion(Looker(place), radiograph, 0).any()
+    assert list(saliency.maps(Looker(place, ("score",)), radiograph, 1)) == [saliency.OCCLUSION]
 
 
 def test_what_speaks_against_is_below_zero():
-    picture, place = bright(32, 32)
+    radiograph, place = bright(32, 32)
     assert (
-        saliency.occlusion(Looker(place), 255 - picture, 1).min() < -0.1
+        saliency.occlusion(Looker(place), 255 - radiograph, 1).min() < -0.1
     )  # covering the dark place with its brighter surroundings raises the score
 
 
 def test_occlusion_is_the_mean_fall_over_the_patches_that_cover_a_pixel():
-    picture, place = bright(30, 40)
+    radiograph, place = bright(30, 40)
     patches, model = saliency.places(SIDE), Looker(place)
     assert len(patches) == saliency.PLACES**2 and {patches[0][0].start, patches[-1][0].stop} == {
         0,
         SIDE,
     }
-    smooth, falls = cv2.GaussianBlur(picture, (0, 0), saliency.BLUR * SIDE), []
+    smooth, falls = cv2.GaussianBlur(radiograph, (0, 0), saliency.BLUR * SIDE), []
     for patch in patches:
-        covered = picture.copy()
+        covered = radiograph.copy()
         covered[patch] = smooth[patch]
         falls.append(
             float(
-                saliency.logits(model, picture[None], 1)[0]
+                saliency.logits(model, radiograph[None], 1)[0]
                 - saliency.logits(model, covered[None], 1)[0]
             )
         )
@@ -155,7 +163,7 @@ def test_occlusion_is_the_mean_fall_over_the_patches_that_cover_a_pixel():
     }
     mean = saliency.spread(np.array(falls), patches, SIDE)
     assert all(mean[place] == pytest.approx(np.mean(some)) for place, some in covering.items())
-    assert saliency.occlusion(model, picture, 1) == pytest.approx(
+    assert saliency.occlusion(model, radiograph, 1) == pytest.approx(
         cv2.resize(mean, (saliency.GRID, saliency.GRID), interpolation=cv2.INTER_AREA), abs=1e-5
     )
 
@@ -172,12 +180,13 @@ def shown(size=(300, 200), crop=(8, 20, 56, 50), cached=64, side=SIDE):
 
 
 def test_a_map_returns_to_the_files_own_pixels_and_to_the_cached_ones():
-    picture = shown()
+    radiograph = shown()
     strength = np.zeros((24, 24), np.float32)
     strength[9, 15] = 1
-    in_file, in_cached = picture.in_file(strength), picture.in_cached(strength)
+    in_file, in_cached = radiograph.in_file(strength), radiograph.in_cached(strength)
     assert in_file.shape == (300, 200) and in_cached.shape == (64, 64)
-    # by hand: region -> box -> cached -> file. The box of 48 x 30 fills the region's height; the cached picture is 64 x 43 with 10 columns beside it.
+    # by hand: region -> box -> cached -> file. The box of 48 x 30 fills the region's height; the
+    # cached image is 64 x 43 with 10 columns beside it.
     row, column = (9.5 / 24) * SIDE, (15.5 / 24) * SIDE
     letterbox = Letterbox((48, 30), SIDE)
     row, column = (
@@ -196,8 +205,8 @@ def test_a_map_returns_to_the_files_own_pixels_and_to_the_cached_ones():
 
 
 def test_nothing_outside_the_region_gets_evidence():
-    picture = shown()
-    in_cached = picture.in_cached(np.ones((6, 6), np.float32))
+    radiograph = shown()
+    in_cached = radiograph.in_cached(np.ones((6, 6), np.float32))
     assert (
         not in_cached[:8].any()
         and not in_cached[56:].any()
@@ -208,28 +217,28 @@ def test_nothing_outside_the_region_gets_evidence():
 
 
 def test_what_is_drawn_on_the_file_lies_where_the_map_of_it_does():
-    picture = shown()
-    drawn = picture.reference_mask([shapes.Box(100, 80, 60, 40)])
+    radiograph = shown()
+    drawn = radiograph.reference_mask([shapes.Box(100, 80, 60, 40)])
     box = np.argwhere(drawn)
     whole = Letterbox((300, 200), 64)
     assert box.min(0) == pytest.approx(
         [100 * 64 / 300, whole.corner[1] + 80 * whole.inner[1] / 200], abs=1
     )
     assert explain.agreement(drawn.astype(np.float32), drawn) == {"pointing_game": 1, "box_iou": 1}
-    assert not picture.reference_mask([]).any()
+    assert not radiograph.reference_mask([]).any()
 
 
-def test_attention_in_the_lungs_is_of_the_picture_in_the_region_and_evenly_spread_is_one():
-    picture = shown()
-    even = explain.attention(np.ones((6, 6), np.float32), picture)
+def test_attention_in_the_lungs_is_of_the_image_in_the_region_and_evenly_spread_is_one():
+    radiograph = shown()
+    even = explain.attention(np.ones((6, 6), np.float32), radiograph)
     assert (
         even["gain"] == pytest.approx(1)
         and even["inside"] == pytest.approx(even["area"])
         and 0.2 < even["area"] < 0.6
     )
-    only = explain.attention(np.where(picture.lungs, 1.0, 0.0).astype(np.float32), picture)
+    only = explain.attention(np.where(radiograph.lungs, 1.0, 0.0).astype(np.float32), radiograph)
     assert only["inside"] == pytest.approx(1) and only["gain"] == pytest.approx(1 / only["area"])
-    none = explain.attention(-np.ones((6, 6), np.float32), picture)
+    none = explain.attention(-np.ones((6, 6), np.float32), radiograph)
     assert np.isnan(none["inside"]) and np.isnan(none["gain"])
 
 
@@ -246,7 +255,7 @@ def test_controls_are_the_middle_of_each_lung_and_the_lungs():
     assert not any(one.any() for one in explain.controls(np.zeros((8, 8), np.uint8)).values())
 
 
-# Which images, and what is told of them
+# Which images, and what is reported of them
 
 
 def scored(states, scores, part="test"):
@@ -261,7 +270,7 @@ def scored(states, scores, part="test"):
     )
 
 
-def test_the_most_confident_of_each_kind_are_looked_at_and_those_drawn_on():
+def test_the_most_confident_of_each_kind_are_examined_and_those_drawn_on():
     rng = np.random.default_rng(0)
     tune = scored([0, 1] * 20, [0.3, 0.7] * 20, "tune").with_columns(
         pl.format("t{}", "image_id").alias("image_id")
@@ -296,16 +305,16 @@ def test_without_a_threshold_images_are_still_chosen():
 
 
 def test_averages_leave_out_what_is_undefined_and_count_it():
-    looks = pl.DataFrame(
+    features = pl.DataFrame(
         {
             "method": ["a"] * 3,
             "group": ["x", "y", "y"],
             **{name: [0.5, float("nan"), None] for name in explanation_figures.AVERAGED},
         },
-        schema_overrides={name: pl.Float64 for name in explanation_figures.AVERAGED},
+        schema_overrides=dict.fromkeys(explanation_figures.AVERAGED, pl.Float64),
     )
     figures = explanation_figures.averages(
-        looks.with_columns(inside=pl.Series([0.2, 0.4, 0.6])), Evaluate(bootstrap=50)
+        features.with_columns(inside=pl.Series([0.2, 0.4, 0.6])), Evaluate(bootstrap=50)
     )
     rows = {row["metric"]: row for row in figures.iter_rows(named=True)}
     assert rows["inside"]["value"] == pytest.approx(0.4) and rows["inside"]["patients"] == 2
@@ -320,67 +329,75 @@ def test_averages_leave_out_what_is_undefined_and_count_it():
         and "3 images" in explanation_figures.lines(figures)["inside"][0]
     )
     nowhere = explanation_figures.averages(
-        looks.tail(2).with_columns(gain=pl.Series([float("nan")] * 2)), Evaluate(bootstrap=50)
+        features.tail(2).with_columns(gain=pl.Series([float("nan")] * 2)), Evaluate(bootstrap=50)
     )
     assert nowhere.filter(pl.col("metric") == "gain").select("images", "left_out").row(0) == (0, 2)
     assert explanation_figures.lines(nowhere)["gain"][0] == "– (0 of 2 images)"
 
 
-def test_a_model_is_asked_for_its_own_concept():
+def test_a_model_is_evaluated_for_its_own_concept():
     assert explain.column(Looker(bright(0, 0)[1]).contract, "tuberculosis") == 1
     with pytest.raises(NotFound, match="tuberculosis"):
         explain.column(Looker(bright(0, 0)[1]).contract, "tuberculos")
 
 
 def test_controls_stand_beside_the_maps_where_something_is_drawn_and_only_there():
-    picture = shown()
+    radiograph = shown()
     model = Looker(bright(40, 40)[1])
     with_box = {
         method: figures
         for method, figures, _ in explain.attributed(
-            model, 1, picture, [shapes.Box(100, 80, 60, 40)]
+            model, 1, radiograph, [shapes.Box(100, 80, 60, 40)]
         )
     }
     assert list(with_box) == [saliency.OCCLUSION, saliency.ACTIVATION, *explain.CONTROLS]
     assert with_box[explain.UNIFORM_IN_LUNGS]["pointing_game"] == pytest.approx(
         explain.agreement(
-            explain.controls(picture.labels)[explain.UNIFORM_IN_LUNGS],
-            picture.reference_mask([shapes.Box(100, 80, 60, 40)]),
+            explain.controls(radiograph.labels)[explain.UNIFORM_IN_LUNGS],
+            radiograph.reference_mask([shapes.Box(100, 80, 60, 40)]),
         )["pointing_game"]
     )
-    assert [method for method, _, _ in explain.attributed(model, 1, picture, [])] == [
+    assert [method for method, _, _ in explain.attributed(model, 1, radiograph, [])] == [
         saliency.OCCLUSION,
         saliency.ACTIVATION,
     ]
 
 
-def test_a_model_that_looks_at_the_lungs_tells_nothing_with_them_covered_and_one_that_looks_beside_them_everything():
+def test_a_model_that_attends_to_the_lungs_has_no_information_with_them_covered_and_one_that_attends_beside_them_everything():
     base, rng = shown(), np.random.default_rng(4)
     inside, beside = (slice(20, 60), slice(30, 38)), (slice(0, 8), slice(30, 60))
     assert base.lungs[inside].all() and not base.lungs[beside].any()
-    for place, told in ((inside, explanation_figures.ALONE), (beside, explanation_figures.WITHOUT)):
-        pictures, states = {}, [k % 2 for k in range(80)]
+    for place, reported in (
+        (inside, explanation_figures.ALONE),
+        (beside, explanation_figures.WITHOUT),
+    ):
+        radiographs, states = {}, [k % 2 for k in range(80)]
         for k, state in enumerate(states):
             image = rng.integers(60, 90, (SIDE, SIDE)).astype(np.uint8)
             image[place] += np.uint8(90 * state)
-            pictures[f"i{k}"] = shown_region.Shown(image, base.labels, base.crop, base.size)
+            radiographs[f"i{k}"] = shown_region.Shown(image, base.labels, base.crop, base.size)
         table = explanation_figures.covered(
-            Looker(place), 1, scored(states, [0.0] * 80), pictures, Evaluate(bootstrap=50), quietly
+            Looker(place),
+            1,
+            scored(states, [0.0] * 80),
+            radiographs,
+            Evaluate(bootstrap=50),
+            quietly,
         )
         of = {row["shown"]: row for row in table.iter_rows(named=True)}
         assert (
-            of[explanation_figures.AS_SHOWN]["value"] == of[told]["value"] == 1
-            and of[told]["images"] == 80
-            and of[told]["positives"] == 40
+            of[explanation_figures.AS_SHOWN]["value"] == of[reported]["value"] == 1
+            and of[reported]["images"] == 80
+            and of[reported]["positives"] == 40
         )
-        other = ({explanation_figures.ALONE, explanation_figures.WITHOUT} - {told}).pop()
+        other = ({explanation_figures.ALONE, explanation_figures.WITHOUT} - {reported}).pop()
         assert (
             abs(of[other]["value"] - 0.5) < 0.2
         )  # 1.0 as shown; chance has a standard deviation of 0.06
 
 
 def test_without_lungs_nothing_is_covered():
-    picture = shown_region.Shown(
+    radiograph = shown_region.Shown(
         np.zeros((SIDE, SIDE), np.uint8), np.zeros((64, 64), np.uint8), shown().crop, (300, 200)
     )
     assert (
@@ -388,7 +405,7 @@ def test_without_lungs_nothing_is_covered():
             Looker(bright(0, 0)[1]),
             1,
             scored([0, 1], [0.1, 0.2]),
-            {"i0": picture, "i1": picture},
+            {"i0": radiograph, "i1": radiograph},
             Evaluate(bootstrap=50),
             quietly,
         ).height
@@ -401,15 +418,19 @@ def test_without_lungs_nothing_is_covered():
 
 @pytest.fixture(scope="module")
 def judged(small_run, tmp_path_factory) -> Path:
-    """With drawn lungs in place of found ones: after moments of training there are hardly any."""
+    """With reference masks in place of found ones: after moments of training there are
+    hardly any.
+    """
     folder = shutil.copytree(small_run.folder, tmp_path_factory.mktemp("explain") / "run")
-    pictures, found = (
+    radiographs, found = (
         cache.opened(small_run, small_run.recipe()),
         segment.Masks.of(small_run, small_run.recipe().pixels.size),
     )
     labels = found.labels[:]
-    drawn = [image_id for image_id in pictures.with_mask["image_id"] if image_id in found.rows]
-    labels[[found.rows[image_id] for image_id in drawn]] = pictures.masks[pictures.rows(drawn)]
+    drawn = [image_id for image_id in radiographs.with_mask["image_id"] if image_id in found.rows]
+    labels[[found.rows[image_id] for image_id in drawn]] = radiographs.masks[
+        radiographs.rows(drawn)
+    ]
     (folder / segment.MASKS).write_bytes(labels.tobytes())
     index = storage.read_table(folder / segment.INDEX)
     sums = [integrity.checksum(labels[row]) for row in index["row"]]
@@ -420,23 +441,23 @@ def judged(small_run, tmp_path_factory) -> Path:
     return folder
 
 
-def test_the_verb_writes_a_map_a_row_and_tells_means(judged):
-    looks, maps = pl.read_parquet(judged / explain.TABLE), np.load(judged / explain.MAPS)
+def test_the_verb_writes_a_map_a_row_and_reports_means(judged):
+    features, maps = pl.read_parquet(judged / explain.TABLE), np.load(judged / explain.MAPS)
     assert (
-        len(maps) == looks.height > 0
+        len(maps) == features.height > 0
         and maps.shape[1:] == (saliency.GRID, saliency.GRID)
         and np.isfinite(maps).all()
     )
-    parts = pl.read_parquet(judged / "split.parquet").join(looks, on="image_id", how="semi")
+    parts = pl.read_parquet(judged / "split.parquet").join(features, on="image_id", how="semi")
     assert set(parts["part"]) == {"test"}
     assert explain.make(Run(judged), Run(judged).recipe(), quietly)[0] == Run(judged).made(
         "explain"
     )
-    told = json.loads(
+    reported = json.loads(
         CliRunner().invoke(app, ["explain", str(judged), "--json"], catch_exceptions=False).stdout
     )
-    assert {"inside", "area"} <= {row["metric"] for row in told["maps"]} and all(
-        row["images"] for row in told["maps"]
+    assert {"inside", "area"} <= {row["metric"] for row in reported["maps"]} and all(
+        row["images"] for row in reported["maps"]
     )
     assert pl.read_parquet(judged / explain.COVERS).schema == explanation_figures.COVERED
 

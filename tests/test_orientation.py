@@ -1,4 +1,6 @@
-"""The detector of wrong pictures: each fault is named on made-up chests it has not learnt from, right ones are left alone."""
+"""The detector of wrong images: each fault is named on made-up chests it was not trained on, right
+ones are left alone.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ from hilum.inference import orientation
 from hilum.inference.onnx_model import ORIENTATION, InputContract
 from hilum.storage.integrity import checksum
 
-SEED = 77_000  # far from the seeds that the detector learnt from
+SEED = 77_000  # far from the seeds that the detector trained on
 SIZE = 256
 REAL = Path(os.environ.get("HILUM_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
@@ -42,73 +44,70 @@ def chests(count: int, seed: int = SEED) -> list[np.ndarray]:
 CHESTS = chests(24)
 
 
-def doubted(pictures: list[np.ndarray]) -> list[list[orientation.QualityFlag]]:
+def flagged(images: list[np.ndarray]) -> list[list[orientation.QualityFlag]]:
     squares = np.stack(
-        [
-            Letterbox(picture.shape, SIZE).forward(np.ascontiguousarray(picture))
-            for picture in pictures
-        ]
+        [Letterbox(image.shape, SIZE).forward(np.ascontiguousarray(image)) for image in images]
     )
     return list(
         orientation.quality_flags(
-            orientation.describe_orientation(squares, [picture.shape for picture in pictures])
+            orientation.describe_orientation(squares, [image.shape for image in images])
         )
     )
 
 
-def faults(pictures: list[np.ndarray]) -> list[list[str]]:
-    return [[doubt.fault for doubt in doubts] for doubts in doubted(pictures)]
+def faults(images: list[np.ndarray]) -> list[list[str]]:
+    return [[flag.fault for flag in flags] for flags in flagged(images)]
 
 
-def lean(picture: np.ndarray, degrees: float) -> np.ndarray:
-    height, width = picture.shape
+def lean(image: np.ndarray, degrees: float) -> np.ndarray:
+    height, width = image.shape
     return cv2.warpAffine(
-        picture, cv2.getRotationMatrix2D((width / 2, height / 2), degrees, 1), (width, height)
+        image, cv2.getRotationMatrix2D((width / 2, height / 2), degrees, 1), (width, height)
     )
 
 
 HARMLESS = {
-    "as it is": lambda picture: picture,
-    "gamma": lambda picture: (255 * (picture / 255) ** 1.8).astype(np.uint8),
-    "dull": lambda picture: picture // 3 + 60,
-    "10 degrees": lambda picture: lean(picture, 10),
-    "black border": lambda picture: np.pad(picture, ((0, 60), (40, 10))),
-    "white border": lambda picture: np.pad(picture, 40, constant_values=255),
-    "cropped": lambda picture: picture[12:-12, 12:-12],
+    "as it is": lambda image: image,
+    "gamma": lambda image: (255 * (image / 255) ** 1.8).astype(np.uint8),
+    "dull": lambda image: image // 3 + 60,
+    "10 degrees": lambda image: lean(image, 10),
+    "black border": lambda image: np.pad(image, ((0, 60), (40, 10))),
+    "white border": lambda image: np.pad(image, 40, constant_values=255),
+    "cropped": lambda image: image[12:-12, 12:-12],
     "equalised": cv2.equalizeHist,
-    "small": lambda picture: cv2.resize(picture, (96, 96), interpolation=cv2.INTER_AREA),
+    "small": lambda image: cv2.resize(image, (96, 96), interpolation=cv2.INTER_AREA),
 }
 
 
 @pytest.mark.parametrize("change", HARMLESS.values(), ids=HARMLESS)
-def test_right_pictures_are_not_doubted(change):
-    assert faults([change(picture) for picture in CHESTS]) == [[]] * len(CHESTS)
+def test_right_images_are_not_flagged(change):
+    assert faults([change(image) for image in CHESTS]) == [[]] * len(CHESTS)
 
 
 @pytest.mark.parametrize(
     ("spoil", "fault", "words"),
     [
-        (lambda picture: 255 - picture, orientation.INVERTED, "inverted: dark where it is dense"),
+        (lambda image: 255 - image, orientation.INVERTED, "inverted: dark where it is dense"),
         (
-            lambda picture: np.rot90(picture, 1),
+            lambda image: np.rot90(image, 1),
             orientation.ROTATED,
             "rotated by 90° counterclockwise",
         ),
-        (lambda picture: np.rot90(picture, 2), orientation.ROTATED, "rotated by 180°"),
-        (lambda picture: np.rot90(picture, 3), orientation.ROTATED, "rotated by 90° clockwise"),
+        (lambda image: np.rot90(image, 2), orientation.ROTATED, "rotated by 180°"),
+        (lambda image: np.rot90(image, 3), orientation.ROTATED, "rotated by 90° clockwise"),
     ],
     ids=["inverted", "90", "180", "270"],
 )
 def test_a_fault_is_named_on_every_made_up_chest(spoil, fault, words):
     expected = [[orientation.QualityFlag(fault, words)]] * len(CHESTS)
-    assert doubted([spoil(picture) for picture in CHESTS]) == expected
+    assert flagged([spoil(image) for image in CHESTS]) == expected
 
 
 def test_a_mirrored_chest_is_named_and_two_faults_both():
-    named = faults([picture[:, ::-1] for picture in CHESTS])
+    named = faults([image[:, ::-1] for image in CHESTS])
     assert sum(one == [orientation.MIRRORED] for one in named) >= 0.9 * len(CHESTS)
     assert all(one in ([], [orientation.MIRRORED]) for one in named)
-    both = faults([255 - np.rot90(picture) for picture in CHESTS])
+    both = faults([255 - np.rot90(image) for image in CHESTS])
     assert sum(one == [orientation.INVERTED, orientation.ROTATED] for one in both) >= 0.9 * len(
         CHESTS
     )
@@ -116,20 +115,20 @@ def test_a_mirrored_chest_is_named_and_two_faults_both():
 
 def house() -> np.ndarray:
     """A sunny day, as a child draws it."""
-    picture = np.full((240, 320), 200, np.uint8)
-    cv2.rectangle(picture, (0, 170), (320, 240), 90, -1)
-    cv2.rectangle(picture, (90, 90), (210, 190), 140, -1)
-    cv2.fillPoly(picture, [np.array([[80, 90], [150, 30], [220, 90]])], 40)
-    cv2.rectangle(picture, (140, 140), (165, 190), 20, -1)
-    cv2.circle(picture, (270, 45), 25, 255, -1)
-    return picture
+    image = np.full((240, 320), 200, np.uint8)
+    cv2.rectangle(image, (0, 170), (320, 240), 90, -1)
+    cv2.rectangle(image, (90, 90), (210, 190), 140, -1)
+    cv2.fillPoly(image, [np.array([[80, 90], [150, 30], [220, 90]])], 40)
+    cv2.rectangle(image, (140, 140), (165, 190), 20, -1)
+    cv2.circle(image, (270, 45), 25, 255, -1)
+    return image
 
 
 def words() -> np.ndarray:
-    picture = np.full((300, 240), 250, np.uint8)
+    image = np.full((300, 240), 250, np.uint8)
     for line in range(12):
         cv2.putText(
-            picture,
+            image,
             "no acute findings here",
             (10, 25 + 22 * line),
             cv2.FONT_HERSHEY_SIMPLEX,
@@ -137,7 +136,7 @@ def words() -> np.ndarray:
             10,
             1,
         )
-    return picture
+    return image
 
 
 OTHERS = {
@@ -149,7 +148,7 @@ OTHERS = {
 }
 
 
-def test_what_is_no_chest_is_always_doubted_and_nearly_always_named_so():
+def test_what_is_no_chest_is_always_flagged_and_nearly_always_named_so():
     named = dict(zip(OTHERS, faults(list(OTHERS.values())), strict=True))
     assert all(named.values()), named
     assert (
@@ -158,15 +157,15 @@ def test_what_is_no_chest_is_always_doubted_and_nearly_always_named_so():
 
 
 @pytest.mark.parametrize("value", [0, 97, 255])
-def test_an_empty_picture_is_called_empty(value):
-    picture = np.full((200, 150), value, np.uint8)
-    picture[20:28, 20:26] = 180  # a marker
-    assert faults([picture, np.full((64, 64), value, np.uint8)]) == [[orientation.EMPTY]] * 2
+def test_an_empty_image_is_called_empty(value):
+    image = np.full((200, 150), value, np.uint8)
+    image[20:28, 20:26] = 180  # a marker
+    assert faults([image, np.full((64, 64), value, np.uint8)]) == [[orientation.EMPTY]] * 2
 
 
-def test_an_answer_does_not_depend_on_the_pictures_beside_it():
-    squares = np.stack([Letterbox(picture.shape, SIZE).forward(picture) for picture in CHESTS])
-    sizes = [picture.shape for picture in CHESTS]
+def test_an_answer_does_not_depend_on_the_images_beside_it():
+    squares = np.stack([Letterbox(image.shape, SIZE).forward(image) for image in CHESTS])
+    sizes = [image.shape for image in CHESTS]
     alone = pl.concat(
         [
             orientation.describe_orientation(square[None], [size])
@@ -185,21 +184,21 @@ def test_the_network_hears_only_of_what_lies_within_flat_borders():
     assert content_box(np.full((90, 70), 3, np.uint8)) == (slice(None), slice(None))
 
 
-def test_looks_that_need_no_network_are_shares_of_the_picture_inside_its_border():
-    picture = np.random.default_rng(0).integers(100, 228, (128, 128), np.uint8)
-    picture[::2, :32], picture[::2, 96:] = 0, 255
-    square = Letterbox((128, 256), 256).forward(np.pad(picture, ((0, 0), (0, 128))))
-    looks = orientation.describe_orientation(square[None], [(128, 256)]).row(0, named=True)
-    assert looks["border"] == pytest.approx(1 / 2)
+def test_features_that_need_no_network_are_fractions_of_the_image_inside_its_border():
+    image = np.random.default_rng(0).integers(100, 228, (128, 128), np.uint8)
+    image[::2, :32], image[::2, 96:] = 0, 255
+    square = Letterbox((128, 256), 256).forward(np.pad(image, ((0, 0), (0, 128))))
+    features = orientation.describe_orientation(square[None], [(128, 256)]).row(0, named=True)
+    assert features["border"] == pytest.approx(1 / 2)
     assert (
-        looks["black"] == pytest.approx(1 / 8)
-        and looks["white"] == pytest.approx(1 / 8)
-        and looks["flat"] == pytest.approx(1 / 8)
+        features["black"] == pytest.approx(1 / 8)
+        and features["white"] == pytest.approx(1 / 8)
+        and features["flat"] == pytest.approx(1 / 8)
     )
-    assert looks["spread"] == 255  # the 5th percentile is black, the 95th white
+    assert features["spread"] == 255  # the 5th percentile is black, the 95th white
 
 
-def test_looks_of_a_cache_have_nulls_where_nothing_could_be_read(tmp_path):
+def test_features_of_a_cache_have_nulls_where_nothing_could_be_read(tmp_path):
     squares = np.stack(
         [
             np.zeros((SIZE, SIZE), np.uint8),
@@ -214,30 +213,31 @@ def test_looks_of_a_cache_have_nulls_where_nothing_could_be_read(tmp_path):
         row | {"image_crc32": checksum(square)} for row, square in zip(rows, squares, strict=True)
     ]
     index = pl.DataFrame([dict.fromkeys(FACTS) | row for row in rows], schema=FACTS)
-    looks = orientation.describe_cache(Cache(tmp_path, SIZE, index), index)
+    features = orientation.describe_cache(Cache(tmp_path, SIZE, index), index)
     assert (
-        looks["image_id"].to_list() == ["set/broken", "set/dark"] and looks["inverted"][0] is None
+        features["image_id"].to_list() == ["set/broken", "set/dark"]
+        and features["inverted"][0] is None
     )
-    assert [[doubt.fault for doubt in doubts] for doubts in orientation.quality_flags(looks)] == [
+    assert [[flag.fault for flag in flags] for flags in orientation.quality_flags(features)] == [
         [],
         [orientation.INVERTED],
     ]
 
 
-def test_no_pictures_no_looks():
-    looks = orientation.describe_orientation(np.zeros((0, SIZE, SIZE), np.uint8), [])
+def test_no_images_no_features():
+    features = orientation.describe_orientation(np.zeros((0, SIZE, SIZE), np.uint8), [])
     assert (
-        looks.schema == pl.Schema(orientation.FEATURES)
-        and list(orientation.quality_flags(looks)) == []
+        features.schema == pl.Schema(orientation.FEATURES)
+        and list(orientation.quality_flags(features)) == []
     )
 
 
 def test_the_network_is_small_and_says_what_it_was_made_from():
     path = Path(orientation.__file__).parents[1] / orientation.MODEL
     assert path.stat().st_size <= 300_000
-    told = orientation._network().metadata
-    assert "CC BY 4.0" in told["card"]["licence"] and "kermany" in told["card"]["counts"]
-    assert set(told["limits"]) == set(orientation.OUTPUTS) - {orientation.QUARTER_TURNS}
+    reported = orientation._network().metadata
+    assert "CC BY 4.0" in reported["card"]["licence"] and "kermany" in reported["card"]["counts"]
+    assert set(reported["limits"]) == set(orientation.OUTPUTS) - {orientation.QUARTER_TURNS}
     contract = orientation._network().contract
     assert (
         contract
@@ -250,7 +250,7 @@ def test_the_network_is_small_and_says_what_it_was_made_from():
     not (REAL / "nih-sample").is_dir(),
     reason="needs the real radiographs of ../shared/data (nih-sample)",
 )
-def test_real_radiographs_of_a_set_it_has_not_learnt_from():
+def test_real_radiographs_of_a_set_it_was_not_trained_on():
     from hilum.imaging.files import image_file
     from hilum.imaging.radiograph import preprocess
 
@@ -266,10 +266,10 @@ def test_real_radiographs_of_a_set_it_has_not_learnt_from():
         ]
     )
     assert sum(map(bool, named)) <= 1
-    turned = faults(
+    rotated = faults(
         [
             np.rot90(square[Letterbox(one.size, SIZE).inside()])
             for square, one in zip(squares, radiographs, strict=True)
         ]
     )
-    assert sum(orientation.ROTATED in one for one in turned) >= 0.9 * len(turned)
+    assert sum(orientation.ROTATED in one for one in rotated) >= 0.9 * len(rotated)

@@ -1,4 +1,6 @@
-"""Fingerprints stay what they are when a picture is processed; the searches find what comparing one by one finds."""
+"""Fingerprints stay what they are when an image is processed; the searches find what comparing one
+by one finds.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ from hilum.imaging.geometry import Letterbox
 SIZE = (200, 180)
 
 
-def picture(seed: int, size: tuple[int, int] = SIZE) -> np.ndarray:
+def radiograph(seed: int, size: tuple[int, int] = SIZE) -> np.ndarray:
     """uint8: something with coarse and fine structure, as a radiograph has."""
     noise = np.random.default_rng(seed)
     parts = [
@@ -39,21 +41,22 @@ def keys(*images: np.ndarray) -> perceptual_hash.HashKeys:
 
 
 def test_a_fingerprint_is_one_word_of_its_length_and_decodes_to_both_keys():
-    assert len(printed(picture(0))) == perceptual_hash.LENGTH
-    told = keys(picture(0), picture(1))
-    assert told.hashes.shape == (2, 4) and told.hashes.dtype == np.uint64
+    assert len(printed(radiograph(0))) == perceptual_hash.LENGTH
+    reported = keys(radiograph(0), radiograph(1))
+    assert reported.hashes.shape == (2, 4) and reported.hashes.dtype == np.uint64
     assert (
-        told.spectra.shape == (2, len(perceptual_hash.VIEWS), 112) and told.spectra.dtype == np.int8
+        reported.spectra.shape == (2, len(perceptual_hash.VIEWS), 112)
+        and reported.spectra.dtype == np.int8
     )
     assert len(perceptual_hash.decode(pl.Series([], dtype=pl.String))) == 0
 
 
-def test_a_picture_that_shows_nothing_has_none():
+def test_an_image_that_shows_nothing_has_none():
     assert printed(np.full(SIZE, 90, np.uint8)) is None
 
 
 def test_sixteen_bits_give_nearly_the_print_of_eight():
-    eight = Letterbox(SIZE, 256).forward(picture(0))
+    eight = Letterbox(SIZE, 256).forward(radiograph(0))
     sixteen = eight.astype(np.uint16) * 257
     assert perceptual_hash.hash_image(sixteen, SIZE) == perceptual_hash.hash_image(eight, SIZE)
 
@@ -84,15 +87,17 @@ def test_sixteen_bits_give_nearly_the_print_of_eight():
     ],
 )
 def test_the_hash_of_a_processed_copy_is_near(changed, mirrored, inverted, most):
-    told = keys(picture(0), np.ascontiguousarray(changed(picture(0))))
-    found = hash_search.near(told.hashes, 40)
+    reported = keys(radiograph(0), np.ascontiguousarray(changed(radiograph(0))))
+    found = hash_search.near(reported.hashes, 40)
     assert (found.first.tolist(), found.second.tolist()) == ([0], [1])
     assert (found.mirrored[0], found.inverted[0]) == (mirrored, inverted)
     assert found.distance[0] <= most
 
 
 def clustered(count: int, seed: int) -> np.ndarray:
-    """uint64 (count, 4): hashes around a few centres, also mirrored and inverted, their first bit never set."""
+    """uint64 (count, 4): hashes around a few centres, also mirrored and inverted, their first bit
+    never set.
+    """
     noise = np.random.default_rng(seed)
     bits = noise.random((12, 256)).round().astype(bool)[noise.integers(12, size=count)] ^ (
         noise.random((count, 256)) < noise.uniform(0, 0.2, (count, 1))
@@ -161,7 +166,7 @@ def test_few_or_no_hashes_are_no_trouble():
     for count in (0, 1):
         assert len(hash_search.near(clustered(count, 0), 40).first) == 0
         assert hash_search.nearest(
-            keys(*[picture(0)] * count)
+            keys(*[radiograph(0)] * count)
             if count
             else perceptual_hash.decode(pl.Series([], dtype=pl.String)),
             3,
@@ -172,7 +177,7 @@ TURN = cv2.getRotationMatrix2D((90, 100), 4, 1.0)
 CHANGES = {
     "cropped": lambda p: p[14:186, 12:168],
     "cropped at one corner": lambda p: p[16:, 14:],
-    "turned": lambda p: cv2.warpAffine(p, TURN, (180, 200)),
+    "rotated": lambda p: cv2.warpAffine(p, TURN, (180, 200)),
     "marked": lambda p: np.where(
         np.add.outer(np.arange(200) < 30, np.zeros(180)) * (np.arange(180) < 40) > 0, 255, p
     ).astype(np.uint8),
@@ -182,7 +187,7 @@ CHANGES = {
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_changed_copy_is_among_the_nearest_and_fits(change):
-    images = [picture(seed) for seed in range(60)]
+    images = [radiograph(seed) for seed in range(60)]
     copy = np.ascontiguousarray(CHANGES[change](images[7]))
     pairs = hash_search.nearest(keys(*images, copy), 3)
     assert np.bincount(pairs[:, 0]).max() <= 3
@@ -197,37 +202,37 @@ def test_a_changed_copy_is_among_the_nearest_and_fits(change):
     fits = [
         registration.fit(
             details[first],
-            registration.mirrored(details[second]) if turned else details[second],
+            registration.mirrored(details[second]) if rotated else details[second],
             view,
         )
-        for first, second, view, turned in met
+        for first, second, view, rotated in met
     ]
     assert max(fit.agreement for fit in fits) > 0.95
 
 
-def test_other_pictures_do_not_fit():
-    details = [registration.detail(picture(seed)) for seed in range(12)]
+def test_other_images_do_not_fit():
+    details = [registration.detail(radiograph(seed)) for seed in range(12)]
     assert max(registration.fit(details[0], other, 0).agreement for other in details[1:]) < 0.5
 
 
-def test_an_inverted_picture_fits_and_is_called_so():
+def test_an_inverted_image_fits_and_is_called_so():
     fit = registration.fit(
-        registration.detail(picture(3)), registration.detail(255 - picture(3)), 0
+        registration.detail(radiograph(3)), registration.detail(255 - radiograph(3)), 0
     )
     assert fit.inverted and fit.agreement > 0.98
     assert np.allclose(fit.place, [[1, 0, 0], [0, 1, 0]], atol=0.02)
 
 
-def test_mirroring_a_detail_is_that_of_the_mirrored_picture():
-    image = picture(4, (192, 192))
-    turned, expected = (
+def test_mirroring_a_detail_is_that_of_the_mirrored_image():
+    image = radiograph(4, (192, 192))
+    rotated, expected = (
         registration.mirrored(registration.detail(image)),
         registration.detail(np.ascontiguousarray(image[:, ::-1])),
     )
-    assert np.allclose(turned.fine, expected.fine, atol=1e-3)
+    assert np.allclose(rotated.fine, expected.fine, atol=1e-3)
     for view in range(len(perceptual_hash.VIEWS)):
         one, other = (
-            registration.Detail(side.fine, side.phases[[view]]) for side in (turned, expected)
+            registration.Detail(side.fine, side.phases[[view]]) for side in (rotated, expected)
         )
         clear, down, across = registration.shift(one, other, 0)
         assert clear > 20 and (down, across) == (0, 0)

@@ -1,0 +1,49 @@
+"""Verb `apply`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hilum.cli import console
+from hilum.cli._app import IMAGES, Images, Json, written_to
+
+GROUP, ORDER = IMAGES, 10
+SHORT_HELP = "Score images with a finished run"
+EXAMPLE = "Example: hilum apply runs/chest new/a.png 'more/*.dcm' --out out"
+
+
+def verb(
+    folder: Annotated[
+        Path, typer.Argument(metavar="RUN", help="A finished run.", show_default=False)
+    ],
+    images: Images,
+    to: Annotated[
+        Path | None,
+        written_to("Where apply.csv and, below masks/, lung masks and anomaly maps are written."),
+    ] = None,
+    masks: Annotated[
+        Path | None,
+        typer.Option(
+            "--masks", help="Write lung masks and anomaly maps here instead.", show_default=False
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Score images with the models of a finished run.
+
+    Images that `hilum classify` refuses are refused here too. Needs no PyTorch.
+    """
+    from hilum.inference import classify_images
+    from hilum.runs import predict_images
+
+    found, faults = predict_images.predict_images(
+        folder, images, masks, to=to, watch=console.watch, say=console.say
+    )
+    if as_json:
+        console.summarised(json.dumps([one.as_dict() for one in found], indent=1), faults)
+    else:
+        console.summarised(classify_images.lines(found, to or masks, "written to"), faults)

@@ -1,0 +1,51 @@
+"""Verb `cross-evaluate`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hilum.cli import console
+from hilum.cli._app import RUNS, Json, Quick, performed, written_to
+
+GROUP, ORDER = RUNS, 60
+SHORT_HELP = "Evaluate every run on every data set"
+EXAMPLE = "Example: hilum cross-evaluate shenzhen.toml montgomery.toml runs/chest --out runs/matrix"
+
+
+def verb(
+    sources: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Two recipes, folders of radiographs or runs, or more; what is not finished "
+            "is done.",
+            show_default=False,
+        ),
+    ],
+    to: Annotated[Path, written_to("Where the table, the page and the scores are written.")] = Path(
+        "runs/matrix"
+    ),
+    quick: Quick = False,
+    as_json: Json = False,
+) -> None:
+    """Evaluate every run's models on every run's images, with thresholds transferred and
+    reoptimised.
+    """
+    from hilum.runs import cross_evaluate as step
+    from hilum.runs import cross_evaluation_page, dataset_overlap
+
+    places = dataset_overlap.places(sources, None)
+    members = [
+        step.FinishedRun(name, performed(source, place, quick, step.UNTIL, as_json)[1])
+        for source, (name, place) in zip(sources, places, strict=True)
+    ]
+    table = step.cross_evaluate(members, to, console.watch)
+    console.echo(
+        json.dumps(console.plain(table), indent=1)
+        if as_json
+        else f"\n{console.columns(cross_evaluation_page.shown(table))}\n\n"
+        f"page: {(to / step.PAGE).resolve()}"
+    )
