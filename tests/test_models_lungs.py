@@ -19,7 +19,7 @@ import onnxruntime  # noqa: E402
 from hilum import plugins  # noqa: E402
 from hilum.dataset.pixel_cache import MasksWithIgnore  # noqa: E402
 from hilum.errors import BadRecipe  # noqa: E402
-from hilum.safety import onnx_file
+from hilum.safety import onnx_file  # noqa: E402
 from hilum.training import lung_segmentation, onnx_export, training_loop  # noqa: E402
 from hilum.training.models import compact_unet  # noqa: E402
 from hilum.training.schedule import Schedule  # noqa: E402

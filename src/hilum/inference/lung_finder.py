@@ -5,16 +5,14 @@ without having one. It is computed from these signs, each higher for a better ma
 
     agreement   mean Dice of the mask with those found after small changes of the image (shifted,
                 scaled, rotated, darker, lighter)
-    steady      1 - the standard deviation of the probability over these changes, summed over the
-                image, per pixel of the mask
     sure        soft Dice of the probabilities with their own threshold
     shape       -log(1 + distance of the mask's shape from reference masks, as the root mean square
                 of standard deviations), see `shape`
 
-The first three are fractions and enter as log-odds. The estimate is a logistic function of the
+The first two are fractions and enter as log-odds. The estimate is a logistic function of the
 weighted sum. Weights are not negative, so a worse sign never improves it, and each sign is capped:
-`sure` where nearly all good masks lie, so that it only counts where it is low, since how confident
-a network is depends on the masks that it was trained on; the others where nearly none lies.
+`sure` where nearly all good masks lie above, so that it only counts where it is low, since how
+confident a network is depends on the masks that it was trained on; the others where nearly none do.
 `resources/mask_quality.json` holds the weights and the shapes of reference masks;
 tools/build_models/fit_mask_quality.py fits it on images whose masks were found by models that had
 not seen them, unchanged and degraded, and measures it on others. The estimate is 0 where no lung
@@ -46,7 +44,7 @@ from hilum.inference import orientation
 from hilum.inference.onnx_model import OnnxModel
 
 RULE = "resources/mask_quality.json"
-FRACTIONS = ("agreement", "steady", "sure")
+FRACTIONS = ("agreement", "sure")
 SIGNS = (*FRACTIONS, "shape")
 GOOD = 0.9  # masks with a lower estimate are listed for review
 SHAPES = (
@@ -137,14 +135,12 @@ def segment_with_tta(
     """
     output = model.lung_output(protocol)
     moves, again = _changed(model, image, output)
-    likely, spread = _mean(model(image)[output], moves, again)
+    likely = _mean(model(image)[output], moves, again)
     labels = lung_masks.from_probabilities(likely)
     if not labels.any():
         return labels, likely, {}, None
-    steady = 1 - float(spread.sum()) / int((labels > 0).sum())
     fractions = {
         "agreement": _agreement_of_all(likely, moves, again),
-        "steady": max(steady, 0.0),
         "sure": _confidence(likely, labels),
     }
     inside = Letterbox(size, image.shape[0]).inside()
@@ -225,28 +221,19 @@ def _changed(
     return moves, model.many(np.stack(changed))[output]
 
 
-def _mean(
-    first: np.ndarray, moves: Sequence[np.ndarray], again: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _mean(first: np.ndarray, moves: Sequence[np.ndarray], again: np.ndarray) -> np.ndarray:
     """Average `first` and the probabilities of each change, mapped back.
 
-    Return the mean, and the standard deviation (size, size) of the probability of any lung. A pixel
-    that a change moved outside the image is left out of both there.
+    A pixel that a change moved outside the image is left out of the mean there.
     """
-    total = _powers(first)
-    side = (first.shape[-1], first.shape[-2])
+    side = first.shape[-1]
+    total = np.dstack([*first, np.ones((side, side), np.float32)])
     for move, found in zip(moves, again, strict=True):
+        moved = np.dstack([*found, np.ones((side, side), np.float32)])
         total += cv2.warpAffine(
-            _powers(found), move, side, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+            moved, move, (side, side), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         )
-    right, left, square, count = np.moveaxis(total, -1, 0)
-    mean = np.stack([right, left]) / count
-    return mean, np.sqrt(np.maximum(square / count - mean.sum(axis=0) ** 2, 0))
-
-
-def _powers(likely: np.ndarray) -> np.ndarray:
-    """Stack the probabilities, the square of their sum, and ones: float32 (size, size, 4)."""
-    return np.dstack([*likely, likely.sum(axis=0) ** 2, np.ones_like(likely[0])])
+    return np.moveaxis(total[..., :2] / total[..., 2:], -1, 0)
 
 
 def _agreement_of_all(likely: np.ndarray, moves: Sequence[np.ndarray], again: np.ndarray) -> float:
