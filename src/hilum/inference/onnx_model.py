@@ -262,7 +262,7 @@ def _unkept(contract: InputContract, file: onnx_file.OnnxFile) -> list[str]:
         "anomaly": ("score",),
     }.get(contract.task, ())
     if needed and not any(name in contract.outputs for name in needed):
-        faults.append(f"a model of {stored['task']} must have the output {' or '.join(needed)}")
+        faults.append(f"a model of {contract.task} must have the output {' or '.join(needed)}")
     return faults
 
 
