@@ -7,9 +7,9 @@
 
 in-set: five folds by patient of Montgomery and of Shenzhen. cross: each set's model on the other,
 and five folds of both together, reported for each set. curve: Dice on a fifth of both sets together
-against the CPU seconds of training on the rest, each point a training of its own. speed: one image on one
-core, beside two networks that others use, built here of plain layers with random weights, which
-does for their speed; and `hilum lungs` from a cold start.
+against the CPU seconds of training on the rest, each point a training of its own. speed: one image
+on one core, beside two networks that others use, built here of plain layers with random weights,
+which does for their speed; and `hilum lungs` from a cold start.
 
 Where both sets are trained on, Montgomery's images are repeated until both count alike, as the two
 were drawn by different rules. A tenth of the patients that are trained on say when to stop. The

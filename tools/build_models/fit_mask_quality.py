@@ -1,15 +1,16 @@
 """Fit the rule that estimates a lung mask's Dice without a reference mask, and judge it.
 
-    python -m tools.build_models.fit_mask_quality --data ../shared/data --work work --write src/hilum/resources/mask_quality.json
+    python -m tools.build_models.fit_mask_quality --data ../shared/data --work work --write
+    src/hilum/resources/mask_quality.json
 
 Films of four sources and both protocols, plain, degraded, and replaced by other things; their masks
 come from networks (tools/build_models/train_lungs.py) that have not seen the source at all. The
 figures are of rules fitted without that source too: how well masks of the next hospital are ranked.
 The rule that is written is fitted on all; its few weights are also judged as one rule, since
-estimates of rules that left out different sources have no common order. Two forms are compared: a logistic regression on the Dice,
-and a least-squares fit of its log-odds, which minds differences between good masks; in both, weights
-are not negative and plain films weigh as much as all others together, each source as much as
-another.
+estimates of rules that left out different sources have no common order. Two forms are compared: a
+logistic regression on the Dice, and a least-squares fit of its log-odds, which minds differences
+between good masks; in both, weights are not negative and plain films weigh as much as all others
+together, each source as much as another.
 """
 
 from __future__ import annotations
@@ -72,11 +73,11 @@ class Case(NamedTuple):
 Shapes = dict[str, dict[str, tuple[float, float]]]  # of reference masks, by protocol
 
 
-# ------------------------------------------------------------------------------------------------------------------- hard pictures
+# ---------------------------------------------------------------------------- degraded images
 
 Hard = Callable[
     [np.ndarray, np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]
-]  # of a square picture and its bool mask
+]  # of a square image and its bool mask
 
 
 def cut(
@@ -117,7 +118,7 @@ def noisy(
 def covered(
     image: np.ndarray, mask: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A white or black rectangle over part of it, as a collimator's edge or an opaque lung; what is drawn stays."""
+    """Cover part with a white or black rectangle, as a collimator or an opaque lung does."""
     side, made = image.shape[0], image.copy()
     height, width = (int(side * share) for share in rng.uniform(0.2, 0.6, 2))
     top, left = rng.integers(0, side - height), rng.integers(0, side - width)
@@ -125,7 +126,7 @@ def covered(
     return made, mask
 
 
-def turned(
+def rotated(
     image: np.ndarray, mask: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     side = image.shape[0]
@@ -147,7 +148,7 @@ def inverted(
 
 
 HARDER: dict[str, Hard] = {
-    one.__name__: one for one in (cut, blurred, exposed, noisy, covered, turned, inverted)
+    one.__name__: one for one in (cut, blurred, exposed, noisy, covered, rotated, inverted)
 }
 
 
@@ -336,7 +337,7 @@ def shipped(some: list[Case], shapes: Shapes, fit: Fit) -> dict[str, object]:
         "bias": round(float(bias), 4),
         "most": dict(zip(names, np.round(most, 4).tolist(), strict=True)),
         "shapes": {
-            protocol: {name: [round(value, 4) for value in pair] for name, pair in of.items()}
+            protocol: {name: np.round(pair, 4).tolist() for name, pair in of.items()}
             for protocol, of in shapes.items()
         },
     }

@@ -1,8 +1,8 @@
 """Random changes of a batch of radiographs and their lung masks, computed on the batch's device.
 
-Every change has a fixed shape and no branch, so that a whole training step can be captured as a CUDA
-graph. Images are float32 (n, 1, side, side) in [0, 1], masks float32 (n, 2, side, side), right and
-left lung; masks become fractions at moved borders. `strength` scales the limits and how often a
+Every change has a fixed shape and no branch, so that a whole training step can be captured as a
+CUDA graph. Images are float32 (n, 1, side, side) in [0, 1], masks float32 (n, 2, side, side), right
+and left lung; masks become fractions at moved borders. `strength` scales the limits and how often a
 change occurs; 1 imitates other hospitals, about 0.4 is right within one.
 """
 

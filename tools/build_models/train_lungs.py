@@ -1,15 +1,18 @@
 """Train the lung models that come with Hilum, and the trainings that say how good they are.
 
-    python -m tools.build_models.train_lungs --data ../shared/data --work work --device cpu --steps 3000
-    python -m tools.build_models.train_lungs --data ../shared/data --work work --device cuda --seconds 390
-    python -m tools.build_models.train_lungs --data ../shared/data --work work --to src/hilum/resources --export
+    python -m tools.build_models.train_lungs --data ../shared/data --work work --device cpu
+    --steps 1600
+    python -m tools.build_models.train_lungs --data ../shared/data --work work --device cuda
+    --seconds 280
+    python -m tools.build_models.train_lungs --data ../shared/data --work work --export --out
+    src/hilum/resources
 
 The first two train every plan of `plans()` (or those named by --only) and keep their weights in
---work/lung-weights; on two processor cores 3000 steps of all of them take a night, on one H100 or
-H200 they take about six minutes. The third writes lungs.onnx (16-bit weights, computed in float32),
-lungs.int8.onnx and lungs_ccby.onnx from them, each with its card: sources, licences, recipe, digests
-of the images, figures of benchmarks/accuracy/lung_protocols.py, and the input contract. All three
-weigh `MOST` together at most.
+--work/lung-weights; on two processor cores 1600 steps of all of them take a night, on one H200 GPU
+they took about ten minutes in two parts. The third writes lungs.onnx (16-bit weights, computed in
+float32), lungs.int8.onnx and lungs_ccby.onnx from them, each with its card: sources, licences,
+recipe, digests of the images, figures of benchmarks/accuracy/lung_protocols.py, and the input
+contract. All three weigh `MOST` together at most.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks._lib.lung_films import AIR, FULL, SIZE, SOURCES, WINDOW, Films, read_films
+from benchmarks.accuracy.lung_protocols import FIGURES
 from hilum import plugins, storage
 from hilum.annotations import lung_masks
 from hilum.inference import pretrained
@@ -44,14 +48,13 @@ CALIBRATED_ON = 100  # images for the ranges of the 8-bit models, evenly out of 
 # For films of the hospitals that are trained on.
 WITHIN = Changes(strength=0.5, white=0.3, below=0.6)
 ONE_SET = Changes(strength=0.4, white=0.3, below=0.6)
-FIGURES = "lung_protocols.json"  # what benchmarks/accuracy/lung_protocols.py leaves in --work
 CAVEATS = (
     "Segments the patient's right and left lung in frontal chest radiographs. {protocols} Lateral "
     "views and mirrored or rotated images are outside of its training domain. No medical device."
 )
 PROTOCOLS = (
-    "Output 'lungs' follows the air protocol: without what lies behind the heart and the diaphragm, "
-    "as in Montgomery and Shenzhen, trained on adults and some children. Output 'lungs_full' "
+    "Output 'lungs' follows the air protocol: without what lies behind the heart and the "
+    "diaphragm, as in Montgomery and Shenzhen, trained on adults and some children. Output 'lungs_full' "
     "follows the full protocol, which includes it, as in Kermany's children and the COVID-19 films."
 )
 FULL_TERMS = {
@@ -254,11 +257,11 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, help="in place of the plans' own")
     parser.add_argument("--strength", type=float, help="of the changes, in place of the plans' own")
     parser.add_argument("--export", action="store_true", help="write the models from the weights")
-    parser.add_argument("--to", type=Path, help="with --export: the folder")
+    parser.add_argument("--out", type=Path, help="with --export: the folder")
     arguments = parser.parse_args()
     films = read_films(arguments.data, arguments.work)
     if arguments.export:
-        export(arguments.work, arguments.to, films)
+        export(arguments.work, arguments.out, films)
         return
     if not (arguments.steps or arguments.seconds):
         parser.error("give --steps or --seconds")
