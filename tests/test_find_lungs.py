@@ -95,6 +95,54 @@ def test_masks_are_in_the_files_own_pixels_and_the_table_counts_them(images, tmp
     ] and list(reported[0]) == list(step.COLUMNS)
 
 
+@pytest.fixture
+def model_of_both_protocols(lung_model, tmp_path):
+    """The model made by hand with a second output, whose lungs are some pixels wider."""
+    import onnx
+
+    model = onnx.load(lung_model)
+    wider = onnx.helper.make_node(
+        "MaxPool", ["lungs"], ["lungs_full"], kernel_shape=[9, 9], pads=[4] * 4
+    )
+    model.graph.node.append(wider)
+    sides = ["n", 2, 128, 128]
+    model.graph.output.append(onnx.helper.make_tensor_value_info("lungs_full", 1, sides))
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    contract = json.loads(metadata["contract"])
+    metadata["contract"] = json.dumps({**contract, "outputs": ["lungs", "lungs_full"]})
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, metadata)
+    onnx.save(model, tmp_path / "both.onnx")
+    return tmp_path / "both.onnx"
+
+
+def test_each_protocol_is_an_output_of_its_own_and_the_full_one_measures_no_heart(
+    images, tmp_path, model_of_both_protocols
+):
+    folder, _ = images
+    air, full = (
+        step.segment_images(
+            [folder], tmp_path / protocol, model=model_of_both_protocols, protocol=protocol
+        )[0]
+        for protocol in lung_masks.PROTOCOLS
+    )
+    assert {row["protocol"] for row in air} == {"air"}
+    assert {row["protocol"] for row in full} == {"full"}
+    for one, other in zip(air, full, strict=True):
+        assert other["right_pixels"] > one["right_pixels"] > 0
+        assert one["heart_width_pixels"] and other["heart_width_pixels"] is None
+        assert other["thorax_width_pixels"] >= one["thorax_width_pixels"]
+
+
+def test_a_protocol_that_a_model_does_not_have_is_refused_by_name(images, tmp_path, lung_model):
+    folder, _ = images
+    with pytest.raises(Mismatch, match="no output 'lungs_full'.*'full'"):
+        step.segment_images([folder], tmp_path / "out", model=lung_model, protocol="full")
+    with pytest.raises(Mismatch, match="protocol"):
+        step.segment_images([folder], tmp_path / "out", model=lung_model, protocol="fulll")
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_order_and_the_neighbours_change_nothing(images, tmp_path, lung_model):
     folder, _ = images
     files = sorted(folder.rglob("*.png"))
@@ -263,6 +311,9 @@ class Answer:
     def __init__(self, spoil=lambda likely, radiograph: likely):
         self.spoil = spoil
 
+    def lung_output(self, protocol):
+        return "lungs"
+
     def __call__(self, radiograph):
         return {"lungs": self.many(radiograph[None])["lungs"][0]}
 
@@ -340,8 +391,10 @@ def test_a_mask_is_the_mean_over_the_image_and_its_changes():
 
 
 def test_shapes_of_lungs_are_near_and_other_shapes_far():
-    drawn = lung_finder.rule()["shapes"]
-    assert set(drawn) == set(lung_finder.SHAPES)
+    shapes = lung_finder.rule()["shapes"]
+    assert set(shapes) == set(lung_masks.PROTOCOLS)
+    assert all(set(of) == set(lung_finder.SHAPES) for of in shapes.values())
+    drawn = shapes[lung_masks.AIR]
     inside = (slice(None), slice(None))
     near = []
     for seed in range(8):

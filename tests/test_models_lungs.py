@@ -19,6 +19,7 @@ import onnxruntime  # noqa: E402
 from hilum import plugins  # noqa: E402
 from hilum.dataset.pixel_cache import MasksWithIgnore  # noqa: E402
 from hilum.errors import BadRecipe  # noqa: E402
+from hilum.safety import onnx_file  # noqa: E402
 from hilum.training import lung_segmentation, onnx_export, training_loop  # noqa: E402
 from hilum.training.models import compact_unet  # noqa: E402
 from hilum.training.schedule import Schedule  # noqa: E402
@@ -160,6 +161,17 @@ def test_eight_bits_find_the_same_lungs_in_a_third_of_the_bytes(trained, tmp_pat
     again = tmp_path / "again.onnx"
     onnx_export.to_int8(path, again, images[:16])
     assert again.read_bytes() == small.read_bytes()
+
+
+def test_half_weights_find_the_same_lungs_in_half_of_the_bytes(trained, tmp_path: Path) -> None:
+    path, images, masks = trained
+    half = tmp_path / "half.onnx"
+    onnx_export.to_half_weights(path, half)
+    before, after = answers(path, images[16:]), answers(half, images[16:])
+    assert 0 < np.abs(before - after).max() < 0.02
+    assert np.abs(np.subtract(dice(before, masks[16:]), dice(after, masks[16:]))).max() < 0.001
+    assert half.stat().st_size < 0.6 * path.stat().st_size
+    onnx_file.examine(half.read_bytes(), half.name)  # it would be opened
 
 
 class Interrupted(Exception):

@@ -326,7 +326,7 @@ def test_without_an_image_the_models_describe_themselves(folder, tmp_path):
         and "children of one hospital, 1 to 5 years old" in reported
         and "Research only" in reported
     )
-    assert [card["says"] for card in as_json] == [
+    assert [card["says"] for card in as_json if "says" in card] == [
         ["pneumonia"],
         ["anomaly"],
         ["tuberculosis", "cavity"],

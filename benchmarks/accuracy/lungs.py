@@ -1,16 +1,15 @@
 """Measure the lung segmenters: Dice within a set and across sets, learning curve and speed.
 
     python -m benchmarks.accuracy.lungs --data ../shared/data --work work --what in-set cross curve
-    shipped speed
+    speed
     python -m benchmarks.accuracy.lungs --data ../shared/data --work work --what in-set --model unet
     --steps 600 --changes plain --set dice_over=image
 
 in-set: five folds by patient of Montgomery and of Shenzhen. cross: each set's model on the other,
 and five folds of both together, reported for each set. curve: Dice on a fifth of both sets together
-against the CPU seconds of training on the rest, each point a training of its own. shipped: the
-models that come with Hilum, on images that only said which weights to keep. speed: one image on one
-core, beside two networks that others use, built here of plain layers with random weights, which
-does for their speed; and `hilum lungs` from a cold start.
+against the CPU seconds of training on the rest, each point a training of its own. speed: one image
+on one core, beside two networks that others use, built here of plain layers with random weights,
+which does for their speed; and `hilum lungs` from a cold start.
 
 Where both sets are trained on, Montgomery's images are repeated until both count alike, as the two
 were drawn by different rules. A tenth of the patients that are trained on say when to stop. The
@@ -51,14 +50,13 @@ from benchmarks._lib.results import machine, record
 from benchmarks._lib.settings import again, chosen
 from hilum import plugins, storage
 from hilum.annotations import lung_masks
-from hilum.inference import lung_finder, pretrained
-from hilum.inference.onnx_model import OnnxModel
+from hilum.inference import pretrained
 from hilum.statistics import bootstrap
 
 os.environ.setdefault(
     "OMP_WAIT_POLICY", "PASSIVE"
 )  # before torch is imported: threads that wait must not count as CPU seconds
-WHAT = ["in-set", "cross", "curve", "shipped", "speed"]
+WHAT = ["in-set", "cross", "curve", "speed"]
 FOLDS, SEED = 5, 0
 STEPS = {"compact_unet": 3000, "unet": 1000, "attention_unet": 1000}
 CURVE = (60, 120, 240, 480, 960)  # batches
@@ -242,39 +240,6 @@ def curve(radiographs: Drawn, arguments: argparse.Namespace, folder: Path) -> No
     record(
         f"Lungs: learning curve of {arguments.model}",
         "\n".join([*made_by(arguments, "curve"), "", *reported]),
-    )
-
-
-def come_with_hilum(radiographs: Drawn, arguments: argparse.Namespace) -> None:
-    """Measure the pretrained models on the images that only decided which weights were kept: run
-    once, and as `hilum lungs` asks.
-    """
-    _, watched = parted(radiographs.patients, np.arange(len(radiographs.patients)))
-    lines = [f"| model | requested | {NAMES} |", "| --- | --- | " + "--: | " * len(METRICS)]
-    for name in (pretrained.MODEL, pretrained.SMALL):
-        model = OnnxModel(pretrained.path(name))
-        ways: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-            "once": lambda image, model=model: lung_masks.from_probabilities(model(image)["lungs"]),
-            "as `hilum lungs` does": lambda image, model=model: (
-                lung_finder.segment_lungs(model, image, image.shape).labels
-            ),
-        }
-        for how, find in ways.items():
-            reported = [
-                measured(find(radiographs.images[row]), radiographs.masks[row])
-                | {"patient": radiographs.patients[row]}
-                for row in watched
-            ]
-            lines.append(
-                f"| {name} | {how} | "
-                + " | ".join(interval(reported, metric) for metric in METRICS)
-                + " |"
-            )
-            print(lines[-1], flush=True)
-    counts = ", ".join(f"{name} {np.sum(radiographs.sources[watched] == name)}" for name in SETS)
-    record(
-        "Lungs: the models that come with Hilum",
-        "\n".join([*made_by(arguments, "shipped"), f"Watched images: {counts}.", "", *lines]),
     )
 
 
@@ -520,8 +485,6 @@ def main() -> None:
             radiographs = sets[0] + sets[1]
         if what == "curve":
             curve(radiographs, arguments, folder)
-        elif what == "shipped":
-            come_with_hilum(radiographs, arguments)
         else:
             accuracy(what, radiographs, arguments, folder)
 

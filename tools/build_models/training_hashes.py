@@ -46,8 +46,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     hashes = dict(hashed(arguments.data))
-    models = [pretrained.lung_model(), *(reader.model for reader in pretrained.pretrained_models())]
-    rows = [row for model in models for row in of_model(model, hashes)]
+    models = [
+        *pretrained.lung_models(),
+        *(reader.model for reader in pretrained.pretrained_models()),
+    ]
+    # Files of one training share their list.
+    lists = {training_hashes.training_list(model): model for model in models}
+    rows = [row for model in lists.values() for row in of_model(model, hashes)]
     storage.write_table(
         arguments.out,
         pl.DataFrame(rows, schema=training_hashes.COLUMNS, orient="row").sort(

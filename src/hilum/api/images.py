@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hilum.annotations.lung_masks import LEFT, RIGHT
+from hilum.annotations.lung_masks import AIR, LEFT, RIGHT
 from hilum.api import _html
 from hilum.errors import BadData
 from hilum.imaging.files import dicom, image_file, raster
@@ -123,17 +123,20 @@ def read_image(path: str | Path) -> Image:
     return Image(Path(path), file, file.radiograph())
 
 
-def segment_lungs(image: Image | str | Path) -> Lungs:
+def segment_lungs(image: Image | str | Path, *, protocol: str = AIR) -> Lungs:
     """Segment the lungs with the pretrained model. Needs no PyTorch.
 
-    Raises as `read_image` does.
+    `protocol` "air" counts as lung what is seen as air, "full" also the lung behind the heart and
+    the diaphragm. Raises as `read_image` does, and `Mismatch` for another protocol.
 
     >>> lungs = hilum.segment_lungs(file)
     >>> lungs.right.shape == hilum.read_image(file).size, 0 <= lungs.quality <= 1
     (True, True)
     """
     read = image if isinstance(image, Image) else read_image(image)
-    found = segment_images.segment_image(segment_images.load_lung_model(), read.file, read.path)
+    found = segment_images.segment_image(
+        segment_images.load_lung_model(), read.file, read.path, protocol
+    )
     return Lungs(
         right=found.native_labels == RIGHT,
         left=found.native_labels == LEFT,

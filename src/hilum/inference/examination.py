@@ -60,10 +60,16 @@ def pixels_of(contract: InputContract) -> Pixels:
     return Pixels(size=contract.size, normalisation=contract.normalisation)
 
 
-def examine(radiograph: Radiograph, finder: OnnxModel | None, pixels: Pixels) -> Examination:
+def examine(
+    radiograph: Radiograph,
+    finder: OnnxModel | None,
+    pixels: Pixels,
+    protocol: str = lung_masks.AIR,
+) -> Examination:
     """Preprocess a radiograph, compute its quality flags and segment its lungs.
 
-    Without `finder`, and in an image of one constant value, no lungs are found.
+    `protocol`, one of lung_masks.PROTOCOLS, says what counts as lung. Without `finder`, and in an
+    image of one constant value, no lungs are found.
     """
     image = as_uint8(preprocess(radiograph, pixels.size, pixels.normalisation, pixels.depth))
     (flags,) = orientation.quality_flags(
@@ -71,7 +77,9 @@ def examine(radiograph: Radiograph, finder: OnnxModel | None, pixels: Pixels) ->
     )
     values = radiograph.stored_values
     constant = values.min() == values.max()
-    return examine_cached(image, radiograph.size, None if constant else finder, tuple(flags))
+    return examine_cached(
+        image, radiograph.size, None if constant else finder, tuple(flags), protocol
+    )
 
 
 def examine_cached(
@@ -79,13 +87,14 @@ def examine_cached(
     size: Size,
     finder: OnnxModel | None,
     quality_flags: tuple[QualityFlag, ...] = (),
+    protocol: str = lung_masks.AIR,
 ) -> Examination:
     """Segment the lungs of an image that is preprocessed already, uint8 (s, s).
 
     Its quality flags are not computed here, only passed on.
     """
     lungs = (
-        lung_finder.segment_lungs(finder, image, size)
+        lung_finder.segment_lungs(finder, image, size, protocol)
         if finder
         else lung_finder.no_lungs(image.shape[0])
     )

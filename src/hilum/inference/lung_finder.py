@@ -5,15 +5,14 @@ without having one. It is computed from these signs, each higher for a better ma
 
     agreement   mean Dice of the mask with those found after small changes of the image (shifted,
                 scaled, rotated, darker, lighter)
-    worst       the lowest of these
     sure        soft Dice of the probabilities with their own threshold
-    sharp       1 - mean entropy of the probabilities in a band along the outline, in bits
     shape       -log(1 + distance of the mask's shape from reference masks, as the root mean square
                 of standard deviations), see `shape`
 
-The first four are fractions and enter as log-odds. The estimate is a logistic function of the
-weighted sum. Weights are not negative, so a worse sign never improves it, and each sign is capped
-at the value that nearly all good masks reach, so that a merely confident model gains nothing.
+The first two are fractions and enter as log-odds. The estimate is a logistic function of the
+weighted sum. Weights are not negative, so a worse sign never improves it, and each sign is capped:
+`sure` where nearly all good masks lie above, so that it only counts where it is low, since how
+confident a network is depends on the masks that it was trained on; the others where nearly none do.
 `resources/mask_quality.json` holds the weights and the shapes of reference masks;
 tools/build_models/fit_mask_quality.py fits it on images whose masks were found by models that had
 not seen them, unchanged and degraded, and measures it on others. The estimate is 0 where no lung
@@ -45,7 +44,7 @@ from hilum.inference import orientation
 from hilum.inference.onnx_model import OnnxModel
 
 RULE = "resources/mask_quality.json"
-FRACTIONS = ("agreement", "worst", "sure", "sharp")
+FRACTIONS = ("agreement", "sure")
 SIGNS = (*FRACTIONS, "shape")
 GOOD = 0.9  # masks with a lower estimate are listed for review
 SHAPES = (
@@ -84,14 +83,14 @@ _FARTHEST = 10.0  # standard deviations at which one part of a shape is capped
 class Rule(TypedDict):
     """Contents of `mask_quality.json`.
 
-    `weights` and `bias` of the signs, `most` at which each sign is capped, and for each part of a
-    shape its mean and standard deviation among reference masks.
+    `weights` and `bias` of the signs, `most` at which each sign is capped, and for each protocol
+    and part of a shape its mean and standard deviation among reference masks.
     """
 
     weights: dict[str, float]
     bias: float
     most: dict[str, float]
-    shapes: dict[str, tuple[float, float]]
+    shapes: dict[str, dict[str, tuple[float, float]]]
 
 
 @dataclass(frozen=True)
@@ -108,20 +107,24 @@ class LungSegmentation:
     signs: Mapping[str, float]
 
 
-def segment_lungs(model: OnnxModel, image: np.ndarray, size: Size) -> LungSegmentation:
+def segment_lungs(
+    model: OnnxModel, image: np.ndarray, size: Size, protocol: str = lung_masks.AIR
+) -> LungSegmentation:
     """Segment a letterboxed uint8 image of a file of (height, width) `size`.
 
-    The result never depends on images segmented before or after.
+    `protocol` is one of lung_masks.PROTOCOLS. The result never depends on images segmented before
+    or after.
     """
-    labels, likely, fractions, measured = segment_with_tta(model, image, size)
+    labels, likely, fractions, measured = segment_with_tta(model, image, size, protocol)
     if not fractions:
         return LungSegmentation(labels, likely, 0.0, {})
-    signs = {**fractions, "shape": -math.log1p(distance(measured, rule()["shapes"]))}
+    shapes = rule()["shapes"][protocol]
+    signs = {**fractions, "shape": -math.log1p(distance(measured, shapes))}
     return LungSegmentation(labels, likely, estimate(signs, rule()), signs)
 
 
 def segment_with_tta(
-    model: OnnxModel, image: np.ndarray, size: Size
+    model: OnnxModel, image: np.ndarray, size: Size, protocol: str = lung_masks.AIR
 ) -> tuple[np.ndarray, np.ndarray, dict[str, float], dict[str, float] | None]:
     """Return labels, probabilities, the `FRACTIONS`, and the `shape`.
 
@@ -130,12 +133,16 @@ def segment_with_tta(
     where noise is strong (tools/build_models/fit_mask_quality.py, benchmarks/accuracy/lungs.py
     --what shipped).
     """
-    moves, again = _changed(model, image)
-    likely = _mean(model(image)["lungs"], moves, again)
+    output = model.lung_output(protocol)
+    moves, again = _changed(model, image, output)
+    likely = _mean(model(image)[output], moves, again)
     labels = lung_masks.from_probabilities(likely)
     if not labels.any():
         return labels, likely, {}, None
-    fractions = {**_agreements(likely, moves, again), **confidence(likely, labels)}
+    fractions = {
+        "agreement": _agreement_of_all(likely, moves, again),
+        "sure": _confidence(likely, labels),
+    }
     inside = Letterbox(size, image.shape[0]).inside()
     return labels, likely, fractions, shape(labels, raw(likely), inside)
 
@@ -192,7 +199,9 @@ def raw(likely: np.ndarray) -> np.ndarray:
     ).astype(np.uint8)
 
 
-def _changed(model: OnnxModel, image: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
+def _changed(
+    model: OnnxModel, image: np.ndarray, output: str
+) -> tuple[list[np.ndarray], np.ndarray]:
     """Evaluate the model on each of `_CHANGES`.
 
     Return the affine maps (2, 3) and the probabilities, float32 (changes, 2, size, size).
@@ -209,7 +218,7 @@ def _changed(model: OnnxModel, image: np.ndarray) -> tuple[list[np.ndarray], np.
         for move in moves
     ]
     changed = [cv2.LUT(one, table) for one, table in zip(warped, tables, strict=True)]
-    return moves, model.many(np.stack(changed))["lungs"]
+    return moves, model.many(np.stack(changed))[output]
 
 
 def _mean(first: np.ndarray, moves: Sequence[np.ndarray], again: np.ndarray) -> np.ndarray:
@@ -227,12 +236,11 @@ def _mean(first: np.ndarray, moves: Sequence[np.ndarray], again: np.ndarray) -> 
     return np.moveaxis(total[..., :2] / total[..., 2:], -1, 0)
 
 
-def _agreements(
-    likely: np.ndarray, moves: Sequence[np.ndarray], again: np.ndarray
-) -> dict[str, float]:
+def _agreement_of_all(likely: np.ndarray, moves: Sequence[np.ndarray], again: np.ndarray) -> float:
     before = raw(likely)
-    dices = [_agreement(before, after, move) for after, move in zip(again, moves, strict=True)]
-    return {"agreement": float(np.mean(dices)), "worst": float(np.min(dices))}
+    return float(
+        np.mean([_agreement(before, after, move) for after, move in zip(again, moves, strict=True)])
+    )
 
 
 def _move(side: int, scale: float, degrees: float, down: float, right: float) -> np.ndarray:
@@ -251,16 +259,10 @@ def _agreement(before: np.ndarray, after: np.ndarray, move: np.ndarray) -> float
     return 2 * same / whole if whole else 0.0
 
 
-def confidence(likely: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Compute `sure` and `sharp` of probabilities (2, size, size) and the labels made of them."""
+def _confidence(likely: np.ndarray, labels: np.ndarray) -> float:
+    """Compute the soft Dice of probabilities (2, size, size) with the labels made of them."""
     lung, inside = likely.max(axis=0), labels > 0
-    sure = 2 * float(lung[inside].sum()) / float(lung.sum() + inside.sum())
-    reach = 2 * max(1, round(labels.shape[0] / 85)) + 1
-    square, mask = np.ones((reach, reach), np.uint8), inside.astype(np.uint8)
-    band = cv2.dilate(mask, square) != cv2.erode(mask, square)
-    p = np.clip(lung[band].astype(np.float64), 1e-6, 1 - 1e-6)
-    entropy = float(-(p * np.log2(p) + (1 - p) * np.log2(1 - p)).mean()) if p.size else 1.0
-    return {"sure": min(sure, 1.0), "sharp": min(max(1 - entropy, 0.0), 1.0)}
+    return min(2 * float(lung[inside].sum()) / float(lung.sum() + inside.sum()), 1.0)
 
 
 def shape(

@@ -41,14 +41,15 @@ def _domain(model: PretrainedModel) -> str:
 
 def card_lines(models: Sequence[PretrainedModel]) -> str:
     """Format the models' cards for a person."""
-    return "\n\n".join(map(_card_text, models, cards(models))) or (
-        f"{NO_MODEL} (searched {pretrained.folder()})"
-    )
+    return "\n\n".join(
+        card_text(card, model.figures) for model, card in zip(models, cards(models), strict=True)
+    ) or (f"{NO_MODEL} (searched {pretrained.folder()})")
 
 
-def _card_text(model: PretrainedModel, card: Mapping[str, object]) -> str:
-    names = ("trained on", "domain", "beware", "licence", "source")
-    about = [f"  {name}: {card[name]}" for name in names]
-    figures = [f"  {name}: {value}" for name, value in model.figures.items()]
+def card_text(card: Mapping[str, object], results: Mapping[str, str]) -> str:
+    """Format one model's card for a person, with its `results`."""
+    names = ("protocols", "trained on", "domain", "beware", "licence", "source")
+    about = [f"  {name}: {card[name]}" for name in names if name in card]
+    figures = [f"  {name}: {value}" for name, value in results.items()]
     title = f"{card['model']}: {card['title']} ({card['file']}, {card['digest']})"
     return "\n".join([title, *about, *figures])

@@ -20,7 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from hilum.errors import BadData, NotFound, on_one_line, unknown
+from hilum.annotations import lung_masks
+from hilum.errors import BadData, Mismatch, NotFound, on_one_line, unknown
 from hilum.inference import domain
 from hilum.safety import onnx_file, untrusted_files
 from hilum.safety.onnx_session import Session
@@ -29,6 +30,7 @@ from hilum.storage import JsonObject
 
 INPUT = "images"
 ORIENTATION = "frontal chest, upright, the patient's right on the image's left"
+LUNG_OUTPUTS = {lung_masks.AIR: "lungs", lung_masks.FULL: "lungs_full"}  # by protocol
 TASKS = ("lungs", "finding", "anomaly", "orientation", "age_group")
 CONTENTS = ("whole", "crop", "ranks")
 NORMALISATIONS = ("percentiles", "full", "ranks")
@@ -137,6 +139,22 @@ class OnnxModel:
         if self.domain is None:
             return domain.UNPLACED
         return self.domain.place(image, outputs.get(domain.OUTPUT))
+
+    def lung_output(self, protocol: str) -> str:
+        """Return the name of the output that follows `protocol`, one of lung_masks.PROTOCOLS.
+
+        A model with one output follows the protocol of the masks that it was trained on, which is
+        called "air" here. Raises `Mismatch` where the model has no such output.
+        """
+        if protocol not in LUNG_OUTPUTS:
+            raise Mismatch(unknown("protocol of lung masks", protocol, LUNG_OUTPUTS))
+        if LUNG_OUTPUTS[protocol] not in self.contract.outputs:
+            raise Mismatch(
+                f"{on_one_line(str(self.path))} has no output '{LUNG_OUTPUTS[protocol]}', so it "
+                f"segments no lungs by the protocol '{protocol}': it has "
+                f"{', '.join(self.contract.outputs)}; use a model that comes with Hilum"
+            )
+        return LUNG_OUTPUTS[protocol]
 
     def __call__(self, image: np.ndarray) -> dict[str, np.ndarray]:
         """Evaluate one uint8 (size, size) image; return outputs by name, without the batch axis.
@@ -262,17 +280,21 @@ def _unkept(contract: InputContract, file: onnx_file.OnnxFile) -> list[str]:
         output = file.outputs.get(name)
         if output and output.element != onnx_file.FLOAT:
             faults.append(f"the output {name} must be float32, it is of type {output.element}")
-    required = {"lungs": "lungs", "finding": "score", "anomaly": "score", "age_group": "child"}
-    needed = required.get(contract.task)
-    if needed and needed not in contract.outputs:
-        faults.append(f"a model of {contract.task} must have the output {needed}")
+    needed = {
+        "lungs": tuple(LUNG_OUTPUTS.values()),
+        "finding": ("score",),
+        "anomaly": ("score",),
+        "age_group": ("child",),
+    }.get(contract.task, ())
+    if needed and not any(name in contract.outputs for name in needed):
+        faults.append(f"a model of {contract.task} must have the output {' or '.join(needed)}")
     return faults
 
 
 def _misanswered(contract: InputContract, name: str, output: np.ndarray, count: int) -> list[str]:
     """Return the faults of one output for `count` images."""
     size, shape, many = contract.size, output.shape, max(1, len(contract.concepts))
-    if name == "lungs":
+    if name in LUNG_OUTPUTS.values():
         fits, expected = shape == (count, 2, size, size), f"({count}, 2, {size}, {size})"
     elif name == "map":
         fits, expected = (

@@ -1,7 +1,9 @@
 """Find and open the bundled models under `resources/`: usable offline and without PyTorch.
 
-    lungs.onnx         the lungs, float32
+    lungs.onnx         the lungs by two protocols (`hilum.annotations.lung_masks`), computed in
+                       float32
     lungs.int8.onnx    the same with 8-bit weights: smaller, and faster on many processors
+    lungs_ccby.onnx    the lungs from images and masks whose licences allow commercial use, 8-bit
     orientation.onnx   see `hilum.inference.orientation`
     age_group.onnx     see `hilum.inference.age_group`
     *.onnx             any other file is a classifier (`PretrainedModel`); put a file there to
@@ -36,11 +38,13 @@ and where its score counts from what is usual at a site, `site_direction`, see
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import polars as pl
 
@@ -48,14 +52,14 @@ from hilum import storage
 from hilum.config import PRETRAINED, LungCrop
 from hilum.errors import BadData, NotFound, install_command, script
 from hilum.inference import site_scores, training_hashes
-from hilum.inference.onnx_model import InputContract, OnnxModel
+from hilum.inference.onnx_model import LUNG_OUTPUTS, InputContract, OnnxModel
 from hilum.plugins import Card
 from hilum.statistics.calibration import Fitted
 
 NAME = PRETRAINED  # the name in a recipe and in the tables of a run
-MODEL, SMALL = "lungs.onnx", "lungs.int8.onnx"
+LUNG_MODELS = (MODEL, SMALL, FREE) = ("lungs.onnx", "lungs.int8.onnx", "lungs_ccby.onnx")
 AGE_GROUP = "age_group.onnx"
-OTHERS = (MODEL, SMALL, "orientation.onnx", AGE_GROUP)  # bundled models that are no classifiers
+OTHERS = (*LUNG_MODELS, "orientation.onnx", AGE_GROUP)  # bundled models that are no classifiers
 READING = ("finding", "anomaly")  # tasks of a classifier
 REQUIRED_METADATA = (
     "contract",
@@ -96,6 +100,50 @@ def _existing(name: str) -> Path:
             f"{script('tools.build_models.train_lungs')}"
         )
     return place
+
+
+def lung_models() -> list[OnnxModel]:
+    """Return the bundled lung models that this installation has."""
+    return [lung_model(name) for name in LUNG_MODELS if is_bundled(name)]
+
+
+# The card of a lung model for JSON: a functional definition, since keys hold spaces.
+LungCard = TypedDict(
+    "LungCard",
+    {
+        "model": str,
+        "file": str,
+        "digest": str,
+        "title": str,
+        "protocols": str,
+        "trained on": str,
+        "beware": str,
+        "licence": str,
+        "source": str,
+        "figures": Mapping[str, str],
+    },
+)
+
+
+def lung_cards() -> list[LungCard]:
+    """Return the card of each bundled lung model, with the protocols that it follows."""
+    return [
+        {
+            "model": model.path.name.removesuffix(".onnx"),
+            "file": model.path.name,
+            "digest": storage.digest_of_file(model.path),
+            "title": model.metadata["card"]["title"],
+            "protocols": ", ".join(
+                name for name, output in LUNG_OUTPUTS.items() if output in model.contract.outputs
+            ),
+            "trained on": model.metadata["card"]["counts"],
+            "beware": model.metadata["card"]["caveats"],
+            "licence": model.metadata["card"]["licence"],
+            "source": model.metadata["card"]["source"],
+            "figures": json.loads(model.metadata["card"].get("figures", "{}")),
+        }
+        for model in lung_models()
+    ]
 
 
 @cache

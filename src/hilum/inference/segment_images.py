@@ -73,6 +73,7 @@ class Row(TypedDict):
     thorax_width_mm: float | None
     heart_width_mm: float | None
     width_ratio: float | None
+    protocol: str  # of lung_masks.PROTOCOLS
     quality: float
     trusted: bool
     quality_flags: str
@@ -98,6 +99,7 @@ class LungResult:
     examination: Examination
     quality: float
     stated: acceptance.Stated
+    protocol: str
 
     @property
     def image(self) -> np.ndarray:
@@ -130,22 +132,24 @@ def segment_images(
     to: Path | None = None,
     *,
     model: Path | None = None,
+    protocol: str = lung_masks.AIR,
     watch: Watch = unwatched,
     say: Say = unheard,
 ) -> tuple[list[Row], list[str]]:
     """Segment each image; return a row (COLUMNS) per image and the faults of unreadable ones.
 
     `images` are files, folders, and patterns with *, ?, [] or **. An unreadable image does not stop
-    the others. With `to`, masks, overlays and the table are written there. `say` receives notes on
-    skipped files. Raises `NotFound` where there is no model, `Mismatch` for a model of another
-    kind, `HilumError` where `to` lies in a folder that is searched, `BadData` for an image below
-    `to`.
+    the others. With `to`, masks, overlays and the table are written there. `protocol`, one of
+    lung_masks.PROTOCOLS, says what counts as lung. `say` receives notes on skipped files. Raises
+    `NotFound` where there is no model, `Mismatch` for a model of another kind or protocol,
+    `HilumError` where `to` lies in a folder that is searched, `BadData` for an image below `to`.
     """
     finder, out = load_lung_model(model), output_folder.Output(to, "lungs")
+    finder.lung_output(protocol)  # a model without it is refused before an image is read
 
     def work(path: Path, name: str) -> Row:
         """Segment one file and write its masks."""
-        result = segment_image(finder, image_file.read(path), path)
+        result = segment_image(finder, image_file.read(path), path, protocol)
         if out:
             write(out, name, result)
         return _row(path, name, result)
@@ -157,8 +161,13 @@ def segment_images(
 
 
 def load_lung_model(path: Path | None = None) -> OnnxModel:
-    """Load the lung model at `path`, or the bundled one. Raises `Mismatch` for another kind."""
-    model = OnnxModel(path) if path else pretrained.lung_model()
+    """Load the lung model at `path`, or the bundled one of that name; by default the bundled one.
+
+    Raises `Mismatch` for another kind of model.
+    """
+    name = f"{path}.onnx" if path else pretrained.MODEL
+    bundled = name in pretrained.LUNG_MODELS
+    model = OnnxModel(path) if path and not bundled else pretrained.lung_model(name)
     if (model.contract.task, model.contract.content) != (_TASK, _CONTENT):
         raise Mismatch(
             f"{model.path} is a model of {model.contract.task} on {model.contract.content}; "
@@ -167,7 +176,12 @@ def load_lung_model(path: Path | None = None) -> OnnxModel:
     return model
 
 
-def segment_image(model: OnnxModel, file: raster.Raster | dicom.Dicom, path: Path) -> LungResult:
+def segment_image(
+    model: OnnxModel,
+    file: raster.Raster | dicom.Dicom,
+    path: Path,
+    protocol: str = lung_masks.AIR,
+) -> LungResult:
     """Segment the lungs of one file; none are found where all its pixels are equal.
 
     Raises `BadData` for an image whose size or shape cannot be a chest's.
@@ -175,13 +189,13 @@ def segment_image(model: OnnxModel, file: raster.Raster | dicom.Dicom, path: Pat
     radiograph = file.radiograph()
     if wrong := acceptance.impossible_size(radiograph.size):
         raise BadData(f"{path}: {wrong}")
-    examination = examine(radiograph, model, pixels_of(model.contract))
+    examination = examine(radiograph, model, pixels_of(model.contract), protocol)
     upright = examination.upright_labels()
     quality, stated = examination.quality, stated_by(file)
     if objection(stated):
         quality = min(quality, lung_finder.CAPS[orientation.OUT_OF_DISTRIBUTION])
     native = image_file.to_native(file, upright, labels=True)
-    return LungResult(native, upright, radiograph, examination, quality, stated)
+    return LungResult(native, upright, radiograph, examination, quality, stated, protocol)
 
 
 def stated_by(file: raster.Raster | dicom.Dicom) -> acceptance.Stated:
@@ -202,6 +216,8 @@ def _row(path: Path, name: str, result: LungResult) -> Row:
     pixels = chest_measurements.measure(result.upright_labels)
     spacing = result.radiograph.spacing_mm
     in_mm = chest_measurements.measure(result.upright_labels, spacing) if spacing else None
+    # By the full protocol the lungs' inner borders lie behind the heart and say nothing of it.
+    heart_seen = result.protocol == lung_masks.AIR
     values = [
         as_text(path),
         name,
@@ -212,9 +228,11 @@ def _row(path: Path, name: str, result: LungResult) -> Row:
         *((in_mm.right_area, in_mm.left_area) if in_mm else (None, None)),
         (in_mm or pixels).left_to_right,
         pixels.thorax_width,
-        pixels.heart_width,
-        *((in_mm.thorax_width, in_mm.heart_width) if in_mm else (None, None)),
-        pixels.width_ratio,
+        pixels.heart_width if heart_seen else None,
+        in_mm.thorax_width if in_mm else None,
+        in_mm.heart_width if in_mm and heart_seen else None,
+        pixels.width_ratio if heart_seen else None,
+        result.protocol,
         result.quality,
         result.trusted,
         ", ".join(flag.fault for flag in result.quality_flags),

@@ -30,6 +30,7 @@ QUANTISED = ("Conv", "MaxPool", "Concat", "Resize", "Relu")
 QUANTISED_WITH_SUMS = (*QUANTISED, "Clip", "Add")  # of networks with ReLU6 and residual blocks
 # How the ranges of features are chosen: all values, or all but 1 in 100,000 at either end.
 RANGES = ("MinMax", "Percentile")
+LARGE = 256  # numbers of a tensor, from which 16 bits save space
 TOLERANCE = 1e-4  # of the largest value in an output, or of 1 where that is smaller
 
 
@@ -115,6 +116,31 @@ def to_int8(
         )
         model = onnx.load(small)
     _write(model, path, metadata)
+
+
+def to_half_weights(source: Path, path: Path) -> None:
+    """Write the model at `source` with its large float32 weights stored in 16 bits.
+
+    Half the size. ONNX Runtime widens the weights once, when it loads the model, and computes in
+    float32 as before.
+    """
+    model = onnx.load(source)
+    graph, casts = model.graph, []
+    for tensor in graph.initializer:
+        values = onnx.numpy_helper.to_array(tensor)
+        if values.dtype != np.float32 or values.size < LARGE:
+            continue
+        name = tensor.name
+        tensor.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float16), f"{name}.half"))
+        casts.append(
+            onnx.helper.make_node(
+                "Cast", [f"{name}.half"], [name], f"{name}.cast", to=onnx.TensorProto.FLOAT
+            )
+        )
+    nodes = list(graph.node)
+    del graph.node[:]
+    graph.node.extend([*casts, *nodes])
+    _write(model, path, {entry.key: entry.value for entry in model.metadata_props})
 
 
 def describe(source: Path, path: Path, metadata: Mapping[str, str]) -> None:

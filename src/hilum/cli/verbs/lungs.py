@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +20,13 @@ EXAMPLE = (
 )
 
 
+class LungProtocol(StrEnum):
+    """The values of --protocol, see `hilum.annotations.lung_masks`."""
+
+    AIR = "air"
+    FULL = "full"
+
+
 def verb(
     images: Images,
     to: Annotated[
@@ -28,10 +36,19 @@ def verb(
         Path | None,
         typer.Option(
             "--model",
-            help="A lung model of your own; else the one that comes with Hilum.",
+            help="A lung model of your own, or lungs_ccby: the bundled one that was trained "
+            "without non-commercial masks.",
             show_default=False,
         ),
     ] = None,
+    protocol: Annotated[
+        LungProtocol,
+        typer.Option(
+            "--protocol",
+            help="What counts as lung. air: what is seen as air; full: also the lung behind the "
+            "heart and the diaphragm.",
+        ),
+    ] = LungProtocol.AIR,
     as_json: Json = False,
 ) -> None:
     """Segment the lungs: masks in the file's own pixels, overlays, and a table with areas and the
@@ -40,6 +57,11 @@ def verb(
     from hilum.inference import segment_images as step
 
     rows, faults = step.segment_images(
-        images, to, model=model, watch=console.watch, say=console.say
+        images,
+        to,
+        model=model,
+        protocol=protocol.value,
+        watch=console.watch,
+        say=console.say,
     )
     console.summarised(json.dumps(rows, indent=1) if as_json else step.lines(rows, to), faults)

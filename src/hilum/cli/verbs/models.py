@@ -17,5 +17,11 @@ def verb(as_json: Json = False) -> None:
     from hilum.inference import model_cards as step
     from hilum.inference import pretrained
 
-    found = pretrained.pretrained_models()
-    console.echo(json.dumps(step.cards(found), indent=1) if as_json else step.card_lines(found))
+    found, lungs = pretrained.pretrained_models(), pretrained.lung_cards()
+    console.echo(
+        json.dumps([*step.cards(found), *lungs], indent=1)
+        if as_json
+        else "\n\n".join(
+            [step.card_lines(found), *(step.card_text(card, card["figures"]) for card in lungs)]
+        )
+    )

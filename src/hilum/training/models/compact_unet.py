@@ -47,9 +47,12 @@ class Settings(SegmenterSettings):
 
 
 class Compact(nn.Module):
-    """The network: float32 (n, 1, size, size) in [0, 1] -> logits (n, 2, size, size)."""
+    """The network: float32 (n, 1, size, size) in [0, 1] -> logits (n, 2 * heads, size, size).
 
-    def __init__(self, width: int, detail: int) -> None:
+    Each of the `heads` gives the right and the left lung as one convention of masks has them.
+    """
+
+    def __init__(self, width: int, detail: int, heads: int = 1) -> None:
         super().__init__()
         widths = [width, 2 * width, 4 * width, 4 * width]
         self.stem = nn.Sequential(
@@ -64,7 +67,8 @@ class Compact(nn.Module):
         self.up = nn.ModuleList(_block(2 * channels, channels) for channels in widths[:-1])
         self.detail = nn.Sequential(*_layer(width + PATCH * PATCH, detail)) if detail else None
         self.head = nn.Sequential(
-            nn.Conv2d(detail or width, 2 * PATCH * PATCH, 3, padding=1), nn.PixelShuffle(PATCH)
+            nn.Conv2d(detail or width, 2 * heads * PATCH * PATCH, 3, padding=1),
+            nn.PixelShuffle(PATCH),
         )
 
     def forward(self, image: Tensor) -> Tensor:
