@@ -89,7 +89,10 @@ def tables(films: Films) -> Iterator[str]:
     whole = cross_fitted(films, rows)
     rule = limited(fit(films, rows), films, rows, whole)
     without = {names: scored_without(films, names, rows) for names in LEFT_OUT}
-    yield "| evaluated | fitted to | children / adults | AUROC | children as adults | adults as children | wrong | not stated |"
+    yield (
+        "| evaluated | fitted to | children / adults | AUROC | children as adults "
+        "| adults as children | wrong | not stated |"
+    )
     yield "| --- | --- | --- | --- | --: | --: | --: | --: |"
     for names in LEFT_OUT:
         here = rows[np.isin(films.source[rows], names)]
@@ -98,7 +101,10 @@ def tables(films: Films) -> Iterator[str]:
         left_rule, odds = without[names]
         yield f"| {title} | other sources | {figures(films, here, odds, left_rule)} |"
     yield ""
-    yield "| what pneumonia_child calls where no age is stated | age group fitted to | films | taken for a child's | and in its domain: called | fraction called |"
+    yield (
+        "| what pneumonia_child calls where no age is stated | age group fitted to | films "
+        "| taken for a child's | and in its domain: called | fraction called |"
+    )
     yield "| --- | --- | --: | --: | --: | --: |"
     groups = {
         "nih, 18 years and older": (NIH, films.adult),
@@ -114,8 +120,8 @@ def tables(films: Films) -> Iterator[str]:
         yield f"| {title} | other sources | {answers(films, here, odds, left_rule)} |"
     held = np.flatnonzero(~trainable(films))
     if len(held):
-        told = answers(films, held, rule(films.features), rule)
-        yield f"| kermany-224, official test | other patients | {told} |"
+        cells = answers(films, held, rule(films.features), rule)
+        yield f"| kermany-224, official test | other patients | {cells} |"
     yield ""
     yield (
         "Nine tenths of the patients of kermany-448 were shown to the domain of pneumonia_child, "

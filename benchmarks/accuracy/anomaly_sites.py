@@ -159,7 +159,10 @@ def strengths(films: Films) -> Iterator[str]:
 
 def tables(films: Films, equalised: Films) -> Iterator[str]:
     """Yield the lines of the record."""
-    yield "| fitted without | way | AUROC (tuberculosis) | is it the other hospital: against the other clinic | against NIH |"
+    yield (
+        "| fitted without | way | AUROC (tuberculosis) "
+        "| is it the other hospital: against the other clinic | against NIH |"
+    )
     yield "| --- | --- | --- | --: | --: |"
     for out in CLINICS:
         for name, way in ways(films, equalised).items():

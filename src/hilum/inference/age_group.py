@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hilum.imaging.geometry import resize
+from hilum.imaging.geometry import content_box, resize
 from hilum.inference import orientation, pretrained
 
 CHILD, ADULT = "child", "adult"
@@ -39,8 +39,7 @@ def rank_cells(image: np.ndarray) -> np.ndarray:
 
     float32 (RANKS * RANKS,), 0 to 255. They depend neither on the window nor on padding.
     """
-    rows, columns = orientation.content(image)
-    cells = resize(orientation.ranks(image[rows, columns]), (RANKS, RANKS))
+    cells = resize(orientation.ranks(image[content_box(image)]), (RANKS, RANKS))
     return cells.astype(np.float32).ravel()
 
 
