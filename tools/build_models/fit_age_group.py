@@ -9,8 +9,8 @@ without its border. The log-odds are linear in both: a ridge regression on 1 up 
 to 0 at 18 years, in which each source counts alike and the few children of adults' hospitals count
 half as much as all its adults, since they alone do not differ by hospital. Each image is shown
 mirrored, too. The strength was chosen by leaving Montgomery and Shenzhen out, and COVID: of 0.1,
-0.3 and 1 the first ranks children of the clinics best, by 0.004, but takes 16 % of the COVID films for
-children's, the second 10 %.
+0.3 and 1 the first ranks children of the clinics best, by 0.004, but takes 16 % of the COVID
+films for children's, the second 10 %.
 
 Children of Kermany are of one to five years; their exact age is not known. Some minutes.
 benchmarks/accuracy/age_group.py measures what this fits, by patients and by sources left out.
