@@ -54,7 +54,8 @@ CAVEATS = (
 )
 PROTOCOLS = (
     "Output 'lungs' follows the air protocol: without what lies behind the heart and the "
-    "diaphragm, as in Montgomery and Shenzhen, trained on adults and some children. Output 'lungs_full' "
+    "diaphragm, as in Montgomery and Shenzhen, trained on adults and some children. Output "
+    "'lungs_full' "
     "follows the full protocol, which includes it, as in Kermany's children and the COVID-19 films."
 )
 FULL_TERMS = {
