@@ -26,8 +26,8 @@ FOLDER, TABLE, CSV = "left_out", "left_out.parquet", "left_out.csv"
 OTHERS = "all others"
 MEASURED = {
     "auroc": "auroc",
-    "carried_sensitivity": "sensitivity",
-    "carried_specificity": "specificity",
+    "transferred_sensitivity": "sensitivity",
+    "transferred_specificity": "specificity",
 }
 
 
@@ -81,7 +81,7 @@ def _row(task: str, concept: str, source: str, figures: pl.DataFrame) -> Row:
         "positives": area["positives"],
         "left_out": 0,
         **found,
-        "carried_threshold": NAN,
-        "retuned_threshold": NAN,
+        "transferred_threshold": NAN,
+        "reoptimised_threshold": NAN,
         "reason": area["reason"],
     }
