@@ -391,18 +391,20 @@ def main() -> None:
     arguments = parser.parse_args()
     films = load(arguments.films, arguments.work)
     text = [
-        f"`python -m benchmarks.accuracy.domain --films FILMS --work WORK` on {machine('numpy', 'torch')}.",
-        "Frozen EfficientNet-Lite0; limit: 97th percentile of distances between own films of different "
-        "patients; settings chosen by the other sources.",
+        f"`python -m benchmarks.accuracy.domain --films FILMS --work WORK` on "
+        f"{machine('numpy', 'torch')}.",
+        "Frozen EfficientNet-Lite0; limit: 97th percentile of distances between own films of "
+        "different patients; settings chosen by the other sources.",
         "",
         "| unseen source | gate | settings | AUROC | false alarms | unseen films outside |",
         "| --- | --- | --- | --: | --: | --: |",
         *gates(films),
         "",
-        "Linear probe of tuberculosis, threshold at sensitivity 0.9 in the tune part; called present, "
-        "in brackets: other patients of a source that was trained on.",
+        "Linear probe of tuberculosis, threshold at sensitivity 0.9 in the tune part; called "
+        "present, in brackets: other patients of a source that was trained on.",
         "",
-        "| further negatives | in-set AUROC | in-set negatives | nih | covid | children | shortcut |",
+        "| further negatives | in-set AUROC | in-set negatives | nih | covid | children "
+        "| shortcut |",
         "| --- " + "| --: " * 6 + "|",
         *probes(films),
     ]

@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 from zlib import crc32
@@ -184,13 +185,9 @@ def table(facts: pl.DataFrame, features: dict[str, np.ndarray]) -> Iterator[str]
         fit, tune = parted(facts, source)
         test = np.flatnonzero((sets == target) & known)
         groups = [fit[truth[fit] == 0], *(np.flatnonzero(sets == name) for name in OTHERS)]
-        for probe in (Probe(i, p, n) for i in KEPT for p in POOLED for n in (False, True)):
-            names = [
-                f"{i}|{s}|{k}"
-                for i in KEPT[probe.intensities]
-                for s in STAGES
-                for k in POOLED[probe.pooled]
-            ]
+        for probe in (Probe(*settings) for settings in product(KEPT, POOLED, (False, True))):
+            parts_of = product(KEPT[probe.intensities], STAGES, POOLED[probe.pooled])
+            names = [f"{intensities}|{stage}|{part}" for intensities, stage, part in parts_of]
             x = np.concatenate([features[name] for name in names], 1)
             found = [fitted(x, truth, fit, groups if probe.nuisance else [], c) for c in STRENGTHS]
             score = max(found, key=lambda one: discrimination.auroc(truth[tune], one[tune]))
@@ -251,8 +248,8 @@ def main() -> None:
         f"`python -m benchmarks.accuracy.hospital_probes --films FILMS --work WORK` on "
         f"{machine('numpy', 'torch')}.",
         "",
-        "| fitted and tested | intensities, features, nuisance | tune AUROC | AUROC | sensitivity / "
-        "specificity, carried | the same, site threshold |",
+        "| fitted and tested | intensities, features, nuisance | tune AUROC | AUROC | sensitivity "
+        "/ specificity, carried | the same, site threshold |",
         "| --- | --- " + "| --: " * 4 + "|",
         *lines,
     ]

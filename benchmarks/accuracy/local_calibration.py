@@ -135,8 +135,8 @@ def main() -> None:
     model = pretrained.PretrainedModel(arguments.model)
     every = {name: load(arguments.films, name, model) for name in SETS}
     lines = [
-        "| set | images | call before | present before | call after | present after | promise kept |"
-        " images of the other set inside |",
+        "| set | images | call before | present before | call after | present after "
+        "| promise kept | images of the other set inside |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name, films in every.items():

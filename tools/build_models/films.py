@@ -204,7 +204,8 @@ def _parts(frame: pl.DataFrame, name: str, given: list[object]) -> list[str | No
     }
     for row, patient, tenth in zip(rows, patients, dealt(patients, 10, SEED), strict=True):
         in_test = patient in tested if tested else tenth in TEST
-        parts[row] = "test" if in_test else "tune" if tenth in TUNE else "train"
+        others = "tune" if tenth in TUNE else "train"
+        parts[row] = "test" if in_test else others
     return parts
 
 
@@ -257,7 +258,8 @@ def _chunk(data: Path, rows: list[tuple[str, str]], to: Path) -> None:
         name: np.stack([arrays[name] for arrays, _ in read_films]) for name in ARRAYS
     }
     for column in Read.__annotations__:
-        content[column] = np.array([facts[column] for _, facts in read_films])  # type: ignore[literal-required]
+        facts_of = [dict(facts) for _, facts in read_films]
+        content[column] = np.array([facts[column] for facts in facts_of])
     with storage.replacing(to) as beside, open(beside, "wb") as stream:
         np.savez(stream, **content)
 

@@ -45,8 +45,8 @@ INSIDE = 0.96  # of own films within the limit of the domain
 COMPONENTS, FOLDS = 32, 5  # of the domain; folds by patient that its limit comes from
 MOST = 4_100_000  # bytes
 PROCESSED = (
-    "The films that it was trained on were shrunk to 256 pixels, cropped and changed in contrast by "
-    "others: its domain takes films without such processing for those of another hospital."
+    "The films that it was trained on were shrunk to 256 pixels, cropped and changed in contrast "
+    "by others: its domain takes films without such processing for those of another hospital."
 )
 CHOSEN_BY = (
     "features and components by leaving one of NIH, COVID-19 and children's films out and taking "
@@ -215,8 +215,8 @@ def main() -> None:
     if place.stat().st_size > MOST:
         raise SystemExit(f"{place} has {place.stat().st_size} bytes, more than {MOST}")
     lines = [
-        f"`python -m tools.build_models.finish_tuberculosis --films FILMS --to src/hilum/resources` "
-        f"on {machine('numpy', 'onnxruntime')}. {place.stat().st_size / 1e6:.2f} MB.",
+        f"`python -m tools.build_models.finish_tuberculosis --films FILMS --to "
+        f"src/hilum/resources` on {machine('numpy', 'onnxruntime')}. {place.stat().st_size / 1e6:.2f} MB.",
         "",
         "| what | figure |",
         "| --- | --- |",

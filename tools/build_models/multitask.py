@@ -1,4 +1,4 @@
-"""Train one small network on the films of all sources at once, for what transfers to other hospitals.
+"""Train one small network on the films of all sources at once, for what transfers elsewhere.
 
 Needs PyTorch, NumPy and `hilum.training.efficientnet_backbone` only, so that the same code runs on
 a bare machine with a GPU and on two CPU cores. A network is EfficientNet-Lite0 with ImageNet
