@@ -99,7 +99,7 @@ def main() -> None:
     parser.add_argument("--also", nargs=2, metavar=("FILMS", "SET"), help="further films, a set")
     parser.add_argument("--model", default="pneumonia_child")
     parser.add_argument("--others", type=Path, help="films of other sets, to be outside")
-    parser.add_argument("--to", type=Path, default=pretrained.folder())
+    parser.add_argument("--out", type=Path, default=pretrained.folder())
     arguments = parser.parse_args()
     source = pretrained.path(f"{arguments.model}.onnx")
     model = onnx.load(source)
@@ -110,7 +110,7 @@ def main() -> None:
         model = tapped(model)
     metadata.pop(domain.METADATA, None)
     metadata["contract"] = storage.as_json(contract)
-    place = arguments.to / source.name
+    place = arguments.out / source.name
     _write(model, place, metadata)
     crops = np.load(arguments.films / "crops.npy", mmap_mode="r")
     parts = pl.read_parquet(arguments.films / "facts.parquet")["part"].to_numpy()

@@ -1,7 +1,7 @@
 """Give the bundled tuberculosis model its domain and its no-call band, and measure its calls.
 
     python -m tools.build_models.films --data ../shared/data --work FILMS
-    python -m tools.build_models.finish_tuberculosis --films FILMS --to src/hilum/resources
+    python -m tools.build_models.finish_tuberculosis --films FILMS --out src/hilum/resources
 
 The network that tools/build_models/train_findings.py made is not trained again and its scores stay
 the same to the bit. Its graph gets the output `features` (`gate_features`), its metadata
@@ -184,11 +184,11 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--films", type=Path, required=True)
-    parser.add_argument("--to", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     facts = pl.read_parquet(arguments.films / "facts.parquet")
     crops = np.load(arguments.films / "crops.npy", mmap_mode="r")
-    place = arguments.to / f"{NAME}.onnx"
+    place = arguments.out / f"{NAME}.onnx"
     source = pretrained.path(f"{NAME}.onnx")
     model, metadata = onnx.load(source), dict(OnnxModel(source).metadata)
     contract = metadata["contract"]
@@ -215,8 +215,9 @@ def main() -> None:
     if place.stat().st_size > MOST:
         raise SystemExit(f"{place} has {place.stat().st_size} bytes, more than {MOST}")
     lines = [
-        f"`python -m tools.build_models.finish_tuberculosis --films FILMS --to "
-        f"src/hilum/resources` on {machine('numpy', 'onnxruntime')}. {place.stat().st_size / 1e6:.2f} MB.",
+        f"`python -m tools.build_models.finish_tuberculosis --films FILMS --out "
+        f"src/hilum/resources` on {machine('numpy', 'onnxruntime')}. "
+        f"{place.stat().st_size / 1e6:.2f} MB.",
         "",
         "| what | figure |",
         "| --- | --- |",

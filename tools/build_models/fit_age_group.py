@@ -1,7 +1,7 @@
 """Fit src/hilum/resources/age_group.onnx: child or adult, by a frontal chest radiograph.
 
     python -m tools.build_models.films --data ../shared/data --work FILMS
-    python -m tools.build_models.fit_age_group --films FILMS --work WORK --to src/hilum/resources
+    python -m tools.build_models.fit_age_group --films FILMS --work WORK --out src/hilum/resources
 
 The network is the encoder of the bundled lung model, up to its third resolution, averaged over 4x4
 cells of the whole image; beside it stand the ranks of the grey levels in 16x16 cells of the image
@@ -290,13 +290,13 @@ def main() -> None:
     )
     parser.add_argument("--films", type=Path, nargs="+", required=True)
     parser.add_argument("--work", type=Path, required=True, help="where features are kept")
-    parser.add_argument("--to", type=Path, required=True, help="the folder to write into")
+    parser.add_argument("--out", type=Path, required=True, help="the folder to write into")
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
     films = read(arguments.films, arguments.work)
     rows = np.flatnonzero(trainable(films))
     rule = limited(fit(films, rows), films, rows, cross_fitted(films, rows))
-    write(rule, films, arguments.to / pretrained.AGE_GROUP)
+    write(rule, films, arguments.out / pretrained.AGE_GROUP)
     print(f"child above {rule.child:.3f}, adult below {rule.adult:.3f}, {len(rows)} films")
 
 

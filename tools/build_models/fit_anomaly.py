@@ -1,7 +1,7 @@
 """Fit src/hilum/resources/anomaly.onnx: how unlike the site's usual films a lung region is.
 
     python -m tools.build_models.films --data ../shared/data --work FILMS
-    python -m tools.build_models.fit_anomaly --films FILMS --work WORK --to src/hilum/resources
+    python -m tools.build_models.fit_anomaly --films FILMS --work WORK --out src/hilum/resources
 
 Features are means and spreads of the middle stages of EfficientNet-Lite0 with ImageNet weights, in
 8 bits. What they say of a hospital is larger than what they say of disease: so each source's
@@ -245,7 +245,7 @@ def main() -> None:
     )
     parser.add_argument("--films", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--to", type=Path, required=True, help="the folder to write into")
+    parser.add_argument("--out", type=Path, required=True, help="the folder to write into")
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
     features = network(arguments.films, arguments.work)
@@ -253,7 +253,7 @@ def main() -> None:
     figures = {
         "a hospital and tuberculosis left out": "see benchmarks/results/accuracy.md, Anomaly model"
     }
-    write(films, features, arguments.to / f"{NAME}.onnx", figures)
+    write(films, features, arguments.out / f"{NAME}.onnx", figures)
 
 
 if __name__ == "__main__":
