@@ -143,6 +143,8 @@ def _once(
 def _refuse_other(run: Run, recipe: Recipe) -> None:
     recipe.data.refuse_inside(run.folder, "choose another folder with --out")
     if (run / RECIPE).exists() or run.done("recipe"):
+        if not any(map(run.done, STEPS)):
+            return  # a folder that could not be read, a misspelt one say, does not bind the run
         before, data = run.data_folders(), sorted(folder.resolve() for folder in recipe.data.paths)
         if before != data:
             was, now = (" and ".join(map(str, folders)) for folders in (before, data))

@@ -13,7 +13,7 @@ from hilum.cli._app import RUNS, Json, Quick, performed, written_to
 
 GROUP, ORDER = RUNS, 60
 SHORT_HELP = "Evaluate every run on every data set"
-EXAMPLE = "Example: hilum cross-evaluate shenzhen.toml montgomery.toml runs/chest --out runs/matrix"
+EXAMPLE = "Example: hilum cross-evaluate shenzhen.toml montgomery.toml runs/chest --out runs/crossed"
 
 
 def verb(
@@ -26,7 +26,7 @@ def verb(
         ),
     ],
     to: Annotated[Path, written_to("Where the table, the page and the scores are written.")] = Path(
-        "runs/matrix"
+        "runs/crossed"
     ),
     quick: Quick = False,
     as_json: Json = False,
