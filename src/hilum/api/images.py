@@ -9,6 +9,7 @@ import numpy as np
 
 from hilum.annotations.lung_masks import LEFT, RIGHT
 from hilum.api import _html
+from hilum.api._arguments import one_file
 from hilum.errors import BadData
 from hilum.imaging.files import dicom, image_file, raster
 from hilum.imaging.geometry import Size
@@ -107,14 +108,15 @@ def read_image(path: str | Path) -> Image:
     """Read one image file of any kind; the content decides which, not the name.
 
     Raises `BadData` with what is wrong with the file and what to do, `NotFound` where there is
-    none.
+    none, or a folder.
 
     >>> image = hilum.read_image(file)
     >>> image.pixels.dtype, image.pixels.shape == image.size
     (dtype('float32'), True)
     """
-    file = image_file.read(Path(path))
-    return Image(Path(path), file, file.radiograph())
+    place = one_file(path)
+    file = image_file.read(place)
+    return Image(place, file, file.radiograph())
 
 
 def segment_lungs(image: Image | str | Path) -> Lungs:
@@ -146,7 +148,7 @@ def classify(image: Image | str | Path) -> Classification:
     >>> bool(result.refused) != bool(result.scores)
     True
     """
-    path = image.path if isinstance(image, Image) else Path(image)
+    path = image.path if isinstance(image, Image) else one_file(image)
     found, faults = classify_images.classify_images([path])
     if faults:
         raise BadData(faults[0])

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from types import ModuleType
 
 from hilum.config import Recipe
-from hilum.errors import HilumError, Interrupted, Mismatch, working_on
+from hilum.errors import HilumError, Interrupted, Mismatch, NotFound, working_on
 from hilum.pipeline import (
     _training,
     audit,
@@ -73,8 +73,10 @@ def perform(
 ) -> Iterator[Done | Note]:
     """Do the steps up to and with `until`; yield each as it ends.
 
-    Raises `Mismatch` where the folder is another data set's run.
+    Raises `NotFound` for an unknown step, `Mismatch` where the folder is another data set's run.
     """
+    if until not in STEPS:
+        raise NotFound.named("step", until, STEPS)
     _refuse_other(run, recipe)
     with run.locked(), _explaining_interruption(run):
         if changes := run.recipe_changes():

@@ -13,7 +13,9 @@ from hilum.cli._app import RUNS, Json, Quick, performed, written_to
 
 GROUP, ORDER = RUNS, 60
 SHORT_HELP = "Evaluate every run on every data set"
-EXAMPLE = "Example: hilum cross-evaluate shenzhen.toml montgomery.toml runs/chest --out runs/crossed"
+EXAMPLE = (
+    "Example: hilum cross-evaluate shenzhen.toml montgomery.toml runs/chest --out runs/crossed"
+)
 
 
 def verb(
