@@ -275,6 +275,7 @@ def test_stated_is_held_against_found():
         ("agrees", ""),
         ("differs", ""),
     ]
+    assert one.contested() == [("a", 0, 1), ("b", 1, 1)]
     assert (one.count("agrees"), one.count("differs"), one.count("not checked")) == (2, 2, 1)
 
 

@@ -140,6 +140,8 @@ def issues(found: pl.DataFrame) -> None:
     from rich.text import Text
 
     console = Console(highlight=False, soft_wrap=True)
+    if not found.height:
+        console.print("no issues")
     summary = Table("severity", "rule", "issues", "remedy", box=None, pad_edge=False)
     for (severity, rule), rows in found.group_by("severity", "rule", maintain_order=True):
         summary.add_row(

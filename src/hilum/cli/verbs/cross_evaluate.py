@@ -39,6 +39,7 @@ def verb(
     from hilum.runs import cross_evaluate as step
     from hilum.runs import cross_evaluation_page, dataset_overlap
 
+    step.refuse_fewer_than_two(sources)  # before the steps of one run are done in vain
     places = dataset_overlap.places(sources, None)
     members = [
         step.FinishedRun(name, performed(source, place, quick, step.UNTIL, as_json)[1])

@@ -32,14 +32,14 @@ def pixels(ring: Ring, size: Size) -> int:
 
 
 def _boundary(corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return rows and columns of all points on the closed outline through `corners` (row, column)."""
+    """Return rows and columns of all points on the closed outline through (row, column) corners."""
     edges = zip(corners, np.roll(corners, -1, axis=0), strict=True)
     rows, columns = zip(*(_edge(begin, end) for begin, end in edges), strict=True)
     return np.concatenate(rows), np.concatenate(columns)
 
 
 def _edge(begin: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return rows and columns of an edge's points, both ends included: one a step of its longer side.
+    """Return rows and columns of an edge's points, one a step of its longer side, with both ends.
 
     That side is walked upwards for the rounding, and given in the edge's own direction.
     """

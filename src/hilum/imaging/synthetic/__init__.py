@@ -311,7 +311,7 @@ def _shoulders(view: View, body: Anatomy) -> np.ndarray:
 
 
 def _organs(view: View, body: Anatomy, breath: float) -> np.ndarray:
-    """Draw the abdomen, and take out the air of the trachea, behind the heart and in the stomach."""
+    """Draw the abdomen, less the air of the trachea, behind the heart and in the stomach."""
     top, dome, side = body.apex, body.dome + breath, body.half_width + body.flank * 0.6
     low, t = dome + body.dome_drop, np.linspace(0, 1, 12)
     trachea = np.column_stack([np.full(12, body.spine_curve), top - 0.2 + t * 0.36])

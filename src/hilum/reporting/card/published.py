@@ -15,6 +15,7 @@ another; all are compared with the files.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -73,6 +74,23 @@ class Comparison:
     def of(self, where: str) -> list[Compared]:
         """Return the facts that one place states."""
         return [row for row in self.rows if row.where == where]
+
+    def contested(self) -> list[tuple[str, int, int]]:
+        """Return how many facts of each statement the files confirm, where statements disagree.
+
+        Each is the place, the number of facts that agree with the files, and the number checked.
+        """
+        values: dict[str, set[str]] = {}
+        for row in self.rows:
+            values.setdefault(row.name, set()).add(repr(row.stated))
+        disputed = [
+            row for row in self.rows if len(values[row.name]) > 1 and row.verdict != NOT_CHECKED
+        ]
+        checked = Counter(row.where for row in disputed)
+        return [
+            (where, sum(row.where == where and row.verdict == AGREES for row in disputed), count)
+            for where, count in checked.items()
+        ]
 
 
 def read(dataset: str) -> Published:
