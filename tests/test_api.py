@@ -130,4 +130,4 @@ def test_wrong_arguments_are_refused_with_what_was_expected(names, tmp_path):
     with pytest.raises(hilum.HilumError, match="at least 4"):
         hilum.synthesize("montgomery", tmp_path / "few", images=1)
     with pytest.raises(hilum.NotFound, match="hilum evaluate"):
-        run.metrics.height
+        assert run.metrics.height

