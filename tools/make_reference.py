@@ -51,7 +51,7 @@ def command_line() -> str:
 
 
 def _option(parameter) -> str:
-    names = ", ".join(f"`{name}`" for name in parameter.opts)
+    names = ", ".join(f"`{name}`" for name in (*parameter.opts, *parameter.secondary_opts))
     if parameter.param_type_name == "argument":
         names = f"`{(parameter.metavar or parameter.name).upper()}`"
     meaning = " ".join((getattr(parameter, "help", None) or "").split())

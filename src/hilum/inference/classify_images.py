@@ -252,7 +252,7 @@ def scored(
 ) -> FindingScore:
     """Return a score with its call and probability.
 
-    `known` is the concept's calibration as written by `hilum.statistics.calibration.as_json`; None
+    `known` is the concept's calibration as written by `hilum.statistics.calibration.to_json`; None
     where nothing was fitted.
     """
     threshold = known["threshold"] if known else None
