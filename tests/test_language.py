@@ -117,3 +117,22 @@ def test_dictionaries_of_anything_stand_at_the_edges_only():
         for path in MODULES
     }
     assert sum(counts.values()) <= ANY, {file: count for file, count in counts.items() if count}
+
+
+def exists(dotted: str) -> bool:
+    """Return whether a dotted name is a package, a module, or a word of a module."""
+    place, parts = SOURCE.parent, dotted.split(".")
+    while parts and (place / parts[0]).is_dir():
+        place /= parts.pop(0)
+    module = place / f"{parts[0]}.py" if parts else place / "__init__.py"
+    if parts and module.is_file():
+        parts.pop(0)
+    elif parts:
+        module = place / "__init__.py"
+    return not parts or bool(re.search(rf"\b{parts[0]}\b", module.read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize("path", PROSE, ids=name)
+def test_modules_and_functions_that_prose_names_exist(path):
+    named = set(re.findall(r"`(hilum(?:\.\w+)+)`", path.read_text(encoding="utf-8")))
+    assert not [one for one in sorted(named - {"hilum.toml"}) if not exists(one)]

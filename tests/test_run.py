@@ -202,3 +202,17 @@ def test_two_at_once_in_one_run_are_refused(small_run):
     with small_run.locked():
         done = hilum("run", small_run.folder)
     assert done.returncode == 1 and "another hilum process uses" in done.stderr
+
+
+def test_a_folder_that_cannot_be_read_does_not_bind_the_run(tmp_path):
+    data = small_job(tmp_path, images=8).parent / "data"
+    assert hilum("ingest", tmp_path / "misspelt", "--out", tmp_path / "run").returncode == 1
+    assert hilum("ingest", data, "--out", tmp_path / "run").returncode == 0
+
+
+def test_a_missing_file_of_corrections_is_refused_before_the_run_keeps_its_name(tmp_path):
+    data = small_job(tmp_path, images=8).parent / "data"
+    assert hilum("ingest", data, "--out", tmp_path / "run").returncode == 0
+    refused = hilum("run", tmp_path / "run", "--corrections", tmp_path / "none.toml")
+    assert refused.returncode == 1 and "hilum propose-fixes RUN" in refused.stderr
+    assert hilum("ingest", tmp_path / "run").returncode == 0

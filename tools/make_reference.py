@@ -17,6 +17,8 @@ import hilum
 from hilum import plugins
 from hilum.cli.verbs import app
 from hilum.config import describe_settings
+from hilum.config.recipe import toml_value
+from hilum.training import settings
 
 PAGES = Path(__file__).parents[1] / "docs" / "reference"
 NOTE = "<!-- Written by `python -m tools.make_reference`; edit the code instead. -->\n\n"
@@ -49,7 +51,7 @@ def command_line() -> str:
 
 
 def _option(parameter) -> str:
-    names = ", ".join(f"`{name}`" for name in parameter.opts)
+    names = ", ".join(f"`{name}`" for name in (*parameter.opts, *parameter.secondary_opts))
     if parameter.param_type_name == "argument":
         names = f"`{(parameter.metavar or parameter.name).upper()}`"
     meaning = " ".join((getattr(parameter, "help", None) or "").split())
@@ -96,15 +98,35 @@ def _members(thing: type) -> list[tuple[str, str]]:
 
 
 def configuration() -> str:
-    """Return the page of the recipe's settings: key, default and meaning by section."""
+    """Return the page of the recipe's settings: key, default and meaning by section, then those
+    of models."""
     parts, section = ["# Configuration\n", "`hilum config --init` prints all of it to edit."], ""
     for one in describe_settings():
         if one.section != section:
             section = one.section
             parts.append(f"\n## [{section}]\n\n| key | default | meaning |\n| --- | --- | --- |")
         meaning = " ".join(one.meaning.split()).replace("|", "\\|")
-        parts.append(f"| `{one.key}` | `{one.default!r}` | {meaning} |")
-    return "\n".join(parts)
+        parts.append(f"| `{one.key}` | `{one.toml_default}` | {meaning} |")
+    return "\n".join([*parts, *_model_settings()])
+
+
+def _model_settings() -> list[str]:
+    """Return what the settings of models mean, those that models share first."""
+    shared = [thing for thing in vars(settings).values() if inspect.isclass(thing)]
+    parts = [
+        "\n## Settings of models\n",
+        "Keys of [segment], [classify] and [anomaly] beside those above; each model has those that "
+        "its table lists.\n",
+        *(f"{inspect.cleandoc(kind.__doc__ or '')}\n" for kind in shared),
+    ]
+    for name in plugins.names("models"):
+        own = plugins.load("models", name).Settings
+        parts.append(f"### {name}\n\n{inspect.cleandoc(own.__doc__ or '')}\n")
+        parts.append("| key | default |\n| --- | --- |")
+        defaults = plugins.defaults("models", name, "Settings")
+        parts += [f"| `{key}` | `{toml_value(value)}` |" for key, value in defaults.items()]
+        parts.append("")
+    return parts
 
 
 def plugin_lists() -> str:

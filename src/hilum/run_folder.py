@@ -225,9 +225,10 @@ class Run:
     def _read_marker(self, step: str) -> Marker:
         marker = self._marker(step)
         if not self.done(step):
+            if not is_run(self.data):
+                self._refuse_no_run()
             raise NotFound(
-                f"{self.folder} has no finished step '{step}': "
-                f"run `hilum {step} DATA --out {self.folder}` first"
+                f"{self.folder} has no finished step '{step}': run `hilum {step} {self.data}` first"
             )
         try:
             state = integrity.read_sealed(marker)

@@ -46,6 +46,11 @@ STATE_NAMES: dict[int, str] = {
     State.ABSENT: "absent",
     State.UNCERTAIN: "uncertain",
 }
+# The same with the name of there being no label.
+LABEL_NAMES: dict[State | None, str] = {
+    **{State(state): name for state, name in STATE_NAMES.items()},
+    None: "not mentioned",
+}
 # DICOM Patient's Sex (0010,0040), PS3.3 C.7.1.1, to the names in a manifest.
 SEX_NAMES = {"F": "female", "M": "male", "O": "other"}
 

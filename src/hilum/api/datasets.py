@@ -14,16 +14,20 @@ from pathlib import Path
 import polars as pl
 
 from hilum.api import _html
+from hilum.api._arguments import expect
 from hilum.audit import page
-from hilum.config import Pixels, Split
+from hilum.config import Pixels, Recipe
 from hilum.dataset.manifest import Manifest
 from hilum.dataset.pixel_cache import Cache
 from hilum.dataset.plan.account import Account
 from hilum.dataset.writers import torchxrayvision
+from hilum.errors import HilumError
 from hilum.inference import orientation
 from hilum.pipeline import audit, cache, ingest
 from hilum.pipeline import split as splitting
 from hilum.progress import Progress, quietly
+
+FEWEST_IMAGES = 4  # of a made-up data set: one of each class and state that a layout shows
 
 
 @dataclass(frozen=True)
@@ -131,6 +135,7 @@ def find_issues(
     >>> set(issues.table["severity"]) <= {"error", "warning", "info"}
     True
     """
+    expect(dataset, Dataset, "hilum.open_dataset(FOLDER)")
     parent = Path(cache_folder) if cache_folder else Path(tempfile.mkdtemp(prefix="hilum-cache-"))
     with contextlib.ExitStack() as stack:
         if not cache_folder:
@@ -156,13 +161,16 @@ def split(
 
     Returns one row per image with its `part`. A patient is in one part only; adding a data set
     moves nobody. Where the data set is too small for one split, `fold` numbers the folds of a
-    cross-validation by patient instead. Raises `TooFew` where neither is possible.
+    cross-validation by patient instead. Raises `TooFew` where neither is possible, `BadRecipe` for
+    fractions that do not sum to 1.
 
     >>> parts = hilum.split(hilum.open_dataset(folder), seed=1)
     >>> parts.group_by("patient_id").agg(pl.col("part").n_unique())["part"].max()
     1
     """
-    settings = Split(train=train, tune=tune, test=test, seed=seed)
+    expect(dataset, Dataset, "hilum.open_dataset(FOLDER)")
+    chosen = {"train": train, "tune": tune, "test": test, "seed": seed}
+    settings = Recipe.from_sections({"split": chosen}, where="hilum.split").split
     table, _ = splitting.divide(dataset.manifest, settings, finding=finding)
     return table
 
@@ -178,6 +186,7 @@ def to_torchxrayvision(
     >>> len(view), view[0]["img"].ndim
     (24, 3)
     """
+    expect(dataset, Dataset, "hilum.open_dataset(FOLDER)")
     return torchxrayvision.to_xrv(
         dataset.manifest, pathology_masks=pathology_masks, semantic_masks=semantic_masks
     )
@@ -187,10 +196,15 @@ def synthesize(reader: str, folder: str | Path, *, images: int = 24, seed: int =
     """Write a made-up copy of a data set's layout, with exact masks; return the folder.
 
     The same seed gives the same files. Raises `NotFound` for an unknown data set, `BadData` where
-    the folder holds something already.
+    the folder holds something already, `HilumError` for fewer than 4 images or a negative seed.
 
     >>> hilum.synthesize("montgomery", new_folder, images=4).name == new_folder.name
     True
     """
+    if images < FEWEST_IMAGES or seed < 0:
+        raise HilumError(
+            f"images must be at least {FEWEST_IMAGES} and seed at least 0, got images={images!r} "
+            f"and seed={seed!r}"
+        )
     ingest.example(reader, Path(folder), images=images, seed=seed)
     return Path(folder)

@@ -9,6 +9,7 @@ import numpy as np
 
 from hilum.annotations.lung_masks import AIR, LEFT, RIGHT
 from hilum.api import _html
+from hilum.api._arguments import one_file
 from hilum.errors import BadData
 from hilum.imaging.files import dicom, image_file, raster
 from hilum.imaging.geometry import Size
@@ -113,14 +114,15 @@ def read_image(path: str | Path) -> Image:
     """Read one image file of any kind; the content decides which, not the name.
 
     Raises `BadData` with what is wrong with the file and what to do, `NotFound` where there is
-    none.
+    none, or a folder.
 
     >>> image = hilum.read_image(file)
     >>> image.pixels.dtype, image.pixels.shape == image.size
     (dtype('float32'), True)
     """
-    file = image_file.read(Path(path))
-    return Image(Path(path), file, file.radiograph())
+    place = one_file(path)
+    file = image_file.read(place)
+    return Image(place, file, file.radiograph())
 
 
 def segment_lungs(image: Image | str | Path, *, protocol: str = AIR) -> Lungs:
@@ -159,7 +161,7 @@ def classify(image: Image | str | Path, *, site: Site | str | Path | None = None
     >>> bool(result.refused) != bool(result.scores)
     True
     """
-    path = image.path if isinstance(image, Image) else Path(image)
+    path = image.path if isinstance(image, Image) else one_file(image)
     known = Site.read(Path(site)) if isinstance(site, str | Path) else site
     found, faults = classify_images.classify_images([path], site=known)
     if faults:

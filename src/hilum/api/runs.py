@@ -12,8 +12,9 @@ import numpy as np
 import polars as pl
 
 from hilum.api import _html
+from hilum.api._arguments import expect
 from hilum.config import Recipe
-from hilum.dataset.manifest import Manifest
+from hilum.dataset.manifest import PARTS, Manifest
 from hilum.errors import BadData, NotFound
 from hilum.inference.calls import ImageResult
 from hilum.pipeline import audit, cache, evaluate, predict
@@ -137,7 +138,8 @@ def torch_dataset(run: FinishedRun, part: str = "train", *, seed: int = 0) -> Ca
     """Return a part's cached images as a PyTorch `Dataset`, for a training loop of one's own.
 
     Each item has `rows`, `images` float32 (1, size, size) in [0, 1] and `targets`, the state of the
-    leading finding. Needs PyTorch.
+    leading finding: 1 present, 0 absent, -1 uncertain, nan not mentioned. Needs PyTorch. Raises
+    `NotFound` for an unknown part.
 
     >>> items = hilum.torch_dataset(hilum.open_run(run_folder))
     >>> items[0]["images"].shape
@@ -146,9 +148,12 @@ def torch_dataset(run: FinishedRun, part: str = "train", *, seed: int = 0) -> Ca
     from hilum.training.batches import TrainingImages
     from hilum.training.torch_dataset import CachedImages
 
+    expect(run, FinishedRun, "hilum.open_run(FOLDER)")
+    if part not in PARTS:
+        raise NotFound.named("part", part, PARTS)
     chosen = run.split.filter(pl.col("part") == part)
     filled = cache.opened(run.run, run.recipe)
     rows = filled.rows(chosen["image_id"])
-    targets = np.full(len(filled.images), np.nan, np.float32)  # nan: not stated
+    targets = np.full(len(filled.images), np.nan, np.float32)
     targets[rows] = chosen["state"].cast(pl.Float32).fill_null(float("nan")).to_numpy()
     return CachedImages(TrainingImages(filled.images, targets=targets), rows, seed=seed)

@@ -249,7 +249,7 @@ def print_steps(run: Run, steps: Mapping[str, object]) -> None:
 
 
 def meant(source: Path, to: Path | None, quick: bool) -> tuple[Recipe, Run]:
-    """The recipe and run that the arguments name."""
+    """Return the recipe and the run that the arguments name."""
     from hilum.config import Recipe
     from hilum.run_folder import Run, is_run
     from hilum.safety.path_names import as_text

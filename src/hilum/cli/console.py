@@ -71,7 +71,7 @@ def division(summary: Mapping[str, object]) -> str:
 
 
 def columns(table: pl.DataFrame) -> str:
-    """A table in aligned columns, null as a dash; a cell stays on its line."""
+    """Return a table as aligned columns, null as a dash; a cell stays on its line."""
     rows = [
         list(table.columns),
         *(
@@ -87,7 +87,7 @@ def columns(table: pl.DataFrame) -> str:
 
 
 def plain(table: pl.DataFrame) -> list[dict[str, object]]:
-    """Rows for JSON, which has no nan: null in its place."""
+    """Return rows for JSON, which has no nan: null in its place."""
     return [
         {key: None if cell != cell else cell for key, cell in row.items()}
         for row in table.iter_rows(named=True)
@@ -95,8 +95,9 @@ def plain(table: pl.DataFrame) -> list[dict[str, object]]:
 
 
 def summarised(text: str, faults: Sequence[str]) -> None:
-    """What was found, then on standard error what was wrong; where something was the exit code is
-    1.
+    """Print what was found, then on standard error what was wrong.
+
+    Exits with code 1 where something was wrong.
     """
     import typer
 
@@ -116,7 +117,7 @@ def echo(text: str = "", *, err: bool = False) -> None:
 
 
 def say(sentence: str) -> None:
-    """A sentence for the person at the keyboard, on standard error."""
+    """Print a sentence for the person at the keyboard on standard error."""
     echo(f"hilum: {sentence}", err=True)
 
 
@@ -130,14 +131,17 @@ def harmless(text: str) -> str:
 
 
 def issues(found: pl.DataFrame) -> None:
-    """Errors and warnings a line each, up to `SHOWN` a rule; what is only worth knowing is
-    counted. In colour on a terminal.
+    """Print issues by rule, in colour on a terminal.
+
+    Errors and warnings have a line each, up to `SHOWN` of a rule; of infos the first is shown.
     """
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     console = Console(highlight=False, soft_wrap=True)
+    if not found.height:
+        console.print("no issues")
     summary = Table("severity", "rule", "issues", "remedy", box=None, pad_edge=False)
     for (severity, rule), rows in found.group_by("severity", "rule", maintain_order=True):
         summary.add_row(

@@ -23,6 +23,11 @@ class SettingDescription:
     default: Any
     meaning: str
 
+    @property
+    def toml_default(self) -> str:
+        """The default as a recipe writes it."""
+        return toml_value(self.default)
+
 
 def describe_settings() -> list[SettingDescription]:
     """Return every key of every section, in the order of a recipe.

@@ -108,7 +108,15 @@ class Recipe:
         return replace(recipe, data=data, classify=replace(recipe.classify, settings=settings))
 
     def corrected_by(self, file: Path) -> Recipe:
-        """Return the same settings with `file` as the corrections to apply."""
+        """Return the same settings with `file` as the corrections to apply.
+
+        Raises `NotFound` without a file, before a run keeps a recipe that names it.
+        """
+        if not file.is_file():
+            raise NotFound(
+                f"there is no file of corrections at {file}; write one with "
+                f"`hilum propose-fixes RUN --rule RULE --out {file}`"
+            )
         return replace(self, data=replace(self.data, corrections=as_text(file.resolve())))
 
     def sharing(self, settings: Mapping[str, str]) -> Recipe:

@@ -165,21 +165,19 @@ class Segment:
 class LungCrop:
     """[crop]: the lung region that the classifier and the anomaly model see."""
 
-    size: int = setting(
-        224, "side of the region's square, pixels; a multiple of 32 from 64 to 1024"
-    )
+    size: int = setting(224, "side of the crop, a square, pixels; a multiple of 32 from 64 to 1024")
     margin: float = setting(
         0.08, "margin on each side as a fraction of the lungs' bounding box, from 0 to 1"
     )
     area: str = setting(
         "lungs",
-        "what the region's box surrounds. lungs: both; right lung or left lung (the patient's): "
+        "what the crop surrounds. lungs: both; right lung or left lung (the patient's): "
         "one; whole: the whole image",
     )
     masked: bool = setting(False, "set the pixels outside the lungs to black")
     min_mask_quality: float = setting(
         0.7,
-        "estimated quality of a predicted mask, from 0 to 1, below which the region is the "
+        "estimated quality of a predicted mask, from 0 to 1, below which the crop is the "
         "typical box of the training part",
     )
 

@@ -283,7 +283,7 @@ def _clear(work: Path) -> None:
 
 
 def _pooch() -> ModuleType:
-    with MissingExtra.explained("fetch", "fetching data"):
+    with MissingExtra.explained("download", "downloading data"):
         import pooch
     pooch.get_logger().setLevel("WARNING")  # `watch` reports each file, so pooch need not
     return pooch

@@ -10,10 +10,33 @@ from collections.abc import Callable, Mapping
 from importlib import resources
 from types import MappingProxyType
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 Filters = Mapping[str, Callable[..., object]]
 _NO_FILTERS: Filters = MappingProxyType({})
+
+
+def environment(
+    *,
+    autoescape: bool,
+    filters: Filters = _NO_FILTERS,
+    finalize: Callable[..., object] | None = None,
+) -> Environment:
+    """Return the environment of the templates below `hilum/resources`, for pages of several.
+
+    `autoescape` is for HTML: every value but `Markup` is escaped. `filters` are added to Jinja's
+    and to `grouped` (1234 to "1,234"); `finalize` is applied to every value before it is printed.
+    """
+    made = Environment(
+        loader=PackageLoader("hilum", "resources"),
+        autoescape=autoescape,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=finalize,
+    )
+    made.filters |= {"grouped": _grouped, **filters}
+    return made
 
 
 def render(
@@ -26,19 +49,11 @@ def render(
 ) -> str:
     """Render a template, given by its path in the package, as in "resources/report.html.j2".
 
-    `autoescape` is for HTML: every value but `Markup` is escaped. `filters` are added to Jinja's
-    and to `grouped` (1234 to "1,234"); `finalize` is applied to every value before it is printed.
+    The other arguments are those of `environment`.
     """
-    environment = Environment(
-        autoescape=autoescape,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=finalize,
-    )
-    environment.filters |= {"grouped": _grouped, **filters}
+    pages = environment(autoescape=autoescape, filters=filters, finalize=finalize)
     text = resources.files("hilum").joinpath(template).read_text(encoding="utf-8")
-    return environment.from_string(text).render(values)
+    return pages.from_string(text).render(values)
 
 
 def _grouped(number: int) -> str:

@@ -28,7 +28,7 @@ A classifier's metadata holds in addition (tools/build_models/train_findings.py 
                        min_mask_quality of `hilum.config.LungCrop`; and `typical`, the box used
                        where lungs are not trusted
     calibration        for each concept, or for "anomaly", what was fitted on its tune part, in the
-                       form of `hilum.statistics.calibration.as_json`
+                       form of `hilum.statistics.calibration.to_json`
     population         age_years: [from, to] of the people it was trained on, and `words` for them
     figures            its results, and on which images, in words
 
@@ -226,7 +226,7 @@ class PretrainedModel:
 
     @property
     def calibration(self) -> dict[str, Fitted]:
-        """By concept, or for "anomaly", the fits as of `hilum.statistics.calibration.as_json`."""
+        """By concept, or for "anomaly", the fits as of `hilum.statistics.calibration.to_json`."""
         return self._metadata("calibration")
 
     @property

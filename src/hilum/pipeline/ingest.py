@@ -95,10 +95,17 @@ class _Found:
     account: Account
 
 
+def _refuse_no_folder(folder: Path) -> None:
+    remedy = "give the folder that holds the radiographs"
+    if folder.is_file():
+        raise NotFound(f"{folder} is a file, not a folder: {remedy}")
+    if not folder.is_dir():
+        raise NotFound(f"no folder at {folder}: {remedy}")
+
+
 def _items(folder: Path, dataset: str, patients: str, links: bool = False) -> _Found:
     """Recognise a folder and have its reader read it. Raises as `ingest` does."""
-    if not folder.is_dir():
-        raise NotFound(f"no folder at {folder}: give the folder that holds the radiographs")
+    _refuse_no_folder(folder)
     root, name = recognise(folder) if dataset == "auto" else (folder, dataset)
     module, top = plugins.load("readers", name), root.resolve()
     title = module.CARD.title
@@ -164,8 +171,7 @@ def describe_folder(folder: Path) -> Described:
 
     Raises `NotFound` where it holds no radiograph.
     """
-    if not folder.is_dir():
-        raise NotFound(f"no folder at {folder}: give the folder that holds the radiographs")
+    _refuse_no_folder(folder)
     root, name = recognise(folder)
     if name != FALLBACK:
         return Described(_items(folder, "auto", "").account)
@@ -183,8 +189,7 @@ def settings_of(folder: Path) -> str:
 
     That of a known data set, too, is the one that any folder of its files would get.
     """
-    if not folder.is_dir():
-        raise NotFound(f"no folder at {folder}: give the folder that holds the radiographs")
+    _refuse_no_folder(folder)
     root = recognise(folder)[0].resolve()
     with opened.recorded(Folder(root)):
         return describe.complete(plan.understand(root))

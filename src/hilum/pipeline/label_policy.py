@@ -20,19 +20,13 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from hilum.annotations.vocabulary import State
+from hilum.annotations.vocabulary import LABEL_NAMES, State
 from hilum.config import ALL, Classify
 from hilum.dataset.manifest import Manifest
 from hilum.errors import NotFound
 
 SOFT = 0.7  # the middle of 0.55 to 0.85, see above
 VALUES: dict[str, float | None] = {"ignore": None, "zeros": 0.0, "ones": 1.0, "soft": SOFT}
-WORDS = {
-    State.PRESENT: "present",
-    State.ABSENT: "absent",
-    State.UNCERTAIN: "uncertain",
-    None: "not mentioned",
-}
 
 
 @dataclass(frozen=True)
@@ -121,7 +115,7 @@ def wanted(manifest: Manifest, leading: str, settings: Classify) -> tuple[str, .
 
 def _counted(states: pl.Series, values: np.ndarray) -> str:
     parts = []
-    for state, word in WORDS.items():
+    for state, word in LABEL_NAMES.items():
         rows = (
             states.is_null() if state is None else (states == state).fill_null(False)
         ).to_numpy()

@@ -321,7 +321,7 @@ def _write_folds(
 
 
 def _kept(run: Run, recipe: Recipe) -> pl.DataFrame | None:
-    """The table named in the recipe, or this run's own where only the data changed since."""
+    """Return the table named in the recipe, or the run's own where only the data changed since."""
     if recipe.split.previous:
         if not Path(recipe.split.previous).is_file():
             raise NotFound(f"[split] previous: there is no split at {recipe.split.previous}")

@@ -17,11 +17,12 @@ from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
 from hilum import plugins, storage
 from hilum.config import Recipe
+from hilum.drawing import templates
 from hilum.pipeline import division
 from hilum.pipeline.step import Inputs, StepResult
 from hilum.privacy import run_release
@@ -131,14 +132,7 @@ def _passed_on(context: Context, module: ModuleType, content: Any) -> Any:
 
 
 def _environment() -> Environment:
-    pages = Environment(
-        loader=PackageLoader("hilum", "resources"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    pages.filters["grouped"] = "{:,}".format
+    pages = templates.environment(autoescape=True)
     macros = pages.get_template(MACROS).module
     pages.globals |= {name: getattr(macros, name) for name in ("table", "stacked", "terms")}
     return pages

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from hilum.annotations.vocabulary import State
+from hilum.annotations.vocabulary import STATE_NAMES
 from hilum.dataset.manifest import Manifest
 
 FILE = "test_scores.csv"
 MOST_BYTES = 2_000_000  # inside the report; browsers open larger pages slowly
-STATES = {State.PRESENT: "present", State.ABSENT: "absent", State.UNCERTAIN: "uncertain"}
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ def table(scores: pl.DataFrame, split: pl.DataFrame, manifest: Manifest) -> pl.D
         label = manifest.states(concept).select(
             "image_id",
             pl.col("state")
-            .replace_strict(STATES, default="", return_dtype=pl.String)
+            .replace_strict(STATE_NAMES, default="", return_dtype=pl.String)
             .alias(f"{concept} label"),
         )
         made = made.join(label, on="image_id", how="left", maintain_order="left")

@@ -44,6 +44,15 @@ UNTIL = "evaluate"  # the step that a run needs done
 EXAMPLES = 5  # images named in an error
 
 
+def refuse_fewer_than_two(members: Sequence[object]) -> None:
+    """Raise `HilumError` unless there are two runs or more."""
+    if len(members) < 2:
+        raise HilumError(
+            f"cross-evaluation needs two runs or more, got {len(members)}; name further recipes "
+            "or run folders"
+        )
+
+
 def cross_evaluate(
     members: Sequence[FinishedRun], to: Path, watch: segment_images.Watch
 ) -> pl.DataFrame:
@@ -52,11 +61,7 @@ def cross_evaluate(
     Raises `Mismatch` before anything is scored where a set's images are made otherwise than a
     model's, or where a model was trained on some of them; `HilumError` for fewer than two runs.
     """
-    if len(members) < 2:
-        raise HilumError(
-            f"cross-evaluation needs two runs or more, got {len(members)}; name further recipes "
-            "or run folders"
-        )
+    refuse_fewer_than_two(members)
     for member in members:
         member.recipe.data.refuse_inside(to, "choose another folder with --out")
     pairs = [(model, target) for model in members for target in members]

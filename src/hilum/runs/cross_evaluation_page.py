@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from typing import TypedDict, cast
 
 import polars as pl
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from hilum.annotations.vocabulary import name_of
-from hilum.drawing import heat_table
+from hilum.drawing import heat_table, templates
 from hilum.runs.cross_evaluation_figures import FIGURES
 
 TEMPLATE = "cross_evaluation.html.j2"
@@ -68,13 +67,7 @@ def page(table: pl.DataFrame, names: Sequence[str]) -> str:
         {**row, "cells": cells}
         for row, cells in zip(titled.iter_rows(named=True), _written(titled), strict=True)
     ]
-    pages = Environment(
-        loader=PackageLoader("hilum", "resources"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    pages = templates.environment(autoescape=True)
     return pages.get_template(TEMPLATE).render(charts=charts, rows=lines, names=names)
 
 

@@ -56,7 +56,8 @@ def reproduce(
 ) -> list[Check]:
     """Return every check, also those that do not hold.
 
-    `images` are scored again, sampled at random by `seed`; 0: all of them.
+    `images` are scored again, sampled at random by `seed`; 0: all of them. Raises `NotFound` where
+    the folder is no run.
     """
     if not run.done("evaluate"):
         run.made("evaluate")  # says which command is missing

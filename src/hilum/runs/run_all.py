@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from types import ModuleType
 
 from hilum.config import Recipe
-from hilum.errors import HilumError, Interrupted, Mismatch, working_on
+from hilum.errors import HilumError, Interrupted, Mismatch, NotFound, working_on
 from hilum.pipeline import (
     _training,
     audit,
@@ -75,8 +75,10 @@ def perform(
 ) -> Iterator[Done | Note]:
     """Do the steps up to and with `until`; yield each as it ends.
 
-    Raises `Mismatch` where the folder is another data set's run.
+    Raises `NotFound` for an unknown step, `Mismatch` where the folder is another data set's run.
     """
+    if until not in STEPS:
+        raise NotFound.named("step", until, STEPS)
     _refuse_other(run, recipe)
     with run.locked(), _explaining_interruption(run):
         if changes := run.recipe_changes():
@@ -155,6 +157,8 @@ def _once(
 def _refuse_other(run: Run, recipe: Recipe) -> None:
     recipe.data.refuse_inside(run.folder, "choose another folder with --out")
     if (run / RECIPE).exists() or run.done("recipe"):
+        if not any(map(run.done, STEPS)):
+            return  # a folder that could not be read, a misspelt one say, does not bind the run
         before, data = run.data_folders(), sorted(folder.resolve() for folder in recipe.data.paths)
         if before != data:
             was, now = (" and ".join(map(str, folders)) for folders in (before, data))

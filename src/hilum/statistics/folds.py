@@ -64,7 +64,7 @@ def by_class(
 
 
 def _rank(patients: pl.Series) -> np.ndarray:
-    """Rank of each row's patient in the order of names, from 0."""
+    """Rank each row's patient in the order of names, from 0."""
     if not len(patients):
         return np.zeros(0, np.int64)
     return patients.rank("dense").to_numpy().astype(np.int64) - 1

@@ -16,16 +16,15 @@ width). Keep `num_workers` at 0: a batch takes less time to make than to send be
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, IterableDataset
+from torch.utils.data import Dataset
 
 from hilum.training.augmentation import Augmentation, draw
-from hilum.training.batches import Batch, TrainingImages, as_float, epoch
+from hilum.training.batches import Batch, TrainingImages, as_float
 
 Item = dict[str, Tensor | list[Tensor]]
 """`rows`, `images`, and of `masks`, `boxes`, `points` and `targets` those that the source has"""
@@ -67,36 +66,6 @@ class CachedImages(Dataset[Item]):
             ]
         whole = _tensors(self.images.batch(rows, drawn))
         return [{name: part[at] for name, part in whole.items()} for at in range(len(rows))]
-
-
-class CachedBatches(IterableDataset[Item]):
-    """Shuffled batches of `size`, prepared ahead in a thread.
-
-    For `DataLoader(..., batch_size=None)`.
-    Each pass is the next epoch, whose order and changes depend on `seed` and its number alone. Set
-    `epoch` to resume from one.
-    """
-
-    def __init__(
-        self,
-        images: TrainingImages,
-        rows: np.ndarray,
-        size: int,
-        *,
-        seed: int,
-        changes: Augmentation | None = None,
-    ) -> None:
-        self.images, self.rows, self.size = images, np.asarray(rows), size
-        self.seed, self.changes = seed, changes
-        self.epoch = 0
-
-    def __len__(self) -> int:
-        return math.ceil(len(self.rows) / self.size)
-
-    def __iter__(self) -> Iterator[Item]:
-        rng = np.random.default_rng([self.seed, self.epoch])
-        self.epoch += 1
-        return map(_tensors, epoch(self.images, self.rows, self.size, rng, self.changes))
 
 
 def _tensors(batch: Batch) -> Item:

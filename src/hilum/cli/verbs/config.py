@@ -21,7 +21,10 @@ def verb(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """List every key of a recipe with its default and meaning, or print a complete recipe."""
+    """List every key of a recipe with its default and meaning, or print a complete recipe.
+
+    The settings of models are listed with `--init`, those of the default models.
+    """
     from dataclasses import asdict
 
     from hilum.config import default_recipe_toml, describe_settings
@@ -32,5 +35,7 @@ def verb(
     elif as_json:
         console.echo(json.dumps([asdict(one) for one in settings], indent=1))
     else:
-        lines = (f"[{one.section}] {one.key} = {one.default!r}: {one.meaning}" for one in settings)
+        lines = (
+            f"[{one.section}] {one.key} = {one.toml_default}  # {one.meaning}" for one in settings
+        )
         console.echo("\n".join(lines))

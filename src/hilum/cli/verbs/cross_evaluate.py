@@ -13,7 +13,9 @@ from hilum.cli._app import RUNS, Json, Quick, chain_of, performed, written_to
 
 GROUP, ORDER = RUNS, 60
 SHORT_HELP = "Evaluate every run on every data set"
-EXAMPLE = "Example: hilum cross-evaluate shenzhen.toml montgomery.toml runs/chest --out runs/matrix"
+EXAMPLE = (
+    "Example: hilum cross-evaluate shenzhen.toml montgomery.toml runs/chest --out runs/crossed"
+)
 
 
 def verb(
@@ -26,7 +28,7 @@ def verb(
         ),
     ],
     to: Annotated[Path, written_to("Where the table, the page and the scores are written.")] = Path(
-        "runs/matrix"
+        "runs/crossed"
     ),
     leave_out: Annotated[
         bool,
@@ -45,6 +47,7 @@ def verb(
     from hilum.runs import cross_evaluate as step
     from hilum.runs import cross_evaluation_page, dataset_overlap, leave_one_out
 
+    step.refuse_fewer_than_two(sources)  # before the steps of one run are done in vain
     places = dataset_overlap.places(sources, None)
     members = [
         step.FinishedRun(name, performed(source, place, quick, step.UNTIL, as_json)[1])

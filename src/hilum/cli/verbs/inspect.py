@@ -22,8 +22,8 @@ def verb(
     to: Annotated[
         Path | None,
         written_to(
-            "A folder for the drawn images and the table inspect.csv, else shown; "
-            "for one image also a PNG."
+            "A folder for the images as PNG and the table inspect.csv; for one image also a PNG. "
+            "[default: shown]"
         ),
     ] = None,
     as_json: Json = False,

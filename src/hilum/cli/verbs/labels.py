@@ -50,8 +50,8 @@ def verb(
     from hilum.pipeline import ingest as reading
 
     pairs = [change.partition("=") for change in changes or ()]
-    if not all(concept for _, _, concept in pairs):
-        raise typer.BadParameter("expected TERM=CONCEPT", param_hint="--map")
+    if wrong := [term for term, _, concept in pairs if not concept]:
+        raise typer.BadParameter(f"expected TERM=CONCEPT, got '{wrong[0]}'", param_hint="--map")
     manifest = reading.ingest(folder)
     if pairs:
         table = step.remapped(manifest, {term: concept for term, _, concept in pairs})

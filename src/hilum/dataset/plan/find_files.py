@@ -35,7 +35,7 @@ def sort_files(reading: Reading) -> None:
             "file", [file.path for file in kept if file.kind == kind], reason, severity
         )
     clutter = [file.path for file in kept if file.kind == "clutter"]
-    evidence.set_aside("file", clutter, "is hidden, or what a system left behind")
+    evidence.set_aside("file", clutter, "is hidden, or is no data by its name")
     rasters = [file for file in kept if file.kind in inventory.RASTERS]
     reading.masks, photos = masks.find(
         rasters, lambda path: classify_pixels(*reading.folder.located(path)), settings, evidence

@@ -32,15 +32,17 @@ def pixels(ring: Ring, size: Size) -> int:
 
 
 def _boundary(corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns of all points along the closed outline through (row, column) `corners`."""
+    """Return rows and columns of all points on the closed outline through (row, column) corners."""
     edges = zip(corners, np.roll(corners, -1, axis=0), strict=True)
     rows, columns = zip(*(_edge(begin, end) for begin, end in edges), strict=True)
     return np.concatenate(rows), np.concatenate(columns)
 
 
 def _edge(begin: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Points of an edge, both ends included: one a step of its longer side, which is walked upwards
-    for the rounding and given in the edge's own direction."""
+    """Return rows and columns of an edge's points, one a step of its longer side, with both ends.
+
+    That side is walked upwards for the rounding, and given in the edge's own direction.
+    """
     down, right = np.abs(end - begin)
     along = 1 if right >= down else 0  # the axis that is walked
     flipped = begin[along] > end[along]

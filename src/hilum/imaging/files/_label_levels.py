@@ -72,7 +72,7 @@ def _is_grey(values: np.ndarray) -> bool:
 
 
 def _counted(values: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-    """Number each pixel's value, uint8 (height, width), and list the values; None if many."""
+    """Return each pixel's value by number, uint8 (height, width), and the values; None if many."""
     if values.ndim == 3:
         values = values.astype(np.uint64) @ (np.uint64(1) << np.array([32, 16, 0], np.uint64))
         step = max(1, values.size // _SAMPLE)

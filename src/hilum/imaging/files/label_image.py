@@ -216,7 +216,7 @@ def _labelled(stored: Stored, *, lossy: bool, softest: float = 1.0) -> _Labelled
 
 
 def _named(levels: Levels, dtype: np.dtype) -> tuple[tuple[str, ...], tuple[float, ...], str]:
-    """Keys, brightness and form of values that are grey or colours."""
+    """Return keys, brightness and form of values that are grey or colours."""
     values = levels.values if levels.exact else _rounded(levels.values, dtype)
     if values.ndim == 2 and (values == values[:, :1]).all():
         values = values[:, 0]

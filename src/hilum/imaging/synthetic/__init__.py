@@ -267,7 +267,7 @@ def _ribs(view: View, body: Anatomy) -> np.ndarray:
 
 
 def _spine(view: View, body: Anatomy) -> np.ndarray:
-    """Vertebral bodies with rims and pedicles, seen through the mediastinum."""
+    """Draw vertebral bodies with rims and pedicles, seen through the mediastinum."""
     v = np.linspace(-0.1, 1.1, 30)
     column = np.column_stack([body.spine_curve * np.sin(np.pi * v), v])
     layer = view.fill(band(column, 0.05 + 0.016 * v), value=120)
@@ -290,7 +290,7 @@ def _spine(view: View, body: Anatomy) -> np.ndarray:
 
 
 def _shoulders(view: View, body: Anatomy) -> np.ndarray:
-    """Shoulder blades, heads of the upper arms and clavicles."""
+    """Draw shoulder blades, heads of the upper arms and clavicles."""
     t, wide = np.linspace(0, 1, 16), body.half_width
     u = [wide * 0.9, wide * 0.93, wide * 1.02, wide * 1.06, wide + 0.08, wide + 0.09]
     blade = closed(u, [0.2, 0.3, 0.42, 0.40, 0.27, 0.2])
@@ -311,7 +311,7 @@ def _shoulders(view: View, body: Anatomy) -> np.ndarray:
 
 
 def _organs(view: View, body: Anatomy, breath: float) -> np.ndarray:
-    """Abdomen, less the air of the trachea, behind the heart and in the stomach."""
+    """Draw the abdomen, less the air of the trachea, behind the heart and in the stomach."""
     top, dome, side = body.apex, body.dome + breath, body.half_width + body.flank * 0.6
     low, t = dome + body.dome_drop, np.linspace(0, 1, 12)
     trachea = np.column_stack([np.full(12, body.spine_curve), top - 0.2 + t * 0.36])

@@ -76,7 +76,7 @@ class Signs:
 
 
 def _calcification(signs: Signs) -> np.ndarray:
-    """Small dots as dense as bone, in one zone of a lung."""
+    """Draw small dots as dense as bone, in one zone of a lung."""
     rng, focus = signs.rng, spot(signs.one_lung(), signs.rng, 0.2, 0.6)
     number = rng.integers(3, 7)
     centres, radii = focus + rng.normal(0, 0.025, (number, 2)), rng.uniform(0.008, 0.012, number)
@@ -103,7 +103,7 @@ def _airspace_opacity(signs: Signs) -> np.ndarray:
 
 
 def _fibrosis(signs: Signs) -> np.ndarray:
-    """Fine dense lines that cross one another, in a part of one lung."""
+    """Draw fine dense lines that cross one another, in a part of one lung."""
     outline, rng = signs.one_lung(), signs.rng
     focus, radius = spot(outline, rng, 0.1, 0.75), rng.uniform(0.06, 0.085)
     region = signs.inside(blob(focus, radius, rng)) & signs.inside(outline)
@@ -119,7 +119,7 @@ def _fibrosis(signs: Signs) -> np.ndarray:
 
 
 def _dissemination(signs: Signs) -> np.ndarray:
-    """Many small dots all over both lungs."""
+    """Draw many small dots all over both lungs."""
     rng, layer = signs.rng, signs.view.fill()
     for outline in signs.lungs:
         dots = (spot(outline, rng, 0.06, 0.9) for _ in range(110))
@@ -140,7 +140,7 @@ def _effusion(signs: Signs) -> np.ndarray:
 
 
 def _hilar_enlargement(signs: Signs) -> np.ndarray:
-    """Both roots of the lungs dense, broad and lobed."""
+    """Draw both roots of the lungs dense, broad and lobed."""
     rng, lobes = signs.rng, []
     for side in SIDES:
         for _ in range(3):

@@ -33,7 +33,7 @@ from hilum.pipeline.evaluation.estimate import EstimateRow
 from hilum.statistics.metrics import overlap, surface_distance
 
 BOTH = "both"
-CACHED, FILE = GRIDS = "cached", "file"
+CACHED, FILE = "cached", "file"
 Spacing = Mapping[str, tuple[float | None, float | None]]
 Distances = Callable[[np.ndarray, np.ndarray, tuple[float, float] | None], list[float]]
 DISTANCES = tuple(

@@ -53,7 +53,7 @@ def describe(test: pl.DataFrame, of_concept: pl.DataFrame, fitted: Fitted) -> Ca
     """Describe the probabilities of one task and finding.
 
     `test` has state, score and probabilities of the test part, `of_concept` the figures, `fitted`
-    the calibration as `hilum.statistics.calibration.as_json` writes it.
+    the calibration as `hilum.statistics.calibration.to_json` writes it.
     """
     whole = of_concept.filter((pl.col("part") == "test") & (pl.col("by") == ALL))
     figures = text.by_metric(whole)

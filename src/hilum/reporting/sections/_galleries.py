@@ -9,19 +9,13 @@ import numpy as np
 import polars as pl
 from markupsafe import Markup
 
-from hilum.annotations.vocabulary import State
+from hilum.annotations.vocabulary import LABEL_NAMES, State
 from hilum.drawing import images
 from hilum.pipeline.cache import Cache
 from hilum.pipeline.crop import Crops
 from hilum.reporting.text import shortened
 
 SHOWN = 4  # images of a gallery
-WORDS = {
-    State.PRESENT: "present",
-    State.ABSENT: "absent",
-    State.UNCERTAIN: "uncertain",
-    None: "not mentioned",
-}
 
 CropsOf = Callable[[pl.Series], Crops]  # the lung crops of some image ids
 
@@ -142,7 +136,7 @@ def anomaly_maps(
             _overlay(
                 image_id,
                 f"{score:.3g}",
-                WORDS[state],
+                LABEL_NAMES[state],
                 (maps[place].astype(np.float32) - low) / scale,
                 crops_of(some["image_id"]),
             )

@@ -160,7 +160,7 @@ def describe(
     `rows` are as `known` gives them, with the calls and probabilities of
     `hilum.pipeline.evaluation.classification.transfer`, some of them in the test part. `fitted` was
     chosen on their tune part, or of a cross-validated run on the pooled scores
-    (`hilum.statistics.calibration.as_json`).
+    (`hilum.statistics.calibration.to_json`).
     """
     test, tune = (rows.filter(pl.col("part") == part) for part in ("test", "tune"))
     of_task = metrics.filter(pl.col("task") == task)

@@ -10,7 +10,7 @@ import polars as pl
 from markupsafe import Markup
 
 from hilum.annotations import eligibility
-from hilum.annotations.vocabulary import State, name_of
+from hilum.annotations.vocabulary import LABEL_NAMES, State, name_of
 from hilum.dataset.manifest import DROPPED, Manifest
 from hilum.dataset.plan.account import Account
 from hilum.drawing import charts
@@ -26,12 +26,6 @@ NOWHERE = "it is nowhere in this run"
 REASONS = 6  # stated one by one; files left out for further reasons are counted together
 # Between sources: a difference of prevalence above which the source alone predicts the finding.
 UNEQUAL = 0.1
-STATES = {
-    State.PRESENT: "present",
-    State.ABSENT: "absent",
-    State.UNCERTAIN: "uncertain",
-    None: "not mentioned",
-}
 
 
 @dataclass(frozen=True)
@@ -49,7 +43,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Label:
-    """Images of one source by state of one finding, in the order of `STATES`."""
+    """Images of one source by state of one finding, in the order of `LABEL_NAMES`."""
 
     finding: str
     source: str
@@ -157,7 +151,7 @@ def _labels(manifest: Manifest) -> Iterator[Label]:
     for concept in manifest.labels["concept"].unique().sort():
         states = manifest.states(concept).with_columns(manifest.table["source"])
         for (source,), rows in states.sort("source").group_by("source", maintain_order=True):
-            counts = {word: _count(rows, state) for state, word in STATES.items()}
+            counts = {word: _count(rows, state) for state, word in LABEL_NAMES.items()}
             known = counts["present"] + counts["absent"]
             prevalence = f"{counts['present'] / known:.1%}" if known else DASH
             yield Label(name_of(concept), str(source), list(counts.values()), prevalence)

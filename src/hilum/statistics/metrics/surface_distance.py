@@ -22,15 +22,14 @@ PIXELS = (1.0, 1.0)
 
 
 def hausdorff95(truth: np.ndarray, found: np.ndarray, spacing: Spacing = PIXELS) -> float:
-    """The larger of the two directed 95th percentiles of the distance from one outline to the
-    other.
-    """
+    """Return the larger of the two directed 95th percentiles of the distance between outlines."""
     return _hausdorff95(*distances(truth, found, spacing))
 
 
 def average_distance(truth: np.ndarray, found: np.ndarray, spacing: Spacing = PIXELS) -> float:
-    """Average symmetric surface distance: the mean over all outline pixels of both masks of the
-    distance to the other outline.
+    """Average the distance to the other outline over all outline pixels of both masks.
+
+    It is called average symmetric surface distance.
     """
     return _average(*distances(truth, found, spacing))
 
