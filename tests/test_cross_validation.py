@@ -406,34 +406,27 @@ def test_two_cross_validated_runs_are_compared_image_by_image(crossed, copied):
     )
 
 
-def test_killed_in_a_fold_it_goes_on_to_the_same_digests(crossed, tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "hilum",
-        "run",
-        str(crossed.folder.parent / "recipe.toml"),
-        "--out",
-        str(tmp_path / "run"),
-    ]
-    for marker in ("finished/crop.json", "folds/1/finished/segment.json"):
-        child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        until = time.monotonic() + 120
-        while (
-            not (tmp_path / "run" / marker).exists()
-            and child.poll() is None
-            and time.monotonic() < until
-        ):
-            time.sleep(0.01)
-        os.kill(child.pid, signal.SIGKILL)
-        child.wait()
-        assert not (tmp_path / "run" / "report.html").exists()
+def test_killed_in_a_fold_it_goes_on_to_the_same_digests(crossed, copied):
+    """SIGKILL within the second fold, of which nothing was done before."""
+    fold = division.folds(copied)[1]
+    for run, steps in ((copied, ("predict", "evaluate", "report")), (fold, OF_A_FOLD)):
+        for step in steps:
+            for name in run.files(step):
+                (run / name).unlink()
+            run.forget(step)
+    command = [sys.executable, "-m", "hilum", "run", str(copied.folder)]
+    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    until = time.monotonic() + 120
+    while not fold.done("segment") and child.poll() is None and time.monotonic() < until:
+        time.sleep(0.01)
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+    assert fold.done("segment") and not (copied / "report.html").exists()
     last = hilum(*command[3:])
     assert last.returncode == 0, last.stderr
-    disturbed, undisturbed = Run(tmp_path / "run"), crossed
     for step in ("split", "predict", "evaluate"):
-        assert disturbed.made(step) == undisturbed.made(step), step
-    for one, other in zip(division.folds(disturbed), division.folds(undisturbed), strict=True):
+        assert copied.made(step) == crossed.made(step), step
+    for one, other in zip(division.folds(copied), division.folds(crossed), strict=True):
         assert all(one.made(step) == other.made(step) for step in ("split", "crop", "predict"))
 
 
