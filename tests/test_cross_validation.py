@@ -183,7 +183,7 @@ def test_a_large_set_with_a_finding_that_is_too_rare_still_has_one_split_for_its
     )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     people=st.lists(PERSON, min_size=25, max_size=60),
     images=st.integers(1, 3),
@@ -211,7 +211,7 @@ def test_each_patient_is_tested_once_and_each_training_part_has_both_states_of_e
     assert sorted(tested) == sorted(table["image_id"])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 1000), number=st.integers(0, 4))
 def test_what_a_fold_trains_and_tunes_on_does_not_depend_on_its_own_labels(seed, number):
     of = cohort(50, effusion=10, nodule=8)

@@ -44,12 +44,12 @@ class Card:
 
 def names(kind: str) -> list[str]:
     """Return the names of the plug-ins of a kind, sorted. Imports none of them."""
-    return list(_names(kind))
+    return list(_modules(_folder(kind)))
 
 
 @cache  # every `load` needs them, and an audit loads its checks several times
-def _names(kind: str) -> tuple[str, ...]:
-    found = (module.name for module in pkgutil.iter_modules([str(_folder(kind))]))
+def _modules(folder: Path) -> tuple[str, ...]:
+    found = (module.name for module in pkgutil.iter_modules([str(folder)]))
     return tuple(sorted(name for name in found if not name.startswith("_")))
 
 
