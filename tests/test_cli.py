@@ -223,7 +223,6 @@ def test_an_example_is_deterministic_and_never_overwrites(tmp_path):
 
 
 def test_digests_do_not_depend_on_the_place(data, tmp_path):
-
     shutil.copytree(data, tmp_path / "elsewhere")
     runs = [tmp_path / name for name in ("one", "two")]
     for source, run in zip((data, tmp_path / "elsewhere"), runs, strict=True):
