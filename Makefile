@@ -14,6 +14,8 @@ DEMO := demo
 IMAGES := 120
 # Large pages, where the C library knows how: training takes two thirds of the time.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
+# Compiled modules are kept: without them each process compiles Hilum, and pytest its tests, anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test test-versions lint types docs clean
 

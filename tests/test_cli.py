@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -27,10 +28,17 @@ VERBS = sorted(
 )
 
 
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """A made-up data set; read only."""
+    folder = tmp_path_factory.mktemp("drawn") / "data"
+    kaggle_masks.example(folder, images=8, seed=2)
+    return folder
+
+
 @pytest.fixture
-def data(tmp_path):
-    kaggle_masks.example(tmp_path / "data", images=8, seed=2)
-    return tmp_path / "data"
+def data(drawn, tmp_path):
+    return Path(shutil.copytree(drawn, tmp_path / "data"))
 
 
 def test_help_takes_under_a_third_of_a_second_of_cpu_and_imports_neither_torch_nor_pandas():
@@ -215,8 +223,6 @@ def test_an_example_is_deterministic_and_never_overwrites(tmp_path):
 
 
 def test_digests_do_not_depend_on_the_place(data, tmp_path):
-    import shutil
-
     shutil.copytree(data, tmp_path / "elsewhere")
     runs = [tmp_path / name for name in ("one", "two")]
     for source, run in zip((data, tmp_path / "elsewhere"), runs, strict=True):

@@ -17,7 +17,7 @@ from hypothesis.extra import numpy as hnp
 from hilum import plugins
 from hilum.statistics.metrics import discrimination, overlap
 
-CASES = 200
+CASES = 100
 CURVES = [discrimination.roc_curve, discrimination.precision_recall_curve]
 WITHOUT_THRESHOLD = [*discrimination.METRICS.values(), discrimination.youden_threshold, *CURVES]
 masks = hnp.arrays(bool, (4, 5))

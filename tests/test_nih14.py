@@ -340,7 +340,7 @@ def test_a_box_on_an_image_that_no_line_lists_is_reported(copy):
 
 
 def test_the_official_lists_give_the_parts_and_a_split_keeps_them(tmp_path):
-    nih14.example(tmp_path, images=60, seed=2)
+    nih14.example(tmp_path, images=30, seed=2)
     manifest = ingest(tmp_path)
     lists = {name: (tmp_path / name).read_text().split() for name in nih14.OFFICIAL}
     parts = dict(
@@ -524,7 +524,7 @@ def test_the_real_images_open_and_their_boxes_lie_on_the_right_pixels():
 
 
 @given(st.integers(1, 2048), st.floats(0, 1), st.floats(0, 1), st.floats(0, 1), st.floats(0, 1))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_boxes_lie_on_a_square_copy_where_they_lie_on_the_release(
     tmp_path_factory, side, top, bottom, left, right
 ):

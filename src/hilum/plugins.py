@@ -9,6 +9,7 @@ import ast
 import importlib
 import pkgutil
 from dataclasses import dataclass, fields
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -43,12 +44,13 @@ class Card:
 
 def names(kind: str) -> list[str]:
     """Return the names of the plug-ins of a kind, sorted. Imports none of them."""
-    folder = _folder(kind)
-    return sorted(
-        found.name
-        for found in pkgutil.iter_modules([str(folder)])
-        if not found.name.startswith("_")
-    )
+    return list(_modules(_folder(kind)))
+
+
+@cache  # every `load` needs them, and an audit loads its checks several times
+def _modules(folder: Path) -> tuple[str, ...]:
+    found = (module.name for module in pkgutil.iter_modules([str(folder)]))
+    return tuple(sorted(name for name in found if not name.startswith("_")))
 
 
 def defaults(kind: str, name: str, what: str) -> dict[str, object]:
