@@ -13,7 +13,8 @@ NAME.onnx: at most `MOST` bytes, and at most `LOSS` of AUROC below its float32 s
 Killed, the same command goes on: found lungs, epochs and the float32 model are kept in --work.
 
 What a model's domain is, and for tuberculosis the band of scores without a call, is added
-afterwards by tools/build_models/add_domain.py and finish_tuberculosis.py, which leave the network as it is.
+afterwards by tools/build_models/add_domain.py and finish_tuberculosis.py, which leave the network
+as it is.
 """
 
 from __future__ import annotations
