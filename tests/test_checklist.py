@@ -160,7 +160,7 @@ def test_the_report_holds_the_checklist_and_a_model_card_lies_beside_it(small_ru
     page = (small_run / report.PAGE).read_text()
     assert (
         "<details><summary>All items</summary>" in page
-        and '<a href="#checklist">8 Reporting checklist</a>' in page
+        and '<a href="#checklist">9 Reporting checklist</a>' in page
     )
     card = (small_run / report.CARD).read_text()
     assert small_run.made("report").keys() == {report.PAGE, report.CARD, report.score_table.FILE}

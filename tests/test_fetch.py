@@ -487,7 +487,7 @@ def test_the_terms_say_the_licence_and_where_everything_comes_from(one):
 
 def test_without_pooch_the_command_that_installs_it_is_named(one, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pooch", None)
-    with pytest.raises(MissingExtra, match=r"pip install .*\[fetch\]"):
+    with pytest.raises(MissingExtra, match=r"pip install .*\[download\]"):
         bring(one, tmp_path / "set")
     assert not (tmp_path / "set").exists()
 

@@ -58,6 +58,10 @@ def commands(data: Path, run: Path, out: Path) -> list[list[str]]:
         ["inspect", image, "--out", str(out / "inspect.png")],
         ["lungs", image, "--out", str(out / "lungs")],
         ["classify", image, "--out", str(out / "classify")],
+        [
+            *("calibrate", "tuberculosis", str(data), "--out", str(out / "site.json")),
+            *("--max-false-positives", "0.4", "--confidence", "0.8"),  # 40 images promise little
+        ],
         ["models"],
         ["compare", str(run), str(run)],
         ["reproduce", str(run), "--images", "2"],
