@@ -3,6 +3,7 @@
 import numpy as np
 import onnx
 import onnxruntime
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,7 +14,7 @@ import torch
 
 from hilum.inference import pretrained
 from hilum.training import classification, efficientnet_backbone, onnx_export
-from tools.build_models import finish_tuberculosis, gate_features
+from tools.build_models import gate_features, no_call_band
 
 SIZE = 64
 
@@ -47,19 +48,83 @@ def test_tapped_features_are_those_of_the_network_and_scores_stay(tmp_path):
     np.testing.assert_allclose(features, expected.numpy(), atol=1e-2)
 
 
+def every_band(truth, score):
+    """Return (lacking, films without a call, wrong calls) of every band between two scores."""
+    ordered = np.unique(score)
+    edges = [ordered[0] / 2, *((ordered[:-1] + ordered[1:]) / 2)]
+    return {
+        (low, high): found
+        for low in edges
+        for high in edges
+        if low <= high and (found := judged(truth, score, low, high))
+    }
+
+
+def judged(truth, score, low, high):
+    """Return what a band lacks, the films that it does not call and those called wrong."""
+    present, absent = score >= high, score < low
+    ill, well = (present | absent) & (truth == 1), (present | absent) & (truth == 0)
+    if not ill.any() or not well.any():
+        return None
+    lacking = max(0, no_call_band.SENSITIVITY + no_call_band.MARGIN - present[ill].mean())
+    lacking += max(0, no_call_band.SPECIFICITY + no_call_band.MARGIN - absent[well].mean())
+    return (
+        round(lacking, 4),
+        int((~present & ~absent).sum()),
+        int(absent[ill].sum() + present[well].sum()),
+    )
+
+
 @settings(max_examples=30, deadline=None)
-@given(st.integers(0, 2**32 - 1))
-def test_the_calls_of_the_tune_part_reach_the_aims_where_any_band_does(seed):
+@given(st.integers(0, 2**32 - 1), st.floats(0, 4))
+def test_no_other_band_lacks_less_or_calls_more(seed, apart):
     rng = np.random.default_rng(seed)
     truth = np.repeat([0, 1], 15)
-    score = 1 / (1 + np.exp(-(rng.normal(size=30) + 3 * truth)))
-    absent_below, present_from = finish_tuberculosis.band(truth, score)
-    assert absent_below <= present_from
-    present, called = score >= present_from, (score < absent_below) | (score >= present_from)
-    extremes = score >= np.sort(score)[-1], score <= np.sort(score)[0]
-    if truth[extremes[0]].all() and not truth[extremes[1]].any():  # calling two images reaches them
-        assert present[called & (truth == 1)].mean() >= finish_tuberculosis.SENSITIVITY
-        assert (~present)[called & (truth == 0)].mean() >= finish_tuberculosis.SPECIFICITY
+    score = np.round(1 / (1 + np.exp(apart / 2 - rng.normal(size=30) - apart * truth)), 2)
+    bands = every_band(truth, np.clip(score, 0.01, 0.99))
+    chosen = no_call_band.band(truth, np.clip(score, 0.01, 0.99))
+    assert bands[chosen] == min(bands.values())
+
+
+def out_of_fold(seed=0, films=400):
+    rng = np.random.default_rng(seed)
+    truth, fold = rng.integers(0, 2, films), np.arange(films) % 4
+    log_odds = rng.normal(size=films) + 3 * truth - 1.5
+    return log_odds, no_call_band.OutOfFold(
+        truth, 1 / (1 + np.exp(-log_odds)), fold, np.arange(films)
+    )
+
+
+def test_thresholds_follow_the_scale_of_the_network_that_they_are_for():
+    log_odds, films = out_of_fold()
+    paired = np.arange(len(log_odds)) % 5 == 0
+    other = 1 / (1 + np.exp(-(2 * log_odds + 0.7)))
+    other[~paired] = 0.5  # scores of films that it was trained on are not to be used
+    plain = np.array(films.thresholds_of(films.score, paired))
+    moved = np.array(films.thresholds_of(other, paired))
+    assert plain[0] <= plain[1]
+    np.testing.assert_allclose(
+        np.log(moved / (1 - moved)), 2 * np.log(plain / (1 - plain)) + 0.7, atol=1e-6
+    )
+
+
+def test_folds_of_different_scales_are_pooled_on_one():
+    log_odds, films = out_of_fold()
+    moved = log_odds * (1 + films.fold) + films.fold - 2
+    other = no_call_band.OutOfFold(
+        films.truth, 1 / (1 + np.exp(-moved)), films.fold, films.patients
+    )
+    np.testing.assert_allclose(other.probabilities(), films.probabilities(), atol=1e-3)
+
+
+def test_a_file_that_lacks_a_film_is_refused_and_rows_follow_the_films(tmp_path):
+    facts = pl.DataFrame({"image_id": ["b", "a"], "patient_id": ["p", "q"], "tuberculosis": [1, 0]})
+    scores = pl.DataFrame({"image_id": ["a", "b"], "fold": [0, 1], "score": [0.1, 0.9]})
+    scores.write_parquet(tmp_path / "scores.parquet")
+    assert no_call_band.read(tmp_path / "scores.parquet", facts).score.tolist() == [0.9, 0.1]
+    scores[:1].write_parquet(tmp_path / "scores.parquet")
+    with pytest.raises(ValueError, match="lacks 1 of 2 films"):
+        no_call_band.read(tmp_path / "scores.parquet", facts)
 
 
 def test_the_bundled_model_gives_no_call_on_noise():

@@ -1,7 +1,9 @@
 """Give the bundled tuberculosis model its domain and its no-call band, and measure its calls.
 
     python -m tools.build_models.films --data ../shared/data --work FILMS
-    python -m tools.build_models.finish_tuberculosis --films FILMS --out src/hilum/resources
+    OMP_NUM_THREADS=1 python -m tools.build_models.out_of_fold --films FILMS --work WORK
+    python -m tools.build_models.finish_tuberculosis --films FILMS
+        --folds WORK/out_of_fold.parquet --out src/hilum/resources
 
 The network that tools/build_models/train_findings.py made is not trained again and its scores stay
 the same to the bit. Its graph gets the output `features` (`gate_features`), its metadata
@@ -10,8 +12,11 @@ the same to the bit. Its graph gets the output `features` (`gate_features`), its
                  percentile of distances from own films of other patients (five folds). Features,
                  components and limit were chosen by leaving sources out (benchmarks/accuracy/
                  domain.py); no film of another source was used here
-    calibration  further two thresholds, between which there is no call, chosen on the tune part
-    figures      calls of the test part, and on films of other sources, none of which took part
+    calibration  further two thresholds, between which there is no call, chosen by
+                 tools/build_models/no_call_band.py on all train and tune films, each scored by a
+                 network of the same recipe that was not trained on its patient
+    figures      calls out of fold, of the test part and on films of other sources; the last two
+                 took part in no choice
 
 Parts are those of tools/build_models/films.py, the same as the network was trained with.
 """
@@ -35,12 +40,11 @@ from hilum.inference import domain, pretrained
 from hilum.inference.onnx_model import OnnxModel
 from hilum.statistics import bootstrap, subspace
 from hilum.statistics.metrics import discrimination
-from tools.build_models import gate_features
+from tools.build_models import gate_features, no_call_band
 
 NAME = "tuberculosis"
 OWN = ("montgomery", "shenzhen")
 ABROAD = {"nih": ("nih-448", "nih-sample"), "covid": ("covid-448",), "children": ("kermany-448",)}
-SENSITIVITY, SPECIFICITY = 0.93, 0.88  # of the calls of the tune part, that the band aims at
 INSIDE = 0.96  # of own films within the limit of the domain
 COMPONENTS, FOLDS = 32, 5  # of the domain; folds by patient that its limit comes from
 MOST = 4_100_000  # bytes
@@ -70,31 +74,6 @@ def evaluated(model: OnnxModel, crops: np.ndarray) -> tuple[np.ndarray, np.ndarr
         np.concatenate([one["score"][:, 0] for one in found]).astype(np.float64),
         np.concatenate([one[domain.OUTPUT] for one in found]).astype(np.float64),
     )
-
-
-def band(truth: np.ndarray, score: np.ndarray) -> tuple[float, float]:
-    """Return the two thresholds between which there is no call, chosen on tune films.
-
-    The narrowest band whose calls reach `SENSITIVITY` and `SPECIFICITY`; where none does, the one
-    that lacks least. Thresholds lie half way between two scores.
-    """
-    ordered = np.unique(score)
-    edges = np.concatenate([[ordered[0] / 2], (ordered[:-1] + ordered[1:]) / 2])
-    best: tuple[tuple[float, float], tuple[float, float]] | None = None
-    for absent_below in edges:
-        for present_from in edges[edges >= absent_below]:
-            called = (score < absent_below) | (score >= present_from)
-            positive, negative = called & (truth == 1), called & (truth == 0)
-            if not positive.any() or not negative.any():
-                continue
-            said = score >= present_from
-            lacking = max(0.0, SENSITIVITY - said[positive].mean())
-            lacking += max(0.0, SPECIFICITY - (~said[negative]).mean())
-            key = (round(float(lacking), 4), 1 - float(called.mean()))
-            if best is None or key < best[0]:
-                best = key, (float(absent_below), float(present_from))
-    assert best is not None  # both states are among the tune films
-    return best[1]
 
 
 def fitted_domain(features: np.ndarray, patients: np.ndarray) -> domain.Domain:
@@ -184,6 +163,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--films", type=Path, required=True)
+    parser.add_argument(
+        "--folds", type=Path, required=True, help="what tools/build_models/out_of_fold.py wrote"
+    )
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     facts = pl.read_parquet(arguments.films / "facts.parquet")
@@ -202,11 +184,14 @@ def main() -> None:
     gate = fitted_domain(features[own], facts["patient_id"].to_numpy()[own])
     detector = gate.detectors[domain.FEATURES]
     distance = detector.subspace.distances(features)
-    tune = rows_of(facts, OWN, "tune")
-    truth = facts["tuberculosis"].fill_null(0).to_numpy().astype(int)
-    thresholds = band(truth[tune], score[tune])
+    held_out = no_call_band.read(arguments.folds, facts[own])
+    tune = (facts["part"][own] == "tune").to_numpy()
+    thresholds = held_out.thresholds_of(score[own], tune)
     metadata["calibration"][NAME] |= {"absent_below": thresholds[0], "present_from": thresholds[1]}
-    calls = described(facts, score, distance, detector.limit, thresholds)
+    calls = {
+        **held_out.in_words(),
+        **described(facts, score, distance, detector.limit, thresholds),
+    }
     metadata["figures"] |= calls
     if PROCESSED not in metadata["card"]["caveats"]:
         metadata["card"]["caveats"] += f" {PROCESSED}"
@@ -215,8 +200,8 @@ def main() -> None:
     if place.stat().st_size > MOST:
         raise SystemExit(f"{place} has {place.stat().st_size} bytes, more than {MOST}")
     lines = [
-        f"`python -m tools.build_models.finish_tuberculosis --films FILMS --out "
-        f"src/hilum/resources` on {machine('numpy', 'onnxruntime')}. "
+        f"`python -m tools.build_models.finish_tuberculosis --films FILMS --folds "
+        f"WORK/out_of_fold.parquet --out src/hilum/resources` on {machine('numpy', 'onnxruntime')}. "
         f"{place.stat().st_size / 1e6:.2f} MB.",
         "",
         "| what | figure |",

@@ -1,0 +1,110 @@
+"""Score the films that the bundled tuberculosis model was trained and tuned on out of fold.
+
+    OMP_NUM_THREADS=1 python -m tools.build_models.out_of_fold --films FILMS --work WORK
+
+The train and tune films of tools/build_models/films.py are dealt into `FOLDS` folds by patient. A
+network is trained on all folds but one, with the recipe that the bundled model's card states, and
+scores the films of the fold that it has not seen. No test film is read. Writes
+
+    WORK/out_of_fold.parquet   one row per film: image_id, fold, score in (0, 1)
+
+Finished folds and epochs are kept in WORK, so the same command resumes after an interruption.
+tools/build_models/finish_tuberculosis.py chooses the no-call band from these scores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import torch
+
+from benchmarks._lib.lung_sets import dealt
+from hilum import plugins, storage
+from hilum.inference import pretrained
+from hilum.inference.onnx_model import OnnxModel
+from tools.build_models.train_findings import MODEL, TASKS
+
+NAME, FOLDS = "tuberculosis", 5
+FILE = "out_of_fold.parquet"
+TOGETHER = 16  # films scored at once
+
+
+def films(facts: pl.DataFrame) -> np.ndarray:
+    """Return the rows of the films to score, (n,): own train and tune films."""
+    own = facts["set"].is_in(list(TASKS[NAME].folders))
+    return np.flatnonzero((own & facts["part"].is_in(["train", "tune"])).to_numpy())
+
+
+def scores_of_fold(folder: Path, work: Path, number: int) -> np.ndarray:
+    """Return the scores (n,) of the films of one fold by a network trained on the others."""
+    facts = pl.read_parquet(folder / "facts.parquet")
+    own = films(facts)
+    facts, crops = facts[own], np.load(folder / "crops.npy", mmap_mode="r")[own]
+    recipe = json.loads(OnnxModel(pretrained.path(f"{NAME}.onnx")).metadata["card"]["recipe"])
+    made_from = [facts["pixel_digest"].to_list(), facts["tuberculosis"].to_list(), recipe, FOLDS]
+    kept = work / f"fold-{number}-{storage.digest(made_from)}.npy"
+    if kept.exists():
+        return np.load(kept)
+    fold = dealt(facts["patient_id"].to_numpy(), FOLDS)
+    module, seed = plugins.load("models", MODEL), recipe.pop("seed")
+    begun = time.monotonic()
+
+    def progress(done: int, of: int) -> None:
+        if done % 20 == 0:
+            print(
+                f"fold {number}: {done} of {of} batches, {time.monotonic() - begun:.0f} s",
+                flush=True,
+            )
+
+    network = module.fit(
+        crops,
+        facts["tuberculosis"].to_numpy().astype(np.float32)[:, None],
+        np.flatnonzero(fold != number),
+        module.Settings(**recipe),
+        concepts=[NAME],
+        seed=seed,
+        checkpoint=kept.with_suffix(".checkpoint"),
+        progress=progress,
+    )
+    held_out = torch.from_numpy(crops[fold == number])
+    with torch.no_grad():
+        found = [network(batch)[0][:, 0].numpy() for batch in held_out.split(TOGETHER)]
+    with storage.replacing(kept) as beside, open(beside, "wb") as stream:
+        np.save(stream, np.concatenate(found))
+    return np.load(kept)
+
+
+def main() -> None:
+    """Train the folds' networks and write the scores."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--films", type=Path, required=True, help="the folder of films.py")
+    parser.add_argument("--work", type=Path, required=True, help="the folder to write")
+    parser.add_argument("--processes", type=int, default=2)
+    arguments = parser.parse_args()
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    facts = pl.read_parquet(arguments.films / "facts.parquet")
+    facts = facts[films(facts)]
+    fold, score = dealt(facts["patient_id"].to_numpy(), FOLDS), np.empty(facts.height)
+    # A forked process would inherit the locks of Polars' threads and wait for ever.
+    with ProcessPoolExecutor(arguments.processes, multiprocessing.get_context("spawn")) as pool:
+        waiting = [
+            pool.submit(scores_of_fold, arguments.films, arguments.work, number)
+            for number in range(FOLDS)
+        ]
+        for number, one in enumerate(waiting):
+            score[fold == number] = one.result()
+    columns = [pl.Series("fold", fold), pl.Series("score", score)]
+    storage.write_table(arguments.work / FILE, facts.select("image_id").with_columns(columns))
+
+
+if __name__ == "__main__":
+    main()
