@@ -200,8 +200,9 @@ def main() -> None:
     if place.stat().st_size > MOST:
         raise SystemExit(f"{place} has {place.stat().st_size} bytes, more than {MOST}")
     lines = [
-        f"`python -m tools.build_models.finish_tuberculosis --films FILMS --folds "
-        f"WORK/out_of_fold.parquet --out src/hilum/resources` on {machine('numpy', 'onnxruntime')}. "
+        "`python -m tools.build_models.finish_tuberculosis --films FILMS "
+        "--folds WORK/out_of_fold.parquet --out src/hilum/resources` "
+        f"on {machine('numpy', 'onnxruntime')}. "
         f"{place.stat().st_size / 1e6:.2f} MB.",
         "",
         "| what | figure |",
