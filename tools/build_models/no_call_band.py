@@ -22,8 +22,7 @@ from hilum.statistics import bootstrap, calibration
 
 SENSITIVITY, SPECIFICITY = 0.93, 0.88  # that calls of new films should reach
 # The scale of each fold and the band are fitted to the films that judge them, so calls of new films
-# are slightly worse: one in a hundred is what two thresholds and two parameters of scale gain on
-# some hundreds of films. Fixed before any test film was called by the band.
+# are slightly worse; a hundredth allows for it. Fixed before any test film was called by the band.
 MARGIN = 0.01
 
 
