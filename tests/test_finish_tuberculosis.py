@@ -2,7 +2,6 @@
 
 import numpy as np
 import onnx
-import onnxruntime
 import polars as pl
 import pytest
 from hypothesis import given, settings
@@ -11,37 +10,20 @@ from hypothesis import strategies as st
 pytest.importorskip("torch")
 
 import torch
+from earlier_models import SIZE, model_without_features, outputs, some_images
 
 from hilum.inference import pretrained
-from hilum.training import classification, efficientnet_backbone, onnx_export
+from hilum.training import efficientnet_backbone
 from tools.build_models import gate_features, no_call_band
-
-SIZE = 64
 
 
 def test_tapped_features_are_those_of_the_network_and_scores_stay(tmp_path):
     backbone = efficientnet_backbone.Backbone().eval()
-    network = classification.Classifier(backbone, efficientnet_backbone.HEAD, 1, 0.0).eval()
-    place = tmp_path / "model.onnx"
-    onnx_export.to_onnx(
-        classification.ExportableClassifier(network).eval(),
-        place,
-        size=SIZE,
-        outputs=classification.OUTPUTS,
-        metadata={},
-    )
-    model = onnx.load(place)
-    for node in model.graph.node:  # as a model of before: its own output goes by another name
-        node.output[:] = ["expected" if name == "features" else name for name in node.output]
-    model.graph.output[-1].name = "expected"
+    place, images = tmp_path / "model.onnx", some_images()
+    model = model_without_features(backbone, place)
     onnx.save(gate_features.tapped(model, SIZE), tmp_path / "tapped.onnx")
-    images = np.random.default_rng(0).integers(0, 256, (3, SIZE, SIZE), np.uint8)
-    before, after = (
-        onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-        for path in (place, tmp_path / "tapped.onnx")
-    )
-    score, features = after.run(["score", "features"], {"images": images})
-    np.testing.assert_array_equal(score, before.run(["score"], {"images": images})[0])
+    score, features = outputs(tmp_path / "tapped.onnx", images)
+    np.testing.assert_array_equal(score, outputs(place, images)[0])
     with torch.no_grad():
         x = torch.from_numpy(images).unsqueeze(1).float() / 255
         expected = gate_features.gate_features(x, backbone.each_stage(x))

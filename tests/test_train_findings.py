@@ -17,6 +17,7 @@ from hilum.statistics import calibration  # noqa: E402
 from hilum.statistics.metrics import discrimination  # noqa: E402
 from hilum.training import onnx_export  # noqa: E402
 from hilum.training.models import efficientnet_lite0  # noqa: E402
+from tools.build_models import films  # noqa: E402
 from tools.build_models import train_findings as bench  # noqa: E402
 
 SIZE = 64
@@ -52,9 +53,9 @@ def test_a_given_test_part_is_kept_whole_with_all_images_of_its_patients():
 
 def test_films_squeezed_to_squares_are_stretched_back_and_others_stay():
     image = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)
-    same, size = bench.stretched(image, (30, 40), 1.0)
+    same, size = films.stretched(image, (30, 40), 1.0)
     assert same is image and size == (30, 40)
-    wide, size = bench.stretched(np.full((64, 64), 200, np.uint8), (224, 224), 0.75)
+    wide, size = films.stretched(np.full((64, 64), 200, np.uint8), (224, 224), 0.75)
     assert (
         size == (48, 64)
         and wide.shape == (64, 64)

@@ -28,6 +28,7 @@ from benchmarks._lib.lung_sets import dealt
 from hilum import storage
 from hilum.inference import domain, pretrained
 from hilum.inference.onnx_model import OnnxModel
+from hilum.training import onnx_export
 from hilum.training.efficientnet_backbone import STAGES
 from hilum.training.staged_features import EARLY, FAINT
 
@@ -111,7 +112,7 @@ def main() -> None:
     metadata.pop(domain.METADATA, None)
     metadata["contract"] = storage.as_json(contract)
     place = arguments.out / source.name
-    _write(model, place, metadata)
+    onnx_export.write(model, place, metadata)
     crops = np.load(arguments.films / "crops.npy", mmap_mode="r")
     parts = pl.read_parquet(arguments.films / "facts.parquet")["part"].to_numpy()
     rows = {part: np.flatnonzero(parts == part) for part in ("train", "tune", "test")}
@@ -128,7 +129,7 @@ def main() -> None:
     if fitted is None:
         raise SystemExit("too few films to describe")
     metadata[domain.METADATA] = storage.as_json(fitted.as_json())
-    _write(model, place, metadata)
+    onnx_export.write(model, place, metadata)
     test = inside(fitted, measured(described, crops, rows["test"]))
     print(f"{place}: {place.stat().st_size:,} bytes; test part inside {test:.3f}")
     if arguments.others:
@@ -150,12 +151,6 @@ def _report_others(model: OnnxModel, fitted: domain.Domain, films: Path) -> None
     for name in np.unique(sets):
         rows = np.flatnonzero(sets == name)[:400]
         print(f"{name}: inside {inside(fitted, measured(model, crops, rows)):.3f} of {len(rows)}")
-
-
-def _write(model: onnx.ModelProto, place: Path, metadata: dict[str, str]) -> None:
-    del model.metadata_props[:]
-    helper.set_model_props(model, dict(sorted(metadata.items())))
-    storage.write_bytes(place, model.SerializeToString(deterministic=True))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from tools.build_models.multitask import NIH, TASKS
+from hilum.dataset.readers.nih14 import FINDINGS
+from tools.build_models.multitask import TASKS
 
 NORMAL_WORDS = ("No Finding", "NORMAL")
 UNKNOWN_WORDS = ("", "todo", "Unknown")
@@ -35,9 +36,9 @@ def targets(facts: pl.DataFrame) -> np.ndarray:
     columns["age"][:] = np.clip(_floats(facts["age_years"]) / OLDEST, 0, 1)
     columns["ap_view"][:] = _floats(facts["view"].str.starts_with("AP").cast(pl.Int8))
     nih = (facts["source"] == "nih").to_numpy()
-    for name in NIH:
-        has = np.array([name in word.split("|") for word in words])
-        columns[f"nih_{name.lower()}"][nih] = has[nih]
+    for word, name in FINDINGS.items():
+        has = np.array([word in stated.split("|") for stated in words])
+        columns[f"nih_{name}"][nih] = has[nih]
     return made
 
 

@@ -31,7 +31,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import polars as pl
-from onnx import helper
 
 from benchmarks._lib.lung_sets import dealt
 from benchmarks._lib.results import machine, record
@@ -40,6 +39,7 @@ from hilum.inference import domain, pretrained
 from hilum.inference.onnx_model import OnnxModel
 from hilum.statistics import bootstrap, subspace
 from hilum.statistics.metrics import discrimination
+from hilum.training import onnx_export
 from tools.build_models import gate_features, no_call_band
 
 NAME = "tuberculosis"
@@ -178,7 +178,7 @@ def main() -> None:
         model = gate_features.tapped(model, contract["size"])
         contract["outputs"] = [*contract["outputs"], domain.OUTPUT]
     metadata.pop(domain.METADATA, None)
-    _write(model, place, metadata)
+    onnx_export.write(model, place, _texts(metadata))
     score, features = evaluated(OnnxModel(place), crops)
     own = np.union1d(rows_of(facts, OWN, "train"), rows_of(facts, OWN, "tune"))
     gate = fitted_domain(features[own], facts["patient_id"].to_numpy()[own])
@@ -196,7 +196,7 @@ def main() -> None:
     if PROCESSED not in metadata["card"]["caveats"]:
         metadata["card"]["caveats"] += f" {PROCESSED}"
     metadata[domain.METADATA] = {**gate.as_json(), "chosen_by": CHOSEN_BY}
-    _write(model, place, metadata)
+    onnx_export.write(model, place, _texts(metadata))
     if place.stat().st_size > MOST:
         raise SystemExit(f"{place} has {place.stat().st_size} bytes, more than {MOST}")
     lines = [
@@ -213,11 +213,8 @@ def main() -> None:
     record("The bundled tuberculosis model: domain and calls", "\n".join(lines))
 
 
-def _write(model: onnx.ModelProto, place: Path, metadata: dict[str, object]) -> None:
-    del model.metadata_props[:]
-    texts = {name: storage.as_json(value) for name, value in metadata.items()}
-    helper.set_model_props(model, dict(sorted(texts.items())))
-    storage.write_bytes(place, model.SerializeToString(deterministic=True))
+def _texts(metadata: dict[str, object]) -> dict[str, str]:
+    return {name: storage.as_json(value) for name, value in metadata.items()}
 
 
 if __name__ == "__main__":

@@ -30,25 +30,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hilum.dataset.readers.nih14 import FINDINGS
 from hilum.training import efficientnet_backbone
 from tools.build_models.film_augmentation import RANKS, augmented
 
-NIH = [
-    "Atelectasis",
-    "Cardiomegaly",
-    "Consolidation",
-    "Edema",
-    "Effusion",
-    "Emphysema",
-    "Fibrosis",
-    "Hernia",
-    "Infiltration",
-    "Mass",
-    "Nodule",
-    "Pleural_Thickening",
-    "Pneumonia",
-    "Pneumothorax",
-]
 TASKS = {
     "tuberculosis": 1.0,
     "abnormal": 0.7,
@@ -56,7 +41,7 @@ TASKS = {
     "female": 0.2,
     "age": 0.3,
     "ap_view": 0.2,
-    **{f"nih_{name.lower()}": 0.07 for name in NIH},
+    **{f"nih_{name}": 0.07 for name in FINDINGS.values()},
 }  # columns of the targets with their weights in the loss
 TUBERCULOSIS = 0
 INTENSITIES = ("as given", "equalised", "local")  # how a network standardises its input

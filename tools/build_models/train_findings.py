@@ -42,13 +42,13 @@ from benchmarks._lib.settings import again, chosen
 from hilum import plugins, storage
 from hilum.annotations.vocabulary import State
 from hilum.config import LungCrop, Pixels
-from hilum.imaging.geometry import Letterbox, Size, resize
 from hilum.inference import lung_crop, lung_finder, pretrained
 from hilum.inference.onnx_model import InputContract, OnnxModel
 from hilum.pipeline import cache, ingest
 from hilum.statistics import bootstrap, calibration
 from hilum.statistics.metrics import discrimination
 from hilum.training import onnx_export
+from tools.build_models import films
 
 MOST, LOSS = 6_000_000, 0.005  # bytes; AUROC
 SEED, MODEL, WINDOW = 0, "efficientnet_lite0", "percentiles"
@@ -104,7 +104,7 @@ TASKS = {
         " disease, and of 41 normal films in a row of the test part, which differ from the others,"
         " it calls nearly half positive. It must not be used on adults or older children, to"
         " diagnose, to rule out, or to distinguish bacterial from viral pneumonia.",
-        shape=0.72,  # median of 16 originals, 0.58 to 0.96
+        shape=films.KERMANY_SHAPE,
         # Strong augmentation of the film's appearance: the official test part's normal films differ
         # from
         # those trained on (benchmarks/accuracy/shortcuts.py,
@@ -195,16 +195,6 @@ def parts(table: pl.DataFrame) -> list[str]:
     ]
 
 
-def stretched(image: np.ndarray, size: Size, shape: float) -> tuple[np.ndarray, Size]:
-    """Return a square image of a file of (height, width) `size` as it would be had the file been of
-    `shape`; untouched where that is 1.
-    """
-    if shape == 1:
-        return image, size
-    inner = round(image.shape[0] * shape), image.shape[1]
-    return Letterbox(inner, image.shape[0]).forward(resize(image, inner)), inner
-
-
 def found(
     table: pl.DataFrame, radiographs: cache.Cache, shape: float, work: Path
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -224,7 +214,7 @@ def found(
         if not kept.exists():
             lung = [
                 lung_finder.segment_lungs(
-                    model, *stretched(radiographs.images[row], tuple(size), shape)
+                    model, *films.stretched(radiographs.images[row], tuple(size), shape)
                 )
                 for row, *size in rows.select("row", "height", "width").iter_rows()
             ]
@@ -251,7 +241,9 @@ def cut(data: Path, task: Task, work: Path, most: int, settings: LungCrop) -> Cu
             table.select("part", "row", "height", "width").iter_rows(), labels, sure, strict=True
         ):
             if part == "train" and (crop := lung_crop.box(label, settings, good)):
-                boxes.append((crop, stretched(radiographs.images[row], tuple(size), task.shape)[1]))
+                boxes.append(
+                    (crop, films.stretched(radiographs.images[row], tuple(size), task.shape)[1])
+                )
     typical = lung_crop.typical_box(boxes)
     for (table, radiographs), (labels, sure) in zip(sets, lungs, strict=True):
         images += regions(table, radiographs, task.shape, labels, sure, settings, typical)
@@ -272,7 +264,7 @@ def regions(
     for (row, *size), label, good in zip(
         table.select("row", "height", "width").iter_rows(), labels, sure, strict=True
     ):
-        image, of = stretched(radiographs.images[row], tuple(size), shape)
+        image, of = films.stretched(radiographs.images[row], tuple(size), shape)
         cuts.append(
             lung_crop.cut(image, label, settings, quality=good, typical=typical, size=of).image
         )

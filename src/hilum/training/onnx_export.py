@@ -115,7 +115,7 @@ def to_int8(
             calibrate_method=CalibrationMethod[ranges],
         )
         model = onnx.load(small)
-    _write(model, path, metadata)
+    write(model, path, metadata)
 
 
 def to_half_weights(source: Path, path: Path) -> None:
@@ -140,7 +140,7 @@ def to_half_weights(source: Path, path: Path) -> None:
     nodes = list(graph.node)
     del graph.node[:]
     graph.node.extend([*casts, *nodes])
-    _write(model, path, {entry.key: entry.value for entry in model.metadata_props})
+    write(model, path, {entry.key: entry.value for entry in model.metadata_props})
 
 
 def describe(source: Path, path: Path, metadata: Mapping[str, str]) -> None:
@@ -148,10 +148,11 @@ def describe(source: Path, path: Path, metadata: Mapping[str, str]) -> None:
 
     So what is fitted to a finished model's scores, such as its calibration, travels with it.
     """
-    _write(onnx.load(source), path, metadata)
+    write(onnx.load(source), path, metadata)
 
 
-def _write(model: onnx.ModelProto, path: Path, metadata: Mapping[str, str]) -> None:
+def write(model: onnx.ModelProto, path: Path, metadata: Mapping[str, str]) -> None:
+    """Check a model and write it with `metadata` in place of its own, whole or not at all."""
     del model.metadata_props[:]
     onnx.helper.set_model_props(model, dict(sorted(metadata.items())))
     onnx.checker.check_model(model, full_check=True)
