@@ -286,7 +286,7 @@ def warned(model: PretrainedModel, lungs: segment_images.LungResult, pixel_diges
         reasons.append(
             f"{model.name} was trained or tuned on this very image, so its score shows nothing"
         )
-    elif training_hashes.is_copy(model.model, lungs.image, lungs.radiograph.size):
+    elif training_hashes.is_copy(model.model, lungs.key):
         reasons.append(
             f"{model.name} was trained or tuned on an image of which this is an altered copy, "
             f"so its score shows nothing"

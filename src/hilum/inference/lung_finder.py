@@ -144,7 +144,7 @@ def segment_with_tta(
         "sure": _confidence(likely, labels),
     }
     inside = Letterbox(size, image.shape[0]).inside()
-    return labels, likely, fractions, shape(labels, raw(likely), inside)
+    return labels, likely, fractions, shape(labels, lung_masks.likelier_side(likely), inside)
 
 
 def no_lungs(size: int) -> LungSegmentation:
@@ -190,15 +190,6 @@ def inputs(signs: Mapping[str, float]) -> dict[str, float]:
 # ---------------------------------------------------------------------------- the signs
 
 
-def raw(likely: np.ndarray) -> np.ndarray:
-    """Return labels from probabilities, before parts are selected and holes are filled."""
-    return np.where(
-        likely.max(axis=0) < 0.5,
-        0,
-        np.where(likely[0] >= likely[1], lung_masks.RIGHT, lung_masks.LEFT),
-    ).astype(np.uint8)
-
-
 def _changed(
     model: OnnxModel, image: np.ndarray, output: str
 ) -> tuple[list[np.ndarray], np.ndarray]:
@@ -207,18 +198,21 @@ def _changed(
     Return the affine maps (2, 3) and the probabilities, float32 (changes, 2, size, size).
     """
     side = image.shape[0]
-    moves = [
-        _move(side, scale, degrees, down, right) for scale, degrees, down, right, _ in _CHANGES
-    ]
-    tables = [
-        (np.linspace(0, 1, 256) ** change[4] * 255 + 0.5).astype(np.uint8) for change in _CHANGES
-    ]
+    moves = [_move(side, *change[:4]) for change in _CHANGES]
     warped = [
         cv2.warpAffine(image, move, (side, side), borderMode=cv2.BORDER_REFLECT_101)
         for move in moves
     ]
-    changed = [cv2.LUT(one, table) for one, table in zip(warped, tables, strict=True)]
+    changed = [
+        cv2.LUT(one, _tone_curve(change[4])) for one, change in zip(warped, _CHANGES, strict=True)
+    ]
     return moves, model.many(np.stack(changed))[output]
+
+
+@cache
+def _tone_curve(gamma: float) -> np.ndarray:
+    """Return a gamma curve as a table, uint8 (256,)."""
+    return (np.linspace(0, 1, 256) ** gamma * 255 + 0.5).astype(np.uint8)
 
 
 def _mean(first: np.ndarray, moves: Sequence[np.ndarray], again: np.ndarray) -> np.ndarray:
@@ -226,18 +220,33 @@ def _mean(first: np.ndarray, moves: Sequence[np.ndarray], again: np.ndarray) -> 
 
     A pixel that a change moved outside the image is left out of the mean there.
     """
-    side = first.shape[-1]
-    total = np.dstack([*first, np.ones((side, side), np.float32)])
+    total = first.copy()
     for move, found in zip(moves, again, strict=True):
-        moved = np.dstack([*found, np.ones((side, side), np.float32)])
-        total += cv2.warpAffine(
-            moved, move, (side, side), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        )
-    return np.moveaxis(total[..., :2] / total[..., 2:], -1, 0)
+        for lung, sum_of_lung in zip(found, total, strict=True):
+            sum_of_lung += _moved_back(lung, move)
+    total /= _coverage(first.shape[-1])
+    return total
+
+
+def _moved_back(values: np.ndarray, move: np.ndarray) -> np.ndarray:
+    """Map float32 (side, side) of a changed image back to the image; 0 where it saw nothing."""
+    return cv2.warpAffine(
+        values, move, values.shape[::-1], flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    )
+
+
+@cache
+def _coverage(side: int) -> np.ndarray:
+    """Count the image and those of its changes that see each pixel, float32 (side, side)."""
+    seen = np.ones((side, side), np.float32)
+    total = seen.copy()
+    for change in _CHANGES:
+        total += _moved_back(seen, _move(side, *change[:4]))
+    return total
 
 
 def _agreement_of_all(likely: np.ndarray, moves: Sequence[np.ndarray], again: np.ndarray) -> float:
-    before = raw(likely)
+    before = lung_masks.likelier_side(likely)
     return float(
         np.mean([_agreement(before, after, move) for after, move in zip(again, moves, strict=True)])
     )
@@ -253,15 +262,15 @@ def _agreement(before: np.ndarray, after: np.ndarray, move: np.ndarray) -> float
     """Compute the Dice of a mask, moved like the image, with the mask of the changed image."""
     side = before.shape[0]
     moved = cv2.warpAffine(before, move, (side, side), flags=cv2.INTER_NEAREST)
-    found = raw(after)
-    same = int(((moved == found) & (found > 0)).sum())
-    whole = int((moved > 0).sum()) + int((found > 0).sum())
+    found = lung_masks.likelier_side(after)
+    same = np.count_nonzero((moved == found) & (found > 0))
+    whole = np.count_nonzero(moved) + np.count_nonzero(found)
     return 2 * same / whole if whole else 0.0
 
 
 def _confidence(likely: np.ndarray, labels: np.ndarray) -> float:
     """Compute the soft Dice of probabilities (2, size, size) with the labels made of them."""
-    lung, inside = likely.max(axis=0), labels > 0
+    lung, inside = np.maximum(*likely), labels > 0
     return min(2 * float(lung[inside].sum()) / float(lung.sum() + inside.sum()), 1.0)
 
 

@@ -158,9 +158,9 @@ def training_sets(model: OnnxModel, images: pl.DataFrame) -> pl.DataFrame:
     `images` has the columns image_id, source, pixel_digest and fingerprint. Training images are
     recognised by digest, as altered copies, or by collection.
     """
-    trained_on = model.metadata.get("trained_on", {})
-    by_pixels = pl.col("pixel_digest").is_in(list(trained_on.get("pixels", ())))
-    by_source = pl.col("source").is_in(list(trained_on.get("sources", ())))
+    sources = model.metadata.get("trained_on", {}).get("sources", ())
+    by_pixels = pl.col("pixel_digest").is_in(list(model.trained_on))
+    by_source = pl.col("source").is_in(list(sources))
     copies = training_hashes.are_copies(model, images["fingerprint"])
     return images.filter((by_pixels | by_source).fill_null(False) | copies)
 
@@ -277,7 +277,7 @@ class PretrainedModel:
 
     def was_trained_on(self, pixel_digest: str) -> bool:
         """Return whether it was trained on this very image."""
-        return pixel_digest in self._metadata("trained_on").get("pixels", ())
+        return pixel_digest in self.model.trained_on
 
     def _metadata(self, what: str) -> Any:
         return self.model.metadata[what]

@@ -34,6 +34,7 @@ from hilum.imaging.batch.results_table import Table
 from hilum.imaging.files import dicom, image_file, output_folder, raster
 from hilum.imaging.files.find_images import collect
 from hilum.imaging.geometry import resize
+from hilum.imaging.perceptual_hash import dct_hash
 from hilum.imaging.radiograph import Radiograph
 from hilum.inference import (
     acceptance,
@@ -120,6 +121,11 @@ class LungResult:
     def age_group(self) -> str:
         """The age group by the image, see `age_group.classify`; "" where an age is stated."""
         return "" if self.stated.age_years is not None else age_group.classify(self.image)
+
+    @cached_property
+    def key(self) -> np.ndarray | None:
+        """Its `hilum.imaging.perceptual_hash.dct_hash`, uint64 (4,); None for a single value."""
+        return dct_hash(self.image, self.radiograph.size)
 
     @property
     def trusted(self) -> bool:

@@ -195,9 +195,7 @@ def _measure(
     """Return what the model gives for an image, or why it is left out. Raises `BadData`."""
     file = image_file.read(path)
     lungs = segment_images.segment_image(finder, file, path)
-    if model.was_trained_on(file.pixel_digest) or training_hashes.is_copy(
-        model.model, lungs.image, lungs.radiograph.size
-    ):
+    if model.was_trained_on(file.pixel_digest) or training_hashes.is_copy(model.model, lungs.key):
         return "were trained or tuned on, or are copies of such images"
     if classify_images.refusal(lungs):
         return "are refused, as `hilum classify` refuses them"
