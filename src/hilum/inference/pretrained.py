@@ -1,8 +1,6 @@
 """Find and open the bundled models under `resources/`: usable offline and without PyTorch.
 
-    lungs.onnx         the lungs by two protocols (`hilum.annotations.lung_masks`), computed in
-                       float32
-    lungs.int8.onnx    the same with 8-bit weights: smaller, and faster on many processors
+    lungs.onnx         the lungs by two protocols (`hilum.annotations.lung_masks`), 8-bit
     lungs_ccby.onnx    the lungs from images and masks whose licences allow commercial use, 8-bit
     orientation.onnx   see `hilum.inference.orientation`
     age_group.onnx     see `hilum.inference.age_group`
@@ -57,7 +55,7 @@ from hilum.plugins import Card
 from hilum.statistics.calibration import Fitted
 
 NAME = PRETRAINED  # the name in a recipe and in the tables of a run
-LUNG_MODELS = (MODEL, SMALL, FREE) = ("lungs.onnx", "lungs.int8.onnx", "lungs_ccby.onnx")
+LUNG_MODELS = (MODEL, FREE) = ("lungs.onnx", "lungs_ccby.onnx")
 AGE_GROUP = "age_group.onnx"
 OTHERS = (*LUNG_MODELS, "orientation.onnx", AGE_GROUP)  # bundled models that are no classifiers
 READING = ("finding", "anomaly")  # tasks of a classifier
