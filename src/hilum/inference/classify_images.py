@@ -26,7 +26,7 @@ maps of what is not called, are given on request only.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import cv2
@@ -38,13 +38,12 @@ from hilum.drawing.images import heat
 from hilum.errors import NotFound, on_one_line, script
 from hilum.imaging.batch.each_image import Say, Watch, for_each, unheard, unwatched
 from hilum.imaging.batch.results_table import Table
-from hilum.imaging.files import image_file, output_folder
+from hilum.imaging.files import dicom, image_file, output_folder, raster
 from hilum.imaging.files.find_images import collect
 from hilum.imaging.geometry import resize
 from hilum.imaging.radiograph import to_uint8
 from hilum.inference import (
     calls,
-    lung_crop,
     model_answers,
     model_cards,
     pretrained,
@@ -52,6 +51,7 @@ from hilum.inference import (
     segment_images,
 )
 from hilum.inference.calls import FindingScore, ImageResult
+from hilum.inference.model_answers import ModelAnswer
 from hilum.inference.onnx_model import OnnxModel
 from hilum.inference.pretrained import PretrainedModel
 from hilum.inference.site import Site
@@ -106,11 +106,13 @@ def classify_images(
 
     def work(path: Path, name: str) -> ImageResult:
         """Classify one file and write its overlays."""
-        result, lungs, maps = _classify(classifiers, finder, path, name, site, scores=scores)
+        file = image_file.read(path)
+        result, lungs, answers = classify_file(
+            classifiers, finder, file, path, name, site=site, scores=scores
+        )
         if out:
             called = {one.concept for one in result.scores if scores or one.call}
-            shown = {concept: of for concept, of in maps.items() if concept in called}
-            _write(out, result, lungs, shown)
+            _write(out, result, lungs, _upright_maps(answers, called, lungs))
         return result
 
     digests = [model.digest for model in classifiers]
@@ -143,51 +145,51 @@ def table_of(
     )
 
 
-def _classify(
+def classify_file(
     models: Sequence[PretrainedModel],
     finder: OnnxModel,
+    file: raster.Raster | dicom.Dicom,
     path: Path,
     name: str,
-    site: Site | None,
     *,
-    scores: bool,
-) -> tuple[ImageResult, segment_images.LungResult, dict[str, np.ndarray]]:
-    """Return a file's calls, its lungs, and by concept the maps, float32 (height, width), upright.
+    site: Site | None = None,
+    scores: bool = False,
+) -> tuple[ImageResult, segment_images.LungResult, list[ModelAnswer]]:
+    """Return the calls of a file that was read, its lungs, and what the applied models gave.
 
     Raises `BadData`.
     """
-    file = image_file.read(path)
     lungs = segment_images.segment_image(finder, file, path)
     why = model_answers.refusal(lungs)
     found: list[FindingScore] = []
-    maps: dict[str, np.ndarray] = {}
+    answers: list[ModelAnswer] = []
     for model in [] if why else models:
         warning = model_answers.warned(model, lungs, file.pixel_digest)
         against = model_answers.reasons_against(model, lungs, site)
         if any(against) and not scores and not site:
             found += model_answers.not_applied(model, against, warning)
             continue
-        answer = model_answers.ask(model, lungs, finder)
-        found += model_answers.called(answer, site, against, warning)
-        if saliency.MAP in answer.outputs:
-            maps |= _upright_maps(model, answer.outputs[saliency.MAP], answer.cut, lungs)
+        answers.append(model_answers.ask(model, lungs, finder))
+        found += model_answers.called(answers[-1], site, against, warning)
     flags = ", ".join(flag.fault for flag in lungs.quality_flags)
     quality, age = round(lungs.quality, 4), lungs.stated.age_years
-    return ImageResult(as_text(path), name, why, flags, quality, age, found), lungs, maps
+    return ImageResult(as_text(path), name, why, flags, quality, age, found), lungs, answers
 
 
 def _upright_maps(
-    model: PretrainedModel,
-    maps: np.ndarray,
-    cut: lung_crop.Cut,
-    lungs: segment_images.LungResult,
+    answers: Iterable[ModelAnswer], concepts: Collection[str], lungs: segment_images.LungResult
 ) -> dict[str, np.ndarray]:
-    """Return a model's maps by concept in the radiograph's pixels."""
-    back = cut.to_file(lungs.radiograph.size).back
-    by_concept = zip(model.concepts, maps.reshape(-1, *maps.shape[-2:]), strict=True)
-    return {
-        concept: back(saliency.upsample(one, model.contract.size)) for concept, one in by_concept
-    }
+    """Return the maps of some concepts, float32 (height, width) in the radiograph's pixels."""
+    found = {}
+    for answer in answers:
+        if saliency.MAP not in answer.outputs:
+            continue
+        maps, back = answer.outputs[saliency.MAP], answer.cut.to_file(lungs.radiograph.size).back
+        of_concepts = maps.reshape(-1, *maps.shape[-2:])
+        for concept, one in zip(answer.model.concepts, of_concepts, strict=True):
+            if concept in concepts:
+                found[concept] = back(saliency.upsample(one, answer.model.contract.size))
+    return found
 
 
 # ---------------------------------------------------------------------------- summaries
