@@ -124,14 +124,18 @@ class LungSegmentation:
 
 
 def segment_lungs(
-    model: OnnxModel, image: np.ndarray, size: Size, protocol: str = lung_masks.AIR
+    model: OnnxModel,
+    image: np.ndarray,
+    size: Size,
+    protocol: str = lung_masks.AIR,
+    clear: float = CLEAR,
 ) -> LungSegmentation:
     """Segment a letterboxed uint8 image of a file of (height, width) `size`.
 
-    `protocol` is one of lung_masks.PROTOCOLS. The result never depends on images segmented before
+    `protocol` is one of lung_masks.PROTOCOLS, `clear` as in `segment_with_tta`. The result never depends on images segmented before
     or after.
     """
-    labels, likely, fractions, measured = segment_with_tta(model, image, size, protocol)
+    labels, likely, fractions, measured = segment_with_tta(model, image, size, protocol, clear)
     if not fractions:
         return LungSegmentation(labels, likely, 0.0, {})
     shapes = rule()["shapes"][protocol]
@@ -213,7 +217,7 @@ def inputs(signs: Mapping[str, float]) -> dict[str, float]:
 def _augmented(
     model: OnnxModel, image: np.ndarray, output: str, clear: float
 ) -> tuple[np.ndarray, list[float]]:
-    """Return the mean probabilities over the image and its changes, and the agreement with each."""
+    """Return the mean probabilities over the image and its changes, and each agreement."""
     first, again = model(image)[output], list[np.ndarray]()
     likely, agreements = first, list[float]()
     for changes in (_CHANGES[:FEW], _CHANGES[FEW:]):
