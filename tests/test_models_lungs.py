@@ -173,7 +173,7 @@ def test_weights_of_seven_bits_cannot_overflow_the_sum_of_two_products(trained, 
     ]
     weights = [values.astype(int) for values in stored if values.dtype == np.int8]
     largest = max(int(np.abs(values).max()) for values in weights)
-    assert 32 < largest and 2 * largest * 255 < 2**15
+    assert largest > 32 and 2 * largest * 255 < 2**15
 
 
 def test_half_weights_find_the_same_lungs_in_half_of_the_bytes(trained, tmp_path: Path) -> None:
