@@ -132,8 +132,8 @@ def segment_lungs(
 ) -> LungSegmentation:
     """Segment a letterboxed uint8 image of a file of (height, width) `size`.
 
-    `protocol` is one of lung_masks.PROTOCOLS, `clear` as in `segment_with_tta`. The result never depends on images segmented before
-    or after.
+    `protocol` is one of lung_masks.PROTOCOLS, `clear` as in `segment_with_tta`. The result never
+    depends on images segmented before or after.
     """
     labels, likely, fractions, measured = segment_with_tta(model, image, size, protocol, clear)
     if not fractions:
