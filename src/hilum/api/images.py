@@ -163,7 +163,7 @@ def classify(image: Image | str | Path, *, site: Site | str | Path | None = None
     """
     path = image.path if isinstance(image, Image) else one_file(image)
     known = Site.read(Path(site)) if isinstance(site, str | Path) else site
-    found, faults = classify_images.classify_images([path], site=known)
+    found, faults = classify_images.classify_images([path], site=known, scores=True)
     if faults:
         raise BadData(faults[0])
     (one,) = found

@@ -1,8 +1,6 @@
 """Find and open the bundled models under `resources/`: usable offline and without PyTorch.
 
-    lungs.onnx         the lungs by two protocols (`hilum.annotations.lung_masks`), computed in
-                       float32
-    lungs.int8.onnx    the same with 8-bit weights: smaller, and faster on many processors
+    lungs.onnx         the lungs by two protocols (`hilum.annotations.lung_masks`), 8-bit
     lungs_ccby.onnx    the lungs from images and masks whose licences allow commercial use, 8-bit
     orientation.onnx   see `hilum.inference.orientation`
     age_group.onnx     see `hilum.inference.age_group`
@@ -57,7 +55,7 @@ from hilum.plugins import Card
 from hilum.statistics.calibration import Fitted
 
 NAME = PRETRAINED  # the name in a recipe and in the tables of a run
-LUNG_MODELS = (MODEL, SMALL, FREE) = ("lungs.onnx", "lungs.int8.onnx", "lungs_ccby.onnx")
+LUNG_MODELS = (MODEL, FREE) = ("lungs.onnx", "lungs_ccby.onnx")
 AGE_GROUP = "age_group.onnx"
 OTHERS = (*LUNG_MODELS, "orientation.onnx", AGE_GROUP)  # bundled models that are no classifiers
 READING = ("finding", "anomaly")  # tasks of a classifier
@@ -158,9 +156,9 @@ def training_sets(model: OnnxModel, images: pl.DataFrame) -> pl.DataFrame:
     `images` has the columns image_id, source, pixel_digest and fingerprint. Training images are
     recognised by digest, as altered copies, or by collection.
     """
-    trained_on = model.metadata.get("trained_on", {})
-    by_pixels = pl.col("pixel_digest").is_in(list(trained_on.get("pixels", ())))
-    by_source = pl.col("source").is_in(list(trained_on.get("sources", ())))
+    sources = model.metadata.get("trained_on", {}).get("sources", ())
+    by_pixels = pl.col("pixel_digest").is_in(list(model.trained_on))
+    by_source = pl.col("source").is_in(list(sources))
     copies = training_hashes.are_copies(model, images["fingerprint"])
     return images.filter((by_pixels | by_source).fill_null(False) | copies)
 
@@ -277,7 +275,7 @@ class PretrainedModel:
 
     def was_trained_on(self, pixel_digest: str) -> bool:
         """Return whether it was trained on this very image."""
-        return pixel_digest in self._metadata("trained_on").get("pixels", ())
+        return pixel_digest in self.model.trained_on
 
     def _metadata(self, what: str) -> Any:
         return self.model.metadata[what]

@@ -133,7 +133,8 @@ class Site:
         """
         of_batch: dict[str, list[float]] = {}
         for one in (score for result in results for score in result.scores):
-            of_batch.setdefault(f"scores of {one.concept}", []).append(one.score)
+            if one.score is not None:
+                of_batch.setdefault(f"scores of {one.concept}", []).append(one.score)
             if one.percentile is not None:
                 of_batch.setdefault(_DISTANCES, []).append(one.percentile)
         stored = {f"scores of {concept}": values for concept, values in self.scores.items()}

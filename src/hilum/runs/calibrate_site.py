@@ -26,8 +26,8 @@ from hilum.errors import BadData, NotFound, TooFew
 from hilum.imaging.batch.each_image import Watch, unwatched
 from hilum.imaging.files import image_file
 from hilum.inference import (
-    classify_images,
     domain,
+    model_answers,
     pretrained,
     segment_images,
     site_scores,
@@ -195,15 +195,13 @@ def _measure(
     """Return what the model gives for an image, or why it is left out. Raises `BadData`."""
     file = image_file.read(path)
     lungs = segment_images.segment_image(finder, file, path)
-    if model.was_trained_on(file.pixel_digest) or training_hashes.is_copy(
-        model.model, lungs.image, lungs.radiograph.size
-    ):
+    if model.was_trained_on(file.pixel_digest) or training_hashes.is_copy(model.model, lungs.key):
         return "were trained or tuned on, or are copies of such images"
-    if classify_images.refusal(lungs):
+    if model_answers.refusal(lungs):
         return "are refused, as `hilum classify` refuses them"
-    if classify_images.outside_population(model, lungs):
+    if model_answers.outside_population(model, lungs):
         return "are of people unlike those that the model was trained on"
-    answer = classify_images.ask(model, lungs, finder)
+    answer = model_answers.ask(model, lungs, finder)
     return MeasuredImage(
         answer.cut.image,
         answer.outputs.get(domain.OUTPUT),
