@@ -296,3 +296,18 @@ def pretrained_models() -> list[PretrainedModel]:
         if place.name not in OTHERS:
             found[PretrainedModel(place).name] = PretrainedModel(place)
     return [found[name] for name in sorted(found)]
+
+
+def named(model: str | Path) -> PretrainedModel:
+    """Return a bundled classifier by its name, or the one in the model file at a path.
+
+    Raises `NotFound` for an unknown name, `BadData` for a file that is no such model.
+    """
+    if Path(model).suffix == ".onnx":
+        found = PretrainedModel(Path(model))
+        found.model  # noqa: B018  # a file that cannot classify is refused before any work
+        return found
+    known = {one.name: one for one in pretrained_models()}
+    if str(model) not in known:
+        raise NotFound.named("pretrained model", str(model), known)
+    return known[str(model)]

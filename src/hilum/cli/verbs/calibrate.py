@@ -54,6 +54,7 @@ def verb(
     """
     from hilum.runs import calibrate_site as step
 
+    step.refuse_place(to, folder)
     made = step.calibrate_site(
         model,
         folder,
