@@ -26,6 +26,7 @@ from hilum.inference import (
 from hilum.inference.site import Site
 from hilum.pipeline import ingest
 from hilum.runs import calibrate_site, site_images
+from hilum.statistics import two_samples
 from hilum.storage import integrity
 
 FITTED = {"threshold": 0.5, "temperature": 2.0, "bias": 0.25, "isotonic": None}
@@ -390,6 +391,26 @@ def test_a_site_decides_within_its_own_domain_at_its_own_threshold(
     assert other.refused or "the images of this site: " in other.scores[0].no_call
 
 
+def test_absent_is_warned_about_where_the_sensitivity_is_poor_or_unknown(
+    made, installed, films, monkeypatch
+):
+    monkeypatch.setattr(pretrained, "folder", lambda: installed)
+    known = one_threshold(made.site)
+    for parts, words in (
+        ({"sensitivity_low": 0.0, "sensitivity_high": 0.3}, "between 0% and 30% of the patients"),
+        ({"positives": 0, "detected": 0, "sensitivity_low": 0.0}, "nothing is known"),
+        ({"sensitivity_low": 0.7}, ""),
+    ):
+        of_all = {"tuberculosis": replace(known, threshold=1e9, **parts)}
+        site = replace(made.site, thresholds=of_all)
+        (score,) = only(films / "images/1.png", site=site).scores
+        assert score.call == "absent" and words in score.warning
+        assert bool(score.warning) == bool(words)
+    high = {"tuberculosis": replace(known, threshold=-1.0, sensitivity_low=0.0)}
+    (score,) = only(films / "images/1.png", site=replace(made.site, thresholds=high)).scores
+    assert score.call == "present" and not score.warning
+
+
 def test_images_that_differ_from_the_sites_are_reported(
     made, installed, films, tmp_path, monkeypatch
 ):
@@ -404,6 +425,44 @@ def test_images_that_differ_from_the_sites_are_reported(
     assert any(
         "these images differ from those that the site was calibrated on" in one for one in heard
     )
+
+
+def test_drift_is_reported_once_and_counts_each_image_once(made, tmp_path, monkeypatch):
+    """A model of several findings places an image once, however many it calls."""
+    site = replace(made.site, scores={**made.site.scores, "other": np.linspace(0, 1, 40)})
+    shifted = made.site.percentiles[-10:]
+    results = [
+        calls.ImageResult(
+            str(k), str(k), "", "", 0.9, None,
+            [
+                replace(calls.decide("tb", concept, 0.5, FITTED), percentile=float(one))
+                for concept in site.scores
+            ],
+        )
+        for k, one in enumerate(shifted)
+    ]  # fmt: skip
+    seen = []
+    monkeypatch.setattr(
+        two_samples, "kolmogorov_smirnov", lambda batch, own: (seen.append(len(batch)), 1.0)
+    )
+    assert list(site.drift(results)) == [] and seen == [10, 10, 10]
+
+
+def test_unlabelled_images_of_a_model_that_counts_from_a_site_are_compared_in_the_sites_domain(
+    measured,
+):
+    """Where `classify` places them, so that the site's own images are no drift."""
+    model, images, manifest = measured
+    unlabelled = replace(manifest, labels=manifest.labels.clear())
+    plain = calibrate_site.site_of(model, images, unlabelled, 0.1, 0.95).site
+    assert np.array_equal(plain.percentiles, np.sort(images.percentiles))
+
+    class CountsFromSite(pretrained.PretrainedModel):
+        counts_from_site = True
+
+    counting = CountsFromSite(model.place)
+    own = calibrate_site.site_of(counting, images, unlabelled, 0.1, 0.95).site
+    assert own.percentiles.max() == 100 and plain.percentiles.max() < 1
 
 
 def test_another_model_is_refused(made, tmp_path, monkeypatch, image):
@@ -567,7 +626,8 @@ def test_the_verbs_write_the_file_and_use_it(made, installed, films, tmp_path, m
     options = [image, "-o", str(tmp_path / "out"), "--site", str(place)]
     called = CliRunner().invoke(app, ["classify", *options])
     assert called.exit_code == 0 and "Tuberculosis: " in called.output
-    assert "%" not in called.output.replace("% of these are closer", "")
+    calls_alone = [line for line in called.output.splitlines() if "warning:" not in line]
+    assert "%" not in "".join(calls_alone).replace("% of these are closer", "")
     other = installation(tmp_path / "other")
     reader(other, "tb", "tuberculosis", people={**ADULTS, "words": "others"})
     monkeypatch.setattr(pretrained, "folder", lambda: other)

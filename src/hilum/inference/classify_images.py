@@ -220,10 +220,11 @@ def _called(
         fitted, placement = model.calibration[concept], answer.placement
         if site and (concept in site.thresholds or model.counts_from_site):
             placement = site.place(answer.cut.image, answer.outputs)
-        if site and concept in site.thresholds:
-            fitted = site.thresholds[concept].as_calibration()
+        at_site = site.thresholds.get(concept) if site else None
+        if at_site:
+            fitted = at_site.as_calibration()
         percentile = None if np.isnan(placement.percentile) else round(placement.percentile, 2)
-        yield calls.decide(
+        one = calls.decide(
             model.name,
             concept,
             score,
@@ -232,6 +233,8 @@ def _called(
             percentile=percentile,
             warning=warning,
         )
+        absent = at_site and one.call == calls.ABSENT
+        yield one.warned(at_site.beware) if absent else one
 
 
 def _upright_maps(
@@ -303,17 +306,15 @@ def lines(
     written: str = "overlays and table",
     *,
     scores: bool = False,
-    notes: Sequence[str] = (),
 ) -> str:
     """Format the results for a person: one line per image and finding, and where `written` lies.
 
-    With `scores` their numbers follow the calls; `notes` are about all images together.
+    With `scores` their numbers follow the calls.
     """
     if not found:
         return "nothing was classified: no image could be read"
     text = [line for one in found for line in _lines(one, scores)]
     where = [f"{written}: {to.resolve()}"] if to else []
-    text += [f"note: {note}" for note in notes]
     return "\n".join([*text, *where, "For research only; not for diagnosis."])
 
 

@@ -40,6 +40,7 @@ from hilum.storage import integrity
 FORMAT = 1
 OF_SITE = "the images of this site"
 _DISTANCES = "distances from its images"
+RELIABLE = 0.5  # of a sensitivity's lower bound, from which on "absent" needs no warning
 DRIFT = 0.01  # probability of a difference as large among images of one kind, over all tests
 
 
@@ -77,6 +78,23 @@ class SiteThreshold:
             "reason": "a site has no probabilities",
         }
 
+    @property
+    def beware(self) -> str:
+        """Why "absent" means little at this threshold; "" where it means something.
+
+        The promise is of what is called present: a threshold that nothing reaches keeps it.
+        """
+        if self.sensitivity_low >= RELIABLE:
+            return ""
+        known = (
+            f"between {percent(self.sensitivity_low, 2)} and {percent(self.sensitivity_high, 2)} "
+            f"of the patients with the finding are called present at this site's threshold"
+            if self.positives
+            else "the site was calibrated without a patient with the finding, so nothing is known "
+            "of how many are called present"
+        )
+        return f'"absent" means little: {known}'
+
     def words(self) -> str:
         """Say what is promised, and what sensitivity to expect."""
         promise = (
@@ -87,7 +105,7 @@ class SiteThreshold:
         if not self.positives:
             return f"{promise}; no patient has the finding, so nothing is known of the sensitivity"
         found = f"{self.detected} of {self.positives} patients with it are called present"
-        between = f"{self.sensitivity_low:.0%} to {self.sensitivity_high:.0%}"
+        between = f"{percent(self.sensitivity_low, 2)} to {percent(self.sensitivity_high, 2)}"
         return f"{promise}; sensitivity {between} ({found})"
 
 
@@ -227,9 +245,9 @@ class Site:
             ) from None
 
 
-def percent(rate: float) -> str:
-    """Write a rate in percent, with the digits that it was given in."""
-    return f"{100 * rate:.6g}%"
+def percent(rate: float, digits: int = 6) -> str:
+    """Write a rate in percent with its significant digits, so that 0.5% is not called 0%."""
+    return f"{100 * rate:.{digits}g}%"
 
 
 def today() -> str:

@@ -203,7 +203,7 @@ def _labelled(measured: Measured, manifest: Manifest, concept: str, inside: np.n
     )
 
 
-def _states(manifest: Manifest, concept: str) -> dict[str, int | None]:
+def _states(manifest: Manifest, concept: str) -> Mapping[str, int | None]:
     """Return the state of a concept by image; of the anomaly model's that of any abnormality."""
     if concept != ANOMALY:
         return dict(manifest.states(concept).select("image_id", "state").iter_rows())

@@ -50,10 +50,9 @@ def verb(
     found, faults = step.classify_images(
         images, to, scores=scores, site=of_site, watch=console.watch, say=console.say
     )
-    notes = list(of_site.drift(found)) if of_site else ()
     console.summarised(
         json.dumps([one.reported(scores=scores) for one in found], indent=1)
         if as_json
-        else step.lines(found, to, scores=scores, notes=notes),
+        else step.lines(found, to, scores=scores),
         faults,
     )
