@@ -128,6 +128,16 @@ def test_an_image_that_two_models_place_is_outside_where_either_says_so():
     assert domain.farther(domain.UNPLACED, inside) is domain.UNPLACED
 
 
+def test_a_percentile_is_never_written_as_more_than_it_is(rows):
+    fitted = domain.fit(rows(50), rows(50))
+    quantiles, limit = np.linspace(0, 1, domain.LEVELS.size), 0.9
+    detectors = {"image": replace(fitted.detectors["image"], quantiles=quantiles, limit=limit)}
+    words = [
+        domain.Domain(detectors).of_distances({"image": far}).reason for far in (0.987, 0.998, 1.0)
+    ]
+    assert [one.rpartition(": ")[2].split(" of")[0] for one in words] == ["98 %", "99 %", "all"]
+
+
 def test_a_domain_of_few_images_is_fitted_out_of_fold(rows):
     few = rows(60)
     crossed = domain.crossed_distances(few, np.arange(60) % 5)
@@ -294,6 +304,7 @@ def test_a_site_has_a_threshold_with_its_promise_and_says_what_more_would_do(mad
     assert one.threshold > np.sort(site.scores["tuberculosis"])[0]
     assert one.sensitivity_low <= one.detected / one.positives <= one.sensitivity_high
     assert "at most 10% with 95% confidence" in text and "more patients" in text
+    assert "40 images of 40 patients" in repr(site) and "at most 10%" in repr(site)
     assert "0 of 40 images lie outside the model's own domain" in text
 
 

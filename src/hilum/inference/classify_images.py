@@ -233,8 +233,7 @@ def _called(
             percentile=percentile,
             warning=warning,
         )
-        absent = at_site and one.call == calls.ABSENT
-        yield one.warned(at_site.beware) if absent else one
+        yield one.warned(at_site.beware) if at_site and one.call == calls.ABSENT else one
 
 
 def _upright_maps(

@@ -146,7 +146,7 @@ class Domain:
         worst = max(excess, key=lambda name: np.nan_to_num(excess[name], nan=np.inf))
         if np.isnan(percentile[worst]):
             return Placement(False, percentile[worst], f"{DETECTORS[worst]} {self.whose}")
-        nearer = "all" if percentile[worst] >= 99.95 else f"{percentile[worst]:.0f} %"
+        nearer = "all" if percentile[worst] >= 99.95 else f"{int(percentile[worst])} %"
         reason = f"{DETECTORS[worst]} {self.whose}: {nearer} of these are closer"
         return Placement(False, percentile[worst], reason)
 

@@ -125,6 +125,12 @@ class Site:
     scores: Mapping[str, np.ndarray]
     percentiles: np.ndarray
 
+    def __repr__(self) -> str:
+        found = [f"{concept}: {one.words()}" for concept, one in self.thresholds.items()]
+        found += [f"{concept}: no threshold, {why}" for concept, why in self.refusals.items()]
+        counted = f"{self.images} images of {self.patients} patients, {self.date}"
+        return f"Site({self.model}, {counted}; {'; '.join(found)})"
+
     @property
     def digest(self) -> str:
         """Digest of everything in it."""
@@ -136,10 +142,11 @@ class Site:
             if model.digest == self.model_digest:
                 return model
         named = [model.digest for model in models if model.name == self.model]
-        got = f"this {self.model} is {named[0]}" if named else f"there is no model {self.model}"
+        got = f"this {self.model} is {named[0]}" if named else f"no {self.model} is applied here"
         raise Mismatch(
             f"the site was calibrated for {self.model} {self.model_digest}, and {got}: its "
-            f"threshold means nothing for another model; calibrate again with `hilum calibrate`"
+            f"threshold means nothing for another model; calibrate again with `hilum calibrate`, or "
+            f"name its file with --model"
         )
 
     def place(self, image: np.ndarray, outputs: Mapping[str, np.ndarray]) -> Placement:

@@ -23,7 +23,8 @@ def verb(
     model: Annotated[
         str,
         typer.Argument(
-            help="Name of a pretrained model (`hilum models`), or a model file.",
+            help="Name of a pretrained model (`hilum models`), or the file of one; then give the "
+            "file to `hilum classify --model` too. Not a run's own models.",
             show_default=False,
         ),
     ],
