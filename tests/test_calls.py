@@ -298,7 +298,7 @@ def made(measured):
 
 
 def test_a_site_has_a_threshold_with_its_promise_and_says_what_more_would_do(made):
-    site, text = made.site, "\n".join(made.notes)
+    site, text = made, "\n".join(made.notes)
     (one,) = site.thresholds.values()
     assert one.negatives >= 29 and one.positives > 5 and one.allowed == 0
     assert one.threshold > np.sort(site.scores["tuberculosis"])[0]
@@ -309,12 +309,12 @@ def test_a_site_has_a_threshold_with_its_promise_and_says_what_more_would_do(mad
 
 
 def test_a_site_reads_back_as_it_was_written(made, tmp_path):
-    made.site.write(tmp_path / "site.json")
+    made.write(tmp_path / "site.json")
     again = Site.read(tmp_path / "site.json")
-    assert again.thresholds == made.site.thresholds
-    assert np.allclose(again.percentiles, made.site.percentiles)
+    assert again.thresholds == made.thresholds
+    assert np.allclose(again.percentiles, made.percentiles)
     stored = json.loads((tmp_path / "site.json").read_text())
-    assert stored["thresholds"]["tuberculosis"]["threshold"] == one_threshold(made.site).threshold
+    assert stored["thresholds"]["tuberculosis"]["threshold"] == one_threshold(made).threshold
 
 
 def one_threshold(site):
@@ -362,14 +362,14 @@ BROKEN_SITES = {
 
 @pytest.mark.parametrize("words", BROKEN_SITES)
 def test_a_site_that_cannot_be_is_refused_by_what_is_wrong_with_it(made, tmp_path, words):
-    stored = BROKEN_SITES[words](made.site.as_json())
+    stored = BROKEN_SITES[words](made.as_json())
     (tmp_path / "bad.json").write_text(json.dumps(integrity.sealed(stored)))
     with pytest.raises(BadData, match=words.replace("rates", "max_false_positives")):
         Site.read(tmp_path / "bad.json")
 
 
 def test_a_site_that_was_changed_by_hand_is_refused(made, tmp_path):
-    made.site.write(tmp_path / "site.json")
+    made.write(tmp_path / "site.json")
     stored = json.loads((tmp_path / "site.json").read_text())
     for name, content in (
         ("lower", json.dumps(threshold_with(stored, threshold=0.0))),
@@ -390,15 +390,15 @@ def test_a_site_decides_within_its_own_domain_at_its_own_threshold(
 ):
     monkeypatch.setattr(pretrained, "folder", lambda: installed)
     some = [films / f"images/{number}.png" for number in range(12)]
-    found, _ = classify_images.classify_images(some, site=made.site)
+    found, _ = classify_images.classify_images(some, site=made)
     called = [one for result in found for one in result.scores]
-    threshold = made.site.thresholds["tuberculosis"].threshold
+    threshold = made.thresholds["tuberculosis"].threshold
     assert sum(one.call is not None for one in called) >= 0.7 * len(called)
     for one in called:
         assert one.threshold == threshold and one.probability is None
         assert one.call in (None, "present" if one.score >= threshold else "absent")
     raster.write_png(tmp_path / "b.png", blurred(chest(7)))
-    other = only(tmp_path / "b.png", site=made.site)
+    other = only(tmp_path / "b.png", site=made)
     assert other.refused or "the images of this site: " in other.scores[0].no_call
 
 
@@ -406,19 +406,19 @@ def test_absent_is_warned_about_where_the_sensitivity_is_poor_or_unknown(
     made, installed, films, monkeypatch
 ):
     monkeypatch.setattr(pretrained, "folder", lambda: installed)
-    known = one_threshold(made.site)
+    known = one_threshold(made)
     for parts, words in (
         ({"sensitivity_low": 0.0, "sensitivity_high": 0.3}, "between 0% and 30% of the patients"),
         ({"positives": 0, "detected": 0, "sensitivity_low": 0.0}, "nothing is known"),
         ({"sensitivity_low": 0.7}, ""),
     ):
         of_all = {"tuberculosis": replace(known, threshold=1e9, **parts)}
-        site = replace(made.site, thresholds=of_all)
+        site = replace(made, thresholds=of_all)
         (score,) = only(films / "images/1.png", site=site).scores
         assert score.call == "absent" and words in score.warning
         assert bool(score.warning) == bool(words)
     high = {"tuberculosis": replace(known, threshold=-1.0, sensitivity_low=0.0)}
-    (score,) = only(films / "images/1.png", site=replace(made.site, thresholds=high)).scores
+    (score,) = only(films / "images/1.png", site=replace(made, thresholds=high)).scores
     assert score.call == "present" and not score.warning
 
 
@@ -428,11 +428,11 @@ def test_images_that_differ_from_the_sites_are_reported(
     monkeypatch.setattr(pretrained, "folder", lambda: installed)
     heard = []
     some = [films / f"images/{number}.png" for number in range(12)]
-    classify_images.classify_images(some, site=made.site, say=heard.append)
+    classify_images.classify_images(some, site=made, say=heard.append)
     assert heard == []
     for number in range(12):
         raster.write_png(tmp_path / f"soft/{number}.png", blurred(chest(100 + number)))
-    classify_images.classify_images([tmp_path / "soft"], site=made.site, say=heard.append)
+    classify_images.classify_images([tmp_path / "soft"], site=made, say=heard.append)
     assert any(
         "these images differ from those that the site was calibrated on" in one for one in heard
     )
@@ -440,8 +440,8 @@ def test_images_that_differ_from_the_sites_are_reported(
 
 def test_drift_is_reported_once_and_counts_each_image_once(made, tmp_path, monkeypatch):
     """A model of several findings places an image once, however many it calls."""
-    site = replace(made.site, scores={**made.site.scores, "other": np.linspace(0, 1, 40)})
-    shifted = made.site.percentiles[-10:]
+    site = replace(made, scores={**made.scores, "other": np.linspace(0, 1, 40)})
+    shifted = made.percentiles[-10:]
     results = [
         calls.ImageResult(
             str(k), str(k), "", "", 0.9, None,
@@ -465,14 +465,14 @@ def test_unlabelled_images_of_a_model_that_counts_from_a_site_are_compared_in_th
     """Where `classify` places them, so that the site's own images are no drift."""
     model, images, manifest = measured
     unlabelled = replace(manifest, labels=manifest.labels.clear())
-    plain = calibrate_site.site_of(model, images, unlabelled, 0.1, 0.95).site
+    plain = calibrate_site.site_of(model, images, unlabelled, 0.1, 0.95)
     assert np.array_equal(plain.percentiles, np.sort(images.percentiles))
 
     class CountsFromSite(pretrained.PretrainedModel):
         counts_from_site = True
 
     counting = CountsFromSite(model.place)
-    own = calibrate_site.site_of(counting, images, unlabelled, 0.1, 0.95).site
+    own = calibrate_site.site_of(counting, images, unlabelled, 0.1, 0.95)
     assert own.percentiles.max() == 100 and plain.percentiles.max() < 1
 
 
@@ -481,7 +481,7 @@ def test_another_model_is_refused(made, tmp_path, monkeypatch, image):
     reader(other, "tb", "tuberculosis", people={**ADULTS, "words": "others"})
     monkeypatch.setattr(pretrained, "folder", lambda: other)
     with pytest.raises(Mismatch, match="calibrated for tb"):
-        classify_images.classify_images([image], site=made.site)
+        classify_images.classify_images([image], site=made)
 
 
 def test_too_few_labelled_images_are_refused_with_how_many_more_it_takes(measured, films):
@@ -514,7 +514,7 @@ def test_each_patient_counts_once_and_on_the_safe_side(measured):
     many = site_images.Measured(scored, images.left_out)
     with pytest.raises(TooFew, match="of 25 patients cannot promise"):
         calibrate_site.site_of(model, many, manifest, 0.1, 0.95)
-    one = one_threshold(calibrate_site.site_of(model, many, manifest, 0.2, 0.95).site)
+    one = one_threshold(calibrate_site.site_of(model, many, manifest, 0.2, 0.95))
     assert one.negatives == 25 and one.positives == 10
 
 
@@ -549,7 +549,7 @@ def test_a_positive_outside_the_sites_domain_is_not_expected_to_be_called(measur
         scored = [replace(one, scores=other.scores) for one, other in zip(some, far, strict=True)]
         found = site_images.Measured(scored, images.left_out)
         expected[name] = one_threshold(
-            calibrate_site.site_of(model, found, manifest, 0.1, 0.95).site
+            calibrate_site.site_of(model, found, manifest, 0.1, 0.95)
         ).detected
     assert expected["far"] < expected["near"] <= 10
 
@@ -568,7 +568,7 @@ def test_labels_of_something_else_are_named(measured):
     model, images, manifest = measured
     other = manifest.labels.with_columns(concept=pl.lit("local:koch"))
     found = calibrate_site.site_of(model, images, replace(manifest, labels=other), 0.1, 0.95)
-    assert "labels here are of koch" in found.site.refusals["tuberculosis"]
+    assert "labels here are of koch" in found.refusals["tuberculosis"]
 
 
 def test_what_the_tables_state_of_an_image_counts_as_if_the_file_did(measured, installed):
@@ -602,7 +602,7 @@ def test_a_promise_that_no_number_of_images_supports_is_refused_before_any_work(
 
 
 def test_rates_are_written_as_they_were_given(made):
-    one = replace(one_threshold(made.site), max_false_positives=0.005, confidence=0.999)
+    one = replace(one_threshold(made), max_false_positives=0.005, confidence=0.999)
     assert "at most 0.5% with 99.9% confidence" in one.words()
 
 
@@ -615,14 +615,14 @@ def test_the_sites_file_is_never_written_into_the_data_or_over_another_file(made
         assert done.exit_code != 0 and isinstance(done.exception, HilumError)
         assert "--out" in str(done.exception)
         assert before is None or place.read_bytes() == before
-    made.site.write(tmp_path / "site.json")
+    made.write(tmp_path / "site.json")
     calibrate_site.refuse_place(tmp_path / "site.json", films)  # one's own may be made again
 
 
 def test_without_labels_the_models_own_threshold_and_domain_decide_and_the_site_says_so(measured):
     model, images, manifest = measured
     unlabelled = replace(manifest, labels=manifest.labels.clear())
-    site = calibrate_site.site_of(model, images, unlabelled, 0.1, 0.95).site
+    site = calibrate_site.site_of(model, images, unlabelled, 0.1, 0.95)
     assert site.thresholds == {} and "takes 29 patients" in site.refusals["tuberculosis"]
     assert site.domain is not None
 

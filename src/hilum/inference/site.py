@@ -8,6 +8,7 @@
     domain                   what the site's images are like, in the form of
                              `hilum.inference.domain`
     scores, percentiles      of the site's images, sorted: what later images are compared with
+    notes                    what was left out, what is promised, and how much more it would take
     digest                   of all the rest: a file that was changed by hand is refused
 
 With a threshold the site's own domain and threshold decide; the calibration of the training site is
@@ -124,12 +125,11 @@ class Site:
     domain: Domain
     scores: Mapping[str, np.ndarray]
     percentiles: np.ndarray
+    notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
-        found = [f"{concept}: {one.words()}" for concept, one in self.thresholds.items()]
-        found += [f"{concept}: no threshold, {why}" for concept, why in self.refusals.items()]
         counted = f"{self.images} images of {self.patients} patients, {self.date}"
-        return f"Site({self.model}, {counted}; {'; '.join(found)})"
+        return f"Site({self.model}, {counted})" + "".join(f"\n  {note}" for note in self.notes)
 
     @property
     def digest(self) -> str:
@@ -203,6 +203,7 @@ class Site:
             "domain": self.domain.as_json(),
             "scores": {concept: values.tolist() for concept, values in self.scores.items()},
             "percentiles": self.percentiles.tolist(),
+            "notes": list(self.notes),
         }
 
     def write(self, path: Path) -> None:
@@ -244,6 +245,7 @@ class Site:
                 Domain.from_json(stored["domain"], str(path), OF_SITE),
                 {str(name): domain.unpacked(one, 1) for name, one in stored["scores"].items()},
                 domain.unpacked(stored["percentiles"], 1),
+                tuple(map(str, stored["notes"])),
             )
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as fault:
             raise BadData(

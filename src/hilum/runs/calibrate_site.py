@@ -41,14 +41,6 @@ RESERVE = 3  # images above the threshold that make it worth while: how many mor
 HALF_WIDTH = 0.1  # of a sensitivity's interval that is narrow enough to rely on
 
 
-@dataclass(frozen=True)
-class Calibrated:
-    """A site, and what a person should read of how it was made."""
-
-    site: Site
-    notes: list[str]
-
-
 def calibrate_site(
     model: str | Path,
     folder: Path,
@@ -56,7 +48,7 @@ def calibrate_site(
     max_false_positives: float = 0.1,
     confidence: float = 0.95,
     watch: Watch = unwatched,
-) -> Calibrated:
+) -> Site:
     """Calibrate a model on the images of a folder.
 
     `model` is the name of a pretrained model or the path of a model file. Raises `TooFew` where
@@ -104,7 +96,7 @@ def site_of(
     manifest: Manifest,
     max_false_positives: float,
     confidence: float,
-) -> Calibrated:
+) -> Site:
     """Return the site of measured images; raises as `calibrate_site` does."""
     own, distances = _domain(measured)
     placed = [
@@ -139,7 +131,7 @@ def site_of(
         scores={concept: np.sort(measured.of(concept)) for concept in model.concepts},
         percentiles=np.sort([one.percentile for one in placed] if within else measured.percentiles),
     )
-    return Calibrated(site, list(_notes(site, measured, manifest)))
+    return replace(site, notes=tuple(_notes(site, measured, manifest)))
 
 
 def _domain(measured: Measured) -> tuple[domain.Domain, Mapping[str, np.ndarray]]:

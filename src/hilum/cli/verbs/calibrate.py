@@ -56,15 +56,15 @@ def verb(
     from hilum.runs import calibrate_site as step
 
     step.refuse_place(to, folder)
-    made = step.calibrate_site(
+    site = step.calibrate_site(
         model,
         folder,
         max_false_positives=max_false_positives,
         confidence=confidence,
         watch=console.watch,
     )
-    made.site.write(to)
+    site.write(to)
     if as_json:
-        console.echo(json.dumps({"site": str(to), "notes": made.notes}, indent=1))
+        console.echo(json.dumps({"site": str(to), "notes": site.notes}, indent=1))
     else:
-        console.echo("\n".join([*made.notes, f"written: {to.resolve()}"]))
+        console.echo("\n".join([*site.notes, f"written: {to.resolve()}"]))
