@@ -107,7 +107,8 @@ class Classification:
 
 
 def _call(one: FindingScore) -> str:
-    return one.call or f"no call: {one.no_call}"
+    warning = f" (warning: {one.warning})" if one.warning else ""
+    return f"{one.call}{warning}" if one.call else f"no call: {one.no_call}"
 
 
 def read_image(path: str | Path) -> Image:
@@ -181,7 +182,8 @@ def calibrate(
 
     With labels it chooses a threshold whose false positive rate at that site is at most
     `max_false_positives`, with `confidence`; in any case it describes what the site's images are
-    like. Keep it with `site.write(path)` for `classify`. Raises `TooFew` where so few images cannot
+    like. Keep it with `site.write(path)` for `classify`; `site.notes` say what was left out, what is
+    promised and how much more it would take. Raises `TooFew` where so few images cannot
     promise that, saying how many more it takes, and `NotFound` for an unknown model.
 
     >>> hilum.calibrate("tuberculosis", folder)
@@ -190,4 +192,4 @@ def calibrate(
     """
     return calibrate_site.calibrate_site(
         model, Path(folder), max_false_positives=max_false_positives, confidence=confidence
-    ).site
+    )

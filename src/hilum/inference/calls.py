@@ -9,7 +9,7 @@ a probability only where there could be a call.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 
@@ -43,6 +43,12 @@ class FindingScore:
     probability: float | None
     threshold: float | None
     percentile: float | None
+
+    def warned(self, warning: str) -> FindingScore:
+        """Return it with one more warning; itself where that is ""."""
+        if not warning:
+            return self
+        return replace(self, warning="; ".join(filter(None, [self.warning, warning])))
 
     def reported(self, *, scores: bool) -> dict[str, object]:
         """Return the fields for a table or JSON; `NUMBERS` only with `scores`."""

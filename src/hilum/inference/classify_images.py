@@ -201,17 +201,15 @@ def lines(
     written: str = "overlays and table",
     *,
     scores: bool = False,
-    notes: Sequence[str] = (),
 ) -> str:
     """Format the results for a person: one line per image and finding, and where `written` lies.
 
-    With `scores` their numbers follow the calls; `notes` are about all images together.
+    With `scores` their numbers follow the calls.
     """
     if not found:
         return "nothing was classified: no image could be read"
     text = [line for one in found for line in _lines(one, scores)]
     where = [f"{written}: {to.resolve()}"] if to else []
-    text += [f"note: {note}" for note in notes]
     return "\n".join([*text, *where, "For research only; not for diagnosis."])
 
 

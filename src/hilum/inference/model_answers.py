@@ -95,10 +95,11 @@ def called(
         fitted, placement = model.calibration[concept], answer.placement
         if site and (concept in site.thresholds or model.counts_from_site):
             placement = site.place(answer.cut.image, answer.outputs)
-        if site and concept in site.thresholds:
-            fitted = site.thresholds[concept].as_calibration()
+        at_site = site.thresholds.get(concept) if site else None
+        if at_site:
+            fitted = at_site.as_calibration()
         percentile = None if np.isnan(placement.percentile) else round(placement.percentile, 2)
-        yield calls.decide(
+        one = calls.decide(
             model.name,
             concept,
             score,
@@ -107,6 +108,7 @@ def called(
             percentile=percentile,
             warning=warning,
         )
+        yield one.warned(at_site.beware) if at_site and one.call == calls.ABSENT else one
 
 
 def cut_for(

@@ -38,22 +38,37 @@ def verb(
             show_default=False,
         ),
     ] = None,
+    models: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            help="Apply this model alone: a name of `hilum models`, or a model file; may be given "
+            "again.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Classify images with the pretrained models: findings called present or absent, or no call
     with the reason, where a model cannot know; refuses what the models were not made for.
     """
     from hilum.inference import classify_images as step
+    from hilum.inference import pretrained
     from hilum.inference.site import Site
 
     of_site = Site.read(site) if site else None
     found, faults = step.classify_images(
-        images, to, scores=scores, site=of_site, watch=console.watch, say=console.say
+        images,
+        to,
+        models=[pretrained.named(model) for model in models] if models else None,
+        scores=scores,
+        site=of_site,
+        watch=console.watch,
+        say=console.say,
     )
-    notes = list(of_site.drift(found)) if of_site else ()
     console.summarised(
         json.dumps([one.reported(scores=scores) for one in found], indent=1)
         if as_json
-        else step.lines(found, to, scores=scores, notes=notes),
+        else step.lines(found, to, scores=scores),
         faults,
     )
