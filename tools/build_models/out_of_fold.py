@@ -1,9 +1,11 @@
 """Score the films that the bundled tuberculosis model was trained and tuned on out of fold.
 
     OMP_NUM_THREADS=1 python -m tools.build_models.out_of_fold --films FILMS --work WORK
+        --start WORK/pneumonia_backbone.pt
 
 The train and tune films of tools/build_models/films.py are dealt into `FOLDS` folds by patient. A
-network is trained on all folds but one, with the recipe that the bundled model's card states, and
+network is trained on all folds but one, with the recipe that the bundled model's card states, from
+the features of tools/build_models/pneumonia_backbone.py (without --start ImageNet's), and
 scores the films of the fold that it has not seen. No test film is read. Writes
 
     WORK/out_of_fold.parquet   one row per film: image_id, fold, score in (0, 1)
@@ -26,10 +28,12 @@ import polars as pl
 import torch
 
 from benchmarks._lib.lung_sets import dealt
-from hilum import plugins, storage
+from hilum import storage
 from hilum.inference import pretrained
 from hilum.inference.onnx_model import OnnxModel
-from tools.build_models.train_findings import MODEL, TASKS
+from hilum.training.models import efficientnet_lite0
+from tools.build_models import pneumonia_backbone
+from tools.build_models.train_findings import TASKS
 
 NAME, FOLDS = "tuberculosis", 5
 FILE = "out_of_fold.parquet"
@@ -42,18 +46,20 @@ def films(facts: pl.DataFrame) -> np.ndarray:
     return np.flatnonzero((own & facts["part"].is_in(["train", "tune"])).to_numpy())
 
 
-def scores_of_fold(folder: Path, work: Path, number: int) -> np.ndarray:
+def scores_of_fold(folder: Path, work: Path, start: Path | None, number: int) -> np.ndarray:
     """Return the scores (n,) of the films of one fold by a network trained on the others."""
     facts = pl.read_parquet(folder / "facts.parquet")
     own = films(facts)
     facts, crops = facts[own], np.load(folder / "crops.npy", mmap_mode="r")[own]
     recipe = json.loads(OnnxModel(pretrained.path(f"{NAME}.onnx")).metadata["card"]["recipe"])
     made_from = [facts["pixel_digest"].to_list(), facts["tuberculosis"].to_list(), recipe, FOLDS]
+    if start:
+        made_from.append(storage.digest_of_file(start))
     kept = work / f"fold-{number}-{storage.digest(made_from)}.npy"
     if kept.exists():
         return np.load(kept)
     fold = dealt(facts["patient_id"].to_numpy(), FOLDS)
-    module, seed = plugins.load("models", MODEL), recipe.pop("seed")
+    seed = recipe.pop("seed")
     begun = time.monotonic()
 
     def progress(done: int, of: int) -> None:
@@ -63,11 +69,11 @@ def scores_of_fold(folder: Path, work: Path, number: int) -> np.ndarray:
                 flush=True,
             )
 
-    network = module.fit(
+    network = pneumonia_backbone.fit_of(start)(
         crops,
         facts["tuberculosis"].to_numpy().astype(np.float32)[:, None],
         np.flatnonzero(fold != number),
-        module.Settings(**recipe),
+        efficientnet_lite0.Settings(**recipe),
         concepts=[NAME],
         seed=seed,
         checkpoint=kept.with_suffix(".checkpoint"),
@@ -88,16 +94,18 @@ def main() -> None:
     )
     parser.add_argument("--films", type=Path, required=True, help="the folder of films.py")
     parser.add_argument("--work", type=Path, required=True, help="the folder to write")
+    parser.add_argument("--start", type=Path, help="the file of pneumonia_backbone.py")
     parser.add_argument("--processes", type=int, default=2)
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
     facts = pl.read_parquet(arguments.films / "facts.parquet")
     facts = facts[films(facts)]
     fold, score = dealt(facts["patient_id"].to_numpy(), FOLDS), np.empty(facts.height)
+    places = (arguments.films, arguments.work, arguments.start)
     # A forked process would inherit the locks of Polars' threads and wait for ever.
     with ProcessPoolExecutor(arguments.processes, multiprocessing.get_context("spawn")) as pool:
         waiting = [
-            pool.submit(scores_of_fold, arguments.films, arguments.work, number)
+            pool.submit(scores_of_fold, *places, number)
             for number in range(FOLDS)
         ]
         for number, one in enumerate(waiting):
