@@ -2,11 +2,14 @@
 
     python -m tools.build_models.films --data ../shared/data --work FILMS
     OMP_NUM_THREADS=1 python -m tools.build_models.out_of_fold --films FILMS --work WORK
+        --start WORK/pneumonia_backbone.pt
+    (what else makes the model first: tools/build_models/bundle_tuberculosis.py)
     python -m tools.build_models.finish_tuberculosis --films FILMS
         --folds WORK/out_of_fold.parquet --out src/hilum/resources
 
-The network that tools/build_models/train_findings.py made is not trained again and its scores stay
-the same to the bit. Its graph gets the output `features` (`gate_features`), its metadata
+The network that bundle_tuberculosis.py made is not trained again and its scores stay
+the same to the bit. Its graph gets the output `features` (`gate_features`) in place of the one that
+training gave it, its metadata
 
     domain       a subspace of the features of own training and tune films; the limit is the 96th
                  percentile of distances from own films of other patients (five folds). Features,
@@ -18,7 +21,7 @@ the same to the bit. Its graph gets the output `features` (`gate_features`), its
     figures      calls out of fold, of the test part and on films of other sources; the last two
                  took part in no choice
 
-Parts are those of tools/build_models/films.py, the same as the network was trained with.
+The test part is that of tools/build_models/films.py.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx.utils
 import polars as pl
 
 from benchmarks._lib.lung_sets import dealt
@@ -41,6 +45,7 @@ from hilum.statistics import bootstrap, subspace
 from hilum.statistics.metrics import discrimination
 from hilum.training import onnx_export
 from tools.build_models import gate_features, no_call_band
+from tools.build_models.out_of_fold import BUNDLED
 
 NAME = "tuberculosis"
 OWN = ("montgomery", "shenzhen")
@@ -174,9 +179,10 @@ def main() -> None:
     source = pretrained.path(f"{NAME}.onnx")
     model, metadata = onnx.load(source), dict(OnnxModel(source).metadata)
     contract = metadata["contract"]
-    if domain.OUTPUT not in contract["outputs"]:
-        model = gate_features.tapped(model, contract["size"])
-        contract["outputs"] = [*contract["outputs"], domain.OUTPUT]
+    kept = [name for name in contract["outputs"] if name != domain.OUTPUT]
+    model = onnx.utils.Extractor(model).extract_model([onnx_export.INPUT], kept)
+    model = gate_features.tapped(model, contract["size"])
+    contract["outputs"] = [*kept, domain.OUTPUT]
     metadata.pop(domain.METADATA, None)
     onnx_export.write(model, place, _texts(metadata))
     score, features = evaluated(OnnxModel(place), crops)
@@ -185,8 +191,7 @@ def main() -> None:
     detector = gate.detectors[domain.FEATURES]
     distance = detector.subspace.distances(features)
     held_out = no_call_band.read(arguments.folds, facts[own])
-    tune = (facts["part"][own] == "tune").to_numpy()
-    thresholds = held_out.thresholds_of(score[own], tune)
+    thresholds = held_out.thresholds_of(score[own], held_out.fold == BUNDLED)
     metadata["calibration"][NAME] |= {"absent_below": thresholds[0], "present_from": thresholds[1]}
     calls = {
         **held_out.in_words(),

@@ -10,7 +10,8 @@ scores the films of the fold that it has not seen. No test film is read. Writes
 
     WORK/out_of_fold.parquet   one row per film: image_id, fold, score in (0, 1)
 
-Finished folds and epochs are kept in WORK, so the same command resumes after an interruption.
+Finished folds, their networks and epochs are kept in WORK, so the same command resumes after an
+interruption. The network of fold `BUNDLED` becomes the bundled model (bundle_tuberculosis.py).
 tools/build_models/finish_tuberculosis.py chooses the no-call band from these scores.
 """
 
@@ -21,7 +22,9 @@ import json
 import multiprocessing
 import time
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -36,31 +39,67 @@ from tools.build_models import pneumonia_backbone
 from tools.build_models.train_findings import TASKS
 
 NAME, FOLDS = "tuberculosis", 5
+BUNDLED = 0  # the fold whose network is bundled, fixed before any was trained
 FILE = "out_of_fold.parquet"
 TOGETHER = 16  # films scored at once
 
 
-def films(facts: pl.DataFrame) -> np.ndarray:
+@dataclass(frozen=True)
+class Places:
+    """The folder of films.py, the folder to write, and the weights to start from, if any."""
+
+    films: Path
+    work: Path
+    start: Path | None = None
+
+    def scores(self, number: int) -> Path:
+        """Return the file of a fold's scores; its name is made of all that they depend on."""
+        facts = own(self.films)
+        digests, states = facts["pixel_digest"].to_list(), facts["tuberculosis"].to_list()
+        made_from = [digests, states, recipe(), FOLDS]
+        if self.start:
+            made_from.append(storage.digest_of_file(self.start))
+        return self.work / f"fold-{number}-{storage.digest(made_from)}.npy"
+
+    def weights(self, number: int) -> Path:
+        """Return the file of a fold's network."""
+        return self.scores(number).with_suffix(".pt")
+
+
+def recipe() -> dict[str, Any]:
+    """Return the settings of the bundled model's training and its "seed"."""
+    return json.loads(OnnxModel(pretrained.path(f"{NAME}.onnx")).metadata["card"]["recipe"])
+
+
+def scored(facts: pl.DataFrame) -> np.ndarray:
     """Return the rows of the films to score, (n,): own train and tune films."""
-    own = facts["set"].is_in(list(TASKS[NAME].folders))
-    return np.flatnonzero((own & facts["part"].is_in(["train", "tune"])).to_numpy())
+    wanted = facts["set"].is_in(list(TASKS[NAME].folders))
+    return np.flatnonzero((wanted & facts["part"].is_in(["train", "tune"])).to_numpy())
 
 
-def scores_of_fold(folder: Path, work: Path, start: Path | None, number: int) -> np.ndarray:
-    """Return the scores (n,) of the films of one fold by a network trained on the others."""
+def own(folder: Path) -> pl.DataFrame:
+    """Return the facts of the films to score."""
     facts = pl.read_parquet(folder / "facts.parquet")
-    own = films(facts)
-    facts, crops = facts[own], np.load(folder / "crops.npy", mmap_mode="r")[own]
-    recipe = json.loads(OnnxModel(pretrained.path(f"{NAME}.onnx")).metadata["card"]["recipe"])
-    made_from = [facts["pixel_digest"].to_list(), facts["tuberculosis"].to_list(), recipe, FOLDS]
-    if start:
-        made_from.append(storage.digest_of_file(start))
-    kept = work / f"fold-{number}-{storage.digest(made_from)}.npy"
+    return facts[scored(facts)]
+
+
+def folds(facts: pl.DataFrame) -> np.ndarray:
+    """Return the fold, (n,), of each of the films to score: whole patients."""
+    return dealt(facts["patient_id"].to_numpy(), FOLDS)
+
+
+def scores_of_fold(places: Places, number: int) -> np.ndarray:
+    """Return the scores (n,) of the films of one fold by a network trained on the others.
+
+    The network is kept beside them.
+    """
+    kept = places.scores(number)
     if kept.exists():
         return np.load(kept)
-    fold = dealt(facts["patient_id"].to_numpy(), FOLDS)
-    seed = recipe.pop("seed")
-    begun = time.monotonic()
+    facts, settings = own(places.films), recipe()
+    rows = scored(pl.read_parquet(places.films / "facts.parquet"))
+    crops = np.load(places.films / "crops.npy", mmap_mode="r")[rows]
+    fold, seed, begun = folds(facts), settings.pop("seed"), time.monotonic()
 
     def progress(done: int, of: int) -> None:
         if done % 20 == 0:
@@ -69,16 +108,18 @@ def scores_of_fold(folder: Path, work: Path, start: Path | None, number: int) ->
                 flush=True,
             )
 
-    network = pneumonia_backbone.fit_of(start)(
+    network = pneumonia_backbone.fit_of(places.start)(
         crops,
         facts["tuberculosis"].to_numpy().astype(np.float32)[:, None],
         np.flatnonzero(fold != number),
-        efficientnet_lite0.Settings(**recipe),
+        efficientnet_lite0.Settings(**settings),
         concepts=[NAME],
         seed=seed,
         checkpoint=kept.with_suffix(".checkpoint"),
         progress=progress,
     )
+    with storage.replacing(places.weights(number)) as beside:
+        torch.save(network.network.state_dict(), beside)
     held_out = torch.from_numpy(crops[fold == number])
     with torch.no_grad():
         found = [network(batch)[0][:, 0].numpy() for batch in held_out.split(TOGETHER)]
@@ -98,16 +139,12 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
-    facts = pl.read_parquet(arguments.films / "facts.parquet")
-    facts = facts[films(facts)]
-    fold, score = dealt(facts["patient_id"].to_numpy(), FOLDS), np.empty(facts.height)
-    places = (arguments.films, arguments.work, arguments.start)
+    facts = own(arguments.films)
+    fold, score = folds(facts), np.empty(facts.height)
+    places = Places(arguments.films, arguments.work, arguments.start)
     # A forked process would inherit the locks of Polars' threads and wait for ever.
     with ProcessPoolExecutor(arguments.processes, multiprocessing.get_context("spawn")) as pool:
-        waiting = [
-            pool.submit(scores_of_fold, *places, number)
-            for number in range(FOLDS)
-        ]
+        waiting = [pool.submit(scores_of_fold, places, number) for number in range(FOLDS)]
         for number, one in enumerate(waiting):
             score[fold == number] = one.result()
     columns = [pl.Series("fold", fold), pl.Series("score", score)]

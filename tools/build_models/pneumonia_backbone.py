@@ -29,7 +29,6 @@ from torch import nn
 from hilum import storage
 from hilum.training import classification, efficientnet_backbone
 from hilum.training.models import efficientnet_lite0
-from hilum.training.settings import ClassifierSettings
 
 CONCEPTS = ("pneumonia", "bacterial")
 SETTINGS = efficientnet_lite0.Settings(epochs=2)
@@ -46,13 +45,13 @@ def targets(facts: pl.DataFrame) -> np.ndarray:
     return made
 
 
-def network(settings: ClassifierSettings, concepts: int) -> classification.Classifier:
+def network(concepts: int, dropout: float = SETTINGS.dropout) -> classification.Classifier:
     """Return a classifier with ImageNet weights, of which the first stages are frozen."""
     backbone = efficientnet_backbone.Backbone()
     efficientnet_backbone.load_imagenet(backbone)
     backbone.freeze(SETTINGS.frozen)
     channels = efficientnet_backbone.HEAD
-    return classification.Classifier(backbone, channels, concepts, settings.dropout)
+    return classification.Classifier(backbone, channels, concepts, dropout)
 
 
 def fit_from(
@@ -78,7 +77,7 @@ def fit_from(
 
     def started(concepts: int) -> classification.Classifier:
         """Make the network before training."""
-        made = network(settings, concepts)
+        made = network(concepts, settings.dropout)
         made.features.load_state_dict(weights)
         return made
 
@@ -109,7 +108,7 @@ def main() -> None:
             print(f"{done} of {of} batches, {time.monotonic() - begun:.0f} s", flush=True)
 
     trained = classification.fit(
-        lambda concepts: network(SETTINGS, concepts),
+        network,
         np.load(arguments.films / "crops.npy", mmap_mode="r"),
         targets(facts),
         np.flatnonzero(facts["part"].is_in(["train", "tune"]).to_numpy()),
