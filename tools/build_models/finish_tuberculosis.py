@@ -33,13 +33,12 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnx.utils
 import polars as pl
 
 from benchmarks._lib.lung_sets import dealt
 from benchmarks._lib.results import machine, record
 from hilum import storage
-from hilum.inference import domain, pretrained
+from hilum.inference import domain
 from hilum.inference.onnx_model import OnnxModel
 from hilum.statistics import bootstrap, subspace
 from hilum.statistics.metrics import discrimination
@@ -171,17 +170,15 @@ def main() -> None:
     parser.add_argument(
         "--folds", type=Path, required=True, help="what tools/build_models/out_of_fold.py wrote"
     )
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True, help="the folder of the model")
     arguments = parser.parse_args()
     facts = pl.read_parquet(arguments.films / "facts.parquet")
     crops = np.load(arguments.films / "crops.npy", mmap_mode="r")
     place = arguments.out / f"{NAME}.onnx"
-    source = pretrained.path(f"{NAME}.onnx")
-    model, metadata = onnx.load(source), dict(OnnxModel(source).metadata)
+    model, metadata = onnx.load(place), dict(OnnxModel(place).metadata)
     contract = metadata["contract"]
     kept = [name for name in contract["outputs"] if name != domain.OUTPUT]
-    model = onnx.utils.Extractor(model).extract_model([onnx_export.INPUT], kept)
-    model = gate_features.tapped(model, contract["size"])
+    model = gate_features.retapped(model, kept, contract["size"])
     contract["outputs"] = [*kept, domain.OUTPUT]
     metadata.pop(domain.METADATA, None)
     onnx_export.write(model, place, _texts(metadata))
