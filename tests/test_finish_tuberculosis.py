@@ -95,7 +95,9 @@ def test_scores_of_another_start_or_other_labels_are_not_taken_for_these(tmp_pat
     for start in starts:
         start.write_bytes(start.name.encode())
     names = {out_of_fold.Places(tmp_path, tmp_path, one).scores(0) for one in (None, *starts)}
-    facts.with_columns(1 - pl.col("tuberculosis")).write_parquet(tmp_path / "facts.parquet")
+    facts.with_columns(tuberculosis=1 - pl.col("tuberculosis")).write_parquet(
+        tmp_path / "facts.parquet"
+    )
     names.add(out_of_fold.Places(tmp_path, tmp_path).scores(0))
     assert len(names) == 4
 
