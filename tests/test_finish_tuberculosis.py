@@ -17,7 +17,6 @@ from earlier_models import SIZE, model_without_features, outputs, some_images
 from hilum.inference import pretrained
 from hilum.training import efficientnet_backbone
 from tools.build_models import (
-    bundle_tuberculosis,
     gate_features,
     no_call_band,
     out_of_fold,
@@ -75,18 +74,6 @@ def film_folder(tmp_path, films=40):
     facts.write_parquet(tmp_path / "facts.parquet")
     np.save(tmp_path / "crops.npy", rng.integers(0, 256, (films, 32, 32), np.uint8))
     return facts
-
-
-def test_the_bundled_fold_tunes_and_no_test_film_is_trained_on(tmp_path):
-    facts = film_folder(tmp_path)
-    cuts = bundle_tuberculosis.regions(tmp_path)
-    part = dict(cuts.facts.select("image_id", "part").iter_rows())
-    given = dict(facts.select("image_id", "part").iter_rows())
-    assert part.keys() == {image_id for image_id, one in given.items() if one}
-    assert all((part[one] == "test") == (given[one] == "test") for one in part)
-    fold = out_of_fold.folds(own := out_of_fold.own(tmp_path))
-    tune = {one for one, number in zip(own["image_id"], fold, strict=True) if number == 0}
-    assert tune and {one for one in part if part[one] == "tune"} == tune
 
 
 def test_scores_of_another_start_or_other_labels_are_not_taken_for_these(tmp_path):

@@ -144,7 +144,7 @@ def test_what_a_model_carries_is_what_a_reader_must(whole, tmp_path):
             },
             "figures": {},
         }
-        onnx_export.describe(path, tmp_path / f"{name}.onnx", bench.texts({**reported, **figures}))
+        onnx_export.describe(path, tmp_path / f"{name}.onnx", bench._texts({**reported, **figures}))
         reader = pretrained.PretrainedModel(tmp_path / f"{name}.onnx")
         assert (
             reader.concepts == (task.concept,)

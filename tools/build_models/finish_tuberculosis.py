@@ -1,13 +1,13 @@
 """Give the bundled tuberculosis model its domain and its no-call band, and measure its calls.
 
     python -m tools.build_models.films --data ../shared/data --work FILMS
+    python -m tools.build_models.train_findings --data ../shared/data --out src/hilum/resources
+        --work WORK --what tuberculosis
     OMP_NUM_THREADS=1 python -m tools.build_models.out_of_fold --films FILMS --work WORK
-        --start WORK/pneumonia_backbone.pt
-    (what else makes the model first: tools/build_models/bundle_tuberculosis.py)
     python -m tools.build_models.finish_tuberculosis --films FILMS
         --folds WORK/out_of_fold.parquet --out src/hilum/resources
 
-The network that bundle_tuberculosis.py made is not trained again and its scores stay
+The network that tools/build_models/train_findings.py made is not trained again and its scores stay
 the same to the bit. Its graph gets the output `features` (`gate_features`) in place of the one that
 training gave it, its metadata
 
@@ -19,9 +19,9 @@ training gave it, its metadata
                  tools/build_models/no_call_band.py on all train and tune films, each scored by a
                  network of the same recipe that was not trained on its patient
     figures      calls out of fold, of the test part and on films of other sources; the last two
-                 took part in no choice, and films of NIH and COVID-19 in no training
+                 took part in no choice
 
-The test part is that of tools/build_models/films.py.
+Parts are those of tools/build_models/films.py, the same as the network was trained with.
 """
 
 from __future__ import annotations
@@ -44,13 +44,10 @@ from hilum.statistics import bootstrap, subspace
 from hilum.statistics.metrics import discrimination
 from hilum.training import onnx_export
 from tools.build_models import gate_features, no_call_band
-from tools.build_models.out_of_fold import BUNDLED
 
 NAME = "tuberculosis"
 OWN = ("montgomery", "shenzhen")
 ABROAD = {"nih": ("nih-448", "nih-sample"), "covid": ("covid-448",), "children": ("kermany-448",)}
-# Children's films of that collection made the start (pneumonia_backbone.py), never as negatives.
-USED = {"children": "pneumonia trained on first"}
 INSIDE = 0.96  # of own films within the limit of the domain
 COMPONENTS, FOLDS = 32, 5  # of the domain; folds by patient that its limit comes from
 MOST = 4_100_000  # bytes
@@ -150,13 +147,13 @@ def described(
     head = f"held out, {len(test)} images of {len(set(patients[test]))} patients"
     figures = {f"{head}, {name}": text for name, text in held.in_words(thresholds).items()}
     for name, sets in ABROAD.items():
-        rows, used = rows_of(facts, sets), USED.get(name, "none used")
+        rows = rows_of(facts, sets)
         present = inside[rows] & (score[rows] >= thresholds[1])
         called = present | (inside[rows] & (score[rows] < thresholds[0]))
         area = discrimination.auroc(
             np.repeat([0, 1], [len(test), len(rows)]), distance[np.concatenate([test, rows])]
         )
-        figures[f"{name}, {len(rows)} images, none known to have it, {used}"] = (
+        figures[f"{name}, {len(rows)} images, none known to have it, none used"] = (
             f"{present.mean():.3f} called present, {called.mean():.3f} with a call; "
             f"AUROC of the domain {area:.3f}"
         )
@@ -190,7 +187,8 @@ def main() -> None:
     detector = gate.detectors[domain.FEATURES]
     distance = detector.subspace.distances(features)
     held_out = no_call_band.read(arguments.folds, facts[own])
-    thresholds = held_out.thresholds_of(score[own], held_out.fold == BUNDLED)
+    tune = (facts["part"][own] == "tune").to_numpy()
+    thresholds = held_out.thresholds_of(score[own], tune)
     metadata["calibration"][NAME] |= {"absent_below": thresholds[0], "present_from": thresholds[1]}
     calls = {
         **held_out.in_words(),

@@ -5,9 +5,9 @@ the bundled network's scale, since networks of one recipe differ in the scale of
 
 1. Each fold's scores become probabilities by Platt's scaling, fitted on the same fold; pooled, the
    narrowest band is chosen whose calls reach the aims and a margin.
-2. The bundled network is that of one fold, in 8 bits. The linear function that matches mean and
-   standard deviation of its log-odds to that fold's pooled ones takes the two thresholds from
-   probabilities to its scores.
+2. The bundled network and the folds' networks have all scored the tune films without having been
+   trained on them. The linear function that matches mean and standard deviation of these paired
+   log-odds takes the two thresholds from probabilities to the bundled network's scores.
 """
 
 from __future__ import annotations

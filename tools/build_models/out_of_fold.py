@@ -1,17 +1,15 @@
 """Score the films that the bundled tuberculosis model was trained and tuned on out of fold.
 
     OMP_NUM_THREADS=1 python -m tools.build_models.out_of_fold --films FILMS --work WORK
-        --start WORK/pneumonia_backbone.pt
 
 The train and tune films of tools/build_models/films.py are dealt into `FOLDS` folds by patient. A
-network is trained on all folds but one, with the recipe that the bundled model's card states, from
-the features of tools/build_models/pneumonia_backbone.py (without --start ImageNet's), and
+network is trained on all folds but one, with the recipe that the bundled model's card states (with
+--start from the features of tools/build_models/pneumonia_backbone.py, to try these), and
 scores the films of the fold that it has not seen. No test film is read. Writes
 
     WORK/out_of_fold.parquet   one row per film: image_id, fold, score in (0, 1)
 
-Finished folds, their networks and epochs are kept in WORK, so the same command resumes after an
-interruption. The network of fold `BUNDLED` becomes the bundled model (bundle_tuberculosis.py).
+Finished folds and epochs are kept in WORK, so the same command resumes after an interruption.
 tools/build_models/finish_tuberculosis.py chooses the no-call band from these scores.
 """
 
@@ -39,7 +37,6 @@ from tools.build_models import pneumonia_backbone
 from tools.build_models.train_findings import TASKS
 
 NAME, FOLDS = "tuberculosis", 5
-BUNDLED = 0  # the fold whose network is bundled, fixed before any was trained
 FILE = "out_of_fold.parquet"
 TOGETHER = 16  # films scored at once
 
@@ -60,10 +57,6 @@ class Places:
         if self.start:
             made_from.append(storage.digest_of_file(self.start))
         return self.work / f"fold-{number}-{storage.digest(made_from)}.npy"
-
-    def weights(self, number: int) -> Path:
-        """Return the file of a fold's network."""
-        return self.scores(number).with_suffix(".pt")
 
 
 def recipe() -> dict[str, Any]:
@@ -89,10 +82,7 @@ def folds(facts: pl.DataFrame) -> np.ndarray:
 
 
 def scores_of_fold(places: Places, number: int) -> np.ndarray:
-    """Return the scores (n,) of the films of one fold by a network trained on the others.
-
-    The network is kept beside them.
-    """
+    """Return the scores (n,) of the films of one fold by a network trained on the others."""
     kept = places.scores(number)
     if kept.exists():
         return np.load(kept)
@@ -118,8 +108,6 @@ def scores_of_fold(places: Places, number: int) -> np.ndarray:
         checkpoint=kept.with_suffix(".checkpoint"),
         progress=progress,
     )
-    with storage.replacing(places.weights(number)) as beside:
-        torch.save(network.network.state_dict(), beside)
     held_out = torch.from_numpy(crops[fold == number])
     with torch.no_grad():
         found = [network(batch)[0][:, 0].numpy() for batch in held_out.split(TOGETHER)]

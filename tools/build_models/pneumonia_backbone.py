@@ -1,15 +1,15 @@
-"""Train the network of the tuberculosis model on the pneumonia of children first.
+"""Train an EfficientNet-Lite0 on the pneumonia of children, as a start for fewer films.
 
     python -m tools.build_models.films --data ../shared/data --work FILMS/kermany224 \\
         --sets kermany-224
     OMP_NUM_THREADS=1 python -m tools.build_models.pneumonia_backbone \\
         --films FILMS/kermany224 --out WORK/pneumonia_backbone.pt
 
-An EfficientNet-Lite0 with ImageNet weights learns from 5,232 chest radiographs of Kermany's
-training part whether there is pneumonia, and whether it is bacterial. Its features, without the
-last layer, are a better start for the fewer films of tuberculosis than those of photographs
-(benchmarks/results/accuracy.md). No film of tuberculosis and none of the official test part is
-read, so films out of fold stay unseen. Killed, the same command resumes.
+An EfficientNet-Lite0 with ImageNet weights is trained on 5,232 chest radiographs of Kermany's
+training part: is there pneumonia, and is it bacterial? Its features, without the last layer, are
+tried as a start for tuberculosis (tools/build_models/out_of_fold.py) and in probes across hospitals
+(benchmarks/accuracy/hospital_probes.py). No film of tuberculosis and none of the official test part
+is read. Killed, the same command resumes.
 """
 
 from __future__ import annotations

@@ -1,6 +1,5 @@
-"""Train classifiers of findings: pneumonia of small children (Kermany), which comes with Hilum, and
-tuberculosis (Montgomery and Shenzhen), which tools/build_models/bundle_tuberculosis.py makes of a
-better start.
+"""Train the classifiers that come with Hilum: tuberculosis (Montgomery and Shenzhen) and pneumonia
+of small children (Kermany).
 
     python -m tools.build_models.train_findings --data ../shared/data --out src/hilum/resources
     --work work --what tuberculosis pneumonia_child
@@ -354,17 +353,13 @@ def trained(
     }
     network = module.fit(cuts.images, targets, rows, module.Settings(**settings), **training)
     onnx_export.to_onnx(
-        network, path, size=cuts.images.shape[1], outputs=module.OUTPUTS, metadata=texts(metadata)
+        network, path, size=cuts.images.shape[1], outputs=module.OUTPUTS, metadata=_texts(metadata)
     )
     return path
 
 
-def reported(
-    task: Task, cuts: Cuts, settings: dict[str, Any], cutting: LungCrop, start: str = ""
-) -> dict[str, Any]:
-    """Return what the file carries, but for what is measured on it; `start` says which weights
-    followed those of ImageNet.
-    """
+def reported(task: Task, cuts: Cuts, settings: dict[str, Any], cutting: LungCrop) -> dict[str, Any]:
+    """Return what the file carries, but for what is measured on it."""
     module, size = plugins.load("models", MODEL), cuts.images.shape[1]
     sets = [plugins.load("readers", folder.split("-")[0]).CARD for folder in task.folders]
     known = cuts.facts.filter(pl.col("part") != "test")
@@ -379,7 +374,7 @@ def reported(
         caveats=f"{task.caveats} For research only. No medical device.",
         source=(
             f"tools/build_models/train_findings.py of Hilum, model '{MODEL}', ImageNet weights"
-            f" first{start}. "
+            " first. "
         )
         + "; ".join(f"{one.title}: {one.licence}" for one in sets),
         licence=(
@@ -409,8 +404,7 @@ def reported(
     }
 
 
-def texts(metadata: dict[str, Any]) -> dict[str, str]:
-    """Return the metadata as a file holds them."""
+def _texts(metadata: dict[str, Any]) -> dict[str, str]:
     return {key: storage.as_json(value) for key, value in metadata.items()}
 
 
@@ -421,29 +415,7 @@ def make(name: str, arguments: argparse.Namespace) -> None:
     cuts = cut(arguments.data, task, arguments.work, arguments.most, cutting)
     metadata = reported(task, cuts, settings, cutting)
     whole = trained(cuts, name, settings, metadata, arguments.work)
-    table = bundled(name, cuts, whole, metadata, arguments.work, arguments.out)
-    command = (
-        f"python -m tools.build_models.train_findings --data {arguments.data} --out"
-        f" src/hilum/resources --work WORK --what {name}{' --masked' * arguments.masked}"
-    )
-    command += again(arguments.set)
-    note = (
-        f"Threshold carried from a tune part of other patients. Settings: {json.dumps(settings)}."
-    )
-    text = "\n".join([f"`{command}` on {machine('torch', 'onnxruntime')}.", "", note, "", *table])
-    print(text)
-    if not arguments.most:
-        record(f"A model that comes with Hilum: {name}", text)
-
-
-def bundled(
-    name: str, cuts: Cuts, whole: Path, metadata: dict[str, Any], work: Path, out: Path
-) -> list[str]:
-    """Write the network `whole` to `out` in 8 bits, calibrated, with its figures; return these as
-    the lines of a table. Ends the program where the file is too large or ranks worse.
-    """
-    task = TASKS[name]
-    best, ranges = small(whole, cuts, work)
+    best, ranges = small(whole, cuts, arguments.work)
     tuned = scores(best, cuts.images[cuts.rows("tune")])
     threshold = discrimination.youden_threshold(cuts.truth("tune"), tuned)
     fitted = calibration.to_json(threshold, cuts.truth("tune"), tuned)
@@ -459,9 +431,9 @@ def bundled(
             f"{name}: in 8 bits {best.stat().st_size} bytes, AUROC {before:.4f} to {after:.4f};"
             f" expected at most {MOST} bytes and {LOSS} less. Nothing was written"
         )
-    place = out / f"{name}.onnx"
+    place = arguments.out / f"{name}.onnx"
     onnx_export.describe(
-        best, place, texts({**metadata, "calibration": {task.concept: fitted}, "figures": figures})
+        best, place, _texts({**metadata, "calibration": {task.concept: fitted}, "figures": figures})
     )
     pretrained.PretrainedModel(place).model.contract  # noqa: B018 (raises)
     print(json.dumps({**figures, **fitted}, indent=1), flush=True)
@@ -481,7 +453,20 @@ def bundled(
         f"| {name} | {held} | {' | '.join(of[metric] for metric in SHOWN)} | {before:.4f} /"
         f" {after:.4f} ({ranges}) | {place.stat().st_size / 1e6:.1f} MB | {spent:.0f} ms |"
     )
-    return [*head, row]
+    command = (
+        f"python -m tools.build_models.train_findings --data {arguments.data} --out"
+        f" src/hilum/resources --work WORK --what {name}{' --masked' * arguments.masked}"
+    )
+    command += again(arguments.set)
+    note = (
+        f"Threshold carried from a tune part of other patients. Settings: {json.dumps(settings)}."
+    )
+    text = "\n".join(
+        [f"`{command}` on {machine('torch', 'onnxruntime')}.", "", note, "", *head, row]
+    )
+    print(text)
+    if not arguments.most:
+        record(f"A model that comes with Hilum: {name}", text)
 
 
 def main(given: Sequence[str] | None = None) -> None:
