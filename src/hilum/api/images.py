@@ -182,8 +182,8 @@ def calibrate(
 
     With labels it chooses a threshold whose false positive rate at that site is at most
     `max_false_positives`, with `confidence`; in any case it describes what the site's images are
-    like. Keep it with `site.write(path)` for `classify`; `site.notes` say what was left out, what is
-    promised and how much more it would take. Raises `TooFew` where so few images cannot
+    like. Keep it with `site.write(path)` for `classify`; `site.notes` say what was left out, what
+    is promised and how much more it would take. Raises `TooFew` where so few images cannot
     promise that, saying how many more it takes, and `NotFound` for an unknown model.
 
     >>> hilum.calibrate("tuberculosis", folder)

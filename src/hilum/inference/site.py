@@ -145,8 +145,8 @@ class Site:
         got = f"this {self.model} is {named[0]}" if named else f"no {self.model} is applied here"
         raise Mismatch(
             f"the site was calibrated for {self.model} {self.model_digest}, and {got}: its "
-            f"threshold means nothing for another model; calibrate again with `hilum calibrate`, or "
-            f"name its file with --model"
+            f"threshold means nothing for another model; calibrate again with `hilum calibrate`, "
+            f"or name its file with --model"
         )
 
     def place(self, image: np.ndarray, outputs: Mapping[str, np.ndarray]) -> Placement:
