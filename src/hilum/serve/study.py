@@ -179,10 +179,6 @@ class Study:
         )
         return usable.to_numpy()
 
-    def labels_of(self, image_id: str) -> list[Mapping[str, object]]:
-        """Return what each source states of an image, one row of the labels' table each."""
-        return self.manifest.labels.filter(pl.col("image_id") == image_id).to_dicts()
-
     def state_of(self, image_id: str, concept: str) -> State | None:
         """Return the label state of an image as the run has it; None: not mentioned."""
         labels = self.manifest.labels
