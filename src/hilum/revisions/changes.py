@@ -17,10 +17,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from typing import ClassVar
 from urllib.parse import quote, unquote
 
 from hilum.annotations.vocabulary import LABEL_NAMES, LOCAL, concepts
+from hilum.dataset import corrections
 from hilum.dataset.corrections import Correction
 from hilum.errors import BadData, on_one_line, unknown
 
@@ -182,16 +183,9 @@ def to_json(change: Change) -> dict[str, object]:
     for one in fields(change):
         value = getattr(change, one.name)
         if one.name == "corrections":
-            value = [_entry(correction) for correction in value]
+            value = [correction.entry for correction in value]
         found[one.name] = value
     return found
-
-
-def _entry(correction: Correction) -> dict[str, object]:
-    stated = {one.name: getattr(correction, one.name) for one in fields(correction)}
-    return {
-        key: value for key, value in stated.items() if value is not None and key not in _OF_JOURNAL
-    }
 
 
 def from_json(value: object) -> Change:
@@ -222,16 +216,7 @@ def _corrections(value: object) -> tuple[Correction, ...]:
         raise BadData(f"expected a list of corrections, got {str(value)[:80]}")
     if len(value) > MOST_CORRECTIONS:
         raise BadData(f"expected at most {MOST_CORRECTIONS} corrections, got {len(value)}")
-    return tuple(map(_correction, value))
-
-
-def _correction(entry: Any) -> Correction:
-    known = [one.name for one in fields(Correction) if one.name not in _OF_JOURNAL]
-    if not isinstance(entry, Mapping) or not {"image_id", "action"} <= entry.keys():
-        raise BadData(f"a correction needs image_id and action, got {str(entry)[:80]}")
-    if wrong := [unknown("key of a correction", str(key), known) for key in entry.keys() - known]:
-        raise BadData.listing("a correction", wrong)
-    return Correction(**entry)
+    return tuple(corrections.of_entries(value, "corrections of a change"))
 
 
 # ----------------------------------------------------------------------------------------- checks
@@ -298,13 +283,15 @@ def is_digest(value: object) -> bool:
 def _faults_of_corrections(found: Sequence[Correction]) -> list[str]:
     if len(found) > MOST_CORRECTIONS:
         return [f"expected at most {MOST_CORRECTIONS} corrections, got {len(found)}"]
-    texts = [
-        (one.name, value)
-        for correction in found
-        for one in fields(correction)
-        if (value := getattr(correction, one.name)) is not None and one.name not in _OF_JOURNAL
-    ]
-    return [fault for name, value in texts for fault in faults_of_text(name, value)]
+    entries = [one.entry for one in found]
+    try:
+        corrections.of_entries(entries, "corrections")
+    except BadData as error:
+        return [str(error)]
+    if any(key in entry for entry in entries for key in _OF_JOURNAL):
+        return [f"a correction states {' or '.join(_OF_JOURNAL)}, which its revision does"]
+    texts = [pair for entry in entries for pair in entry.items()]
+    return [fault for key, value in texts for fault in faults_of_text(key, value)]
 
 
 def faults_of_text(name: str, value: object, *, empty: bool = False) -> list[str]:
