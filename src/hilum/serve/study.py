@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from hilum.annotations.vocabulary import State
 from hilum.audit import checks
 from hilum.audit.issues import COLUMNS, Rule
 from hilum.config import Recipe
@@ -25,8 +24,11 @@ from hilum.dataset.pixel_cache import Cache
 from hilum.errors import NotFound
 from hilum.pipeline import audit, cache, evaluate, predict, reference_masks, segment
 from hilum.pipeline.division import Division
+from hilum.pipeline.evaluation import classification
 from hilum.pipeline.reference_masks import ImageRow
+from hilum.revisions.changes import issue_key
 from hilum.run_folder import Run
+from hilum.serve.replies import Json
 
 SCORED = {
     "image_id": pl.String,
@@ -107,6 +109,13 @@ class Study:
         return self.run.table("split", "split.parquet") if self.run.done("split") else None
 
     @cached_property
+    def parts(self) -> Mapping[str, str]:
+        """The part of each image in the split, by image id."""
+        if self.split is None:
+            return {}
+        return dict(self.split.select("image_id", "part").iter_rows())
+
+    @cached_property
     def scores(self) -> pl.DataFrame:
         """Scores of the run's models with their calls (`SCORED`); no row where there are none."""
         if not self.run.done("predict"):
@@ -164,6 +173,12 @@ class Study:
         )
 
     @cached_property
+    def numbers(self) -> Mapping[str, int]:
+        """The number of each issue, by its key in the journal."""
+        named = self.issues.select("rule", "image_id", "other_image_id", "number").iter_rows()
+        return {issue_key(*about): number for *about, number in named}
+
+    @cached_property
     def rules(self) -> Mapping[str, Rule]:
         """Every rule of an audit, by name."""
         return {**checks.rules(), segment.UNRELIABLE.name: segment.UNRELIABLE}
@@ -179,11 +194,34 @@ class Study:
         )
         return usable.to_numpy()
 
-    def state_of(self, image_id: str, concept: str) -> State | None:
-        """Return the label state of an image as the run has it; None: not mentioned."""
+    def stated(self, image_id: str, concept: str) -> list[dict[str, Json]]:
+        """Return what the data state of a finding of an image: at most one row of labels."""
         labels = self.manifest.labels
-        of = labels.filter((pl.col("image_id") == image_id) & (pl.col("concept") == concept))
-        return State(of["state"][0]) if of.height else None
+        of = labels.filter((labels["image_id"] == image_id) & (labels["concept"] == concept))
+        return of.drop("image_id", "concept").to_dicts()
+
+    @cached_property
+    def flags(self) -> Mapping[str, str]:
+        """The suspected faults of each image, comma separated, by image id."""
+        if not self.run.done("audit"):
+            return {}
+        features = self.run.table("audit", audit.ORIENTATION).drop_nulls()
+        return predict.quality_flags(features, features["image_id"])
+
+    @cached_property
+    def fitted(self) -> Mapping[int | None, classification.Calibrations]:
+        """What was chosen on tune parts, by fold; None is the key of a single split."""
+        if not self.run.done("evaluate"):
+            return {}
+        if Division.of(self.run).cross_validated:
+            of_folds = self.run.json("evaluate", evaluate.OF_FOLDS)
+            return {int(number): of for number, of in of_folds.items()}
+        return {None: self.run.json("evaluate", evaluate.CALIBRATION)}
+
+    def threshold(self, task: str, concept: str, fold: int | None) -> float | None:
+        """Return the threshold that a score is called by; None where none was chosen."""
+        chosen = self.fitted.get(fold, {}).get(task, {}).get(concept)
+        return chosen["threshold"] if chosen else None
 
     def of_patient(self, image_id: str) -> Sequence[int]:
         """Return the rows of the other images of the same patient."""
