@@ -46,7 +46,7 @@
     activity          str?   active, old, stable, improving or worsening
 
 `Manifest.shapes`, one row per drawn shape: image_id, concept (of a finding, or right_lung,
-left_lung, lungs), term, shape (JSON text of `hilum.annotations.shapes`), source, author (who drew
+left_lung, lungs, or ignored for pixels that a lung mask leaves open), term, shape (JSON text of `hilum.annotations.shapes`), source, author (who drew
 it; null: not stated).
 
 `Manifest.remarks`, on what reading the folder met: path, severity (info, warning, error), rule,

@@ -38,6 +38,7 @@ from hilum.revisions.changes import Correct, DecideIssue, Read, SetLabel, SetMas
 from hilum.revisions.journal import FILE, FOLDER, Journal
 from hilum.revisions.revision import Revision
 from hilum.revisions.state import State
+from hilum.run_folder import Run
 
 REVISIONS = "revisions.parquet"
 COLUMNS = {
@@ -229,6 +230,13 @@ def of_state(state: State, known: Collection[str]) -> pl.DataFrame:
 def empty() -> pl.DataFrame:
     """Return the table of a run without a journal."""
     return pl.DataFrame(schema=COLUMNS)
+
+
+def of_run(run: Run) -> pl.DataFrame:
+    """Return the table of the revisions that a run's finished ingest took up."""
+    if REVISIONS not in run.files("ingest"):
+        return empty()
+    return run.table("ingest", REVISIONS)
 
 
 def _row(one: Revision, known: Collection[str]) -> dict[str, object]:
