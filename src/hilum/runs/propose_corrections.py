@@ -146,16 +146,8 @@ def to_toml(entries: list[Correction], folder: Path, source: Path, file: Path) -
 
 
 def _entry(one: Correction) -> str:
-    entry = {
-        "image_id": one.image_id,
-        "action": one.action,
-        "other": one.other,
-        "rule": one.rule,
-        "why": one.why,
-    }
-    return "[[correction]]\n" + "".join(
-        f"{key} = {storage.as_json(value)}\n" for key, value in entry.items() if value is not None
-    )
+    lines = (f"{key} = {storage.as_json(value)}\n" for key, value in one.entry.items())
+    return "[[correction]]\n" + "".join(lines)
 
 
 # ------------------------------------------------------------------------------------ the step
