@@ -103,9 +103,7 @@ def _groups(rows: pl.DataFrame, cached: Cache) -> Iterator[_Group]:
     for (severity, name), found in rows.group_by("severity", "rule", maintain_order=True):
         rule = rules[str(name)]
         shown, listed = [], []
-        for issue, source, note in zip(
-            of_table(found), found["source"], notes(found), strict=True
-        ):
+        for issue, source, note in zip(of_table(found), found["source"], notes(found), strict=True):
             images = [image_id for image_id in issue.image_ids if readable.get(image_id)]
             if images and len(shown) < PER_RULE and len(images) <= room:
                 illustrated = _images(images, cached, outlined=rule.about_masks)

@@ -278,9 +278,7 @@ class Journal:
             "SELECT number, digest FROM revisions ORDER BY number DESC LIMIT 1"
         ).fetchone()
         number, previous = newest or (0, "")
-        made = Revision(
-            number + 1, revision.now(), author, change, before, reason, was, undoes, ""
-        )
+        made = Revision(number + 1, revision.now(), author, change, before, reason, was, undoes, "")
         row = revision.chained(revision.row_of(made), previous)
         self._connection.execute(_INSERT, row)
         return replace(made, digest=row.digest)

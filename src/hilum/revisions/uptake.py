@@ -58,9 +58,7 @@ COLUMNS = {
 NAME = "annotations"  # what remarks and sources call the journal
 UNUSED = "revision-unused"  # rule of the remark on a revision about an image that is not there
 _MASK_VALUES = "mask_values"
-_CONCEPTS = {
-    label: concept for concept, label in lung_masks.REFERENCE.items() if label is not None
-}
+_CONCEPTS = {label: concept for concept, label in lung_masks.REFERENCE.items() if label is not None}
 
 
 @dataclass(frozen=True)
@@ -168,9 +166,7 @@ def _with_masks(
     ]
     own = pl.col("image_id").is_in(list(kept))
     lungs = pl.col("concept").is_in(list(lung_masks.REFERENCE))
-    cells = [
-        pl.when(~own).then(column).alias(column) for column in (*MASK_COLUMNS, _MASK_VALUES)
-    ]
+    cells = [pl.when(~own).then(column).alias(column) for column in (*MASK_COLUMNS, _MASK_VALUES)]
     shown = pl.concat(
         [
             manifest.shapes.filter(~(own & lungs)),
