@@ -51,6 +51,17 @@ def faults_of_values(
             yield f"{image}: {column} is '{value}', expected one of {', '.join(allowed)}"
 
 
+def faults_of_rotations(table: pl.DataFrame) -> Iterator[str]:
+    """Yield rotations other than by quarter turns; an upright image has none."""
+    rotated = pl.col("rotated")
+    for image, value in (
+        table.filter(rotated.is_not_null() & ~rotated.is_in([90, 180, 270]))
+        .select("image_id", "rotated")
+        .iter_rows()
+    ):
+        yield f"{image}: rotated is {value}, expected 90, 180 or 270 degrees clockwise, or null"
+
+
 def faults_of_places(table: pl.DataFrame, columns: Collection[str]) -> Iterator[str]:
     """Yield paths that are absolute, have a part "..", or contain a zero byte."""
     for column in columns:

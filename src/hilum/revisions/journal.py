@@ -65,8 +65,10 @@ _INSERT = f"INSERT INTO revisions VALUES ({', '.join('?' * len(Row._fields))})"
 class Journal:
     """The revisions of one run. Threads may share one; each process opens its own."""
 
-    def __init__(self, folder: Path, connection: sqlite3.Connection) -> None:
-        self.folder = folder
+    def __init__(
+        self, folder: Path, connection: sqlite3.Connection, read_only: bool = False
+    ) -> None:
+        self.folder, self.read_only = folder, read_only
         self.masks = MaskStore(folder / MASKS)
         self._connection = connection
         self._lock = threading.RLock()
@@ -90,13 +92,13 @@ class Journal:
             if stream.read(len(_SIGNATURE)) != _SIGNATURE:
                 raise _damaged(path, "is no SQLite file")
         with _translated(path):
-            connection = _connected(path, "ro" if read_only else "rw")
+            connection = _connected(path)
             try:
                 _refuse_other(path, connection)
             except BaseException:
                 connection.close()
                 raise
-        return cls(folder, connection)
+        return cls(folder, connection, read_only)
 
     def close(self) -> None:
         """Close the file. Nothing is lost without it."""
@@ -276,9 +278,7 @@ class Journal:
             "SELECT number, digest FROM revisions ORDER BY number DESC LIMIT 1"
         ).fetchone()
         number, previous = newest or (0, "")
-        made = Revision(
-            number + 1, revision.now(), author, change, before, reason, was, undoes, ""
-        )
+        made = Revision(number + 1, revision.now(), author, change, before, reason, was, undoes, "")
         row = revision.chained(revision.row_of(made), previous)
         self._connection.execute(_INSERT, row)
         return replace(made, digest=row.digest)
@@ -328,6 +328,8 @@ class Journal:
     @contextmanager
     def _writing(self) -> Iterator[None]:
         """Hold the write lock of all processes; write all that the block inserts, or nothing."""
+        if self.read_only:
+            raise CannotWrite(f"{self.path} was opened for reading only; open it for writing")
         with self._lock, _translated(self.path):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
@@ -339,9 +341,14 @@ class Journal:
                 raise
 
 
-def _connected(path: Path, mode: str) -> sqlite3.Connection:
+def _connected(path: Path) -> sqlite3.Connection:
+    """Open an existing file; one that may only be read is opened so.
+
+    For reading alone it would be refused after a kill, which leaves half a transaction to take
+    back.
+    """
     connection = sqlite3.connect(
-        f"{path.resolve().as_uri()}?mode={mode}",
+        f"{path.resolve().as_uri()}?mode=rw",
         uri=True,
         isolation_level=None,
         check_same_thread=False,
@@ -364,7 +371,7 @@ def _make(path: Path) -> None:
     beside = Path(name)
     try:
         with _translated(path):
-            connection = _connected(beside, "rw")
+            connection = _connected(beside)
             connection.execute("BEGIN IMMEDIATE")
             for statement in _SCHEMA:
                 connection.execute(statement)

@@ -38,6 +38,7 @@ from hilum.revisions.changes import Correct, DecideIssue, Read, SetLabel, SetMas
 from hilum.revisions.journal import FILE, FOLDER, Journal
 from hilum.revisions.revision import Revision
 from hilum.revisions.state import State
+from hilum.run_folder import Run
 
 REVISIONS = "revisions.parquet"
 COLUMNS = {
@@ -57,9 +58,7 @@ COLUMNS = {
 NAME = "annotations"  # what remarks and sources call the journal
 UNUSED = "revision-unused"  # rule of the remark on a revision about an image that is not there
 _MASK_VALUES = "mask_values"
-_CONCEPTS = {
-    label: concept for concept, label in lung_masks.REFERENCE.items() if label is not None
-}
+_CONCEPTS = {label: concept for concept, label in lung_masks.REFERENCE.items() if label is not None}
 
 
 @dataclass(frozen=True)
@@ -167,9 +166,7 @@ def _with_masks(
     ]
     own = pl.col("image_id").is_in(list(kept))
     lungs = pl.col("concept").is_in(list(lung_masks.REFERENCE))
-    cells = [
-        pl.when(~own).then(column).alias(column) for column in (*MASK_COLUMNS, _MASK_VALUES)
-    ]
+    cells = [pl.when(~own).then(column).alias(column) for column in (*MASK_COLUMNS, _MASK_VALUES)]
     shown = pl.concat(
         [
             manifest.shapes.filter(~(own & lungs)),
@@ -229,6 +226,13 @@ def of_state(state: State, known: Collection[str]) -> pl.DataFrame:
 def empty() -> pl.DataFrame:
     """Return the table of a run without a journal."""
     return pl.DataFrame(schema=COLUMNS)
+
+
+def of_run(run: Run) -> pl.DataFrame:
+    """Return the table of the revisions that a run's finished ingest took up."""
+    if REVISIONS not in run.files("ingest"):
+        return empty()
+    return run.table("ingest", REVISIONS)
 
 
 def _row(one: Revision, known: Collection[str]) -> dict[str, object]:

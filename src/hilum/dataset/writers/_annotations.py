@@ -14,8 +14,6 @@ from hilum.dataset.mask_files import MaskFile, Meanings
 from hilum.imaging.files import dicom, image_file, raster
 from hilum.imaging.geometry import Size
 
-LUNGS = tuple(mask_files.NAMES.values())
-
 
 def size_of(path: Path, root: Path | None) -> Size:
     """Return (height, width) of an image file.

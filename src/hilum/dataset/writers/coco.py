@@ -4,7 +4,7 @@
     annotations/instances_train.json     also instances_val.json and instances_test.json;
                                          instances.json where there is no split
 
-Categories are concepts, and lungs, right_lung and left_lung; their numbers are the same in all
+Categories are concepts, and lungs, right_lung, left_lung and ignored; their numbers are the same in all
 parts. `segmentation` of a box is the outline of its pixels, of a valid polygon without holes its
 list of points, x before y; all else (lung masks, bitmaps, run lengths, polygons with holes or that
 cross themselves) is compressed run lengths of its pixels. `area` is the number of pixels that
@@ -30,7 +30,7 @@ import numpy as np
 import polars as pl
 
 from hilum import plugins, storage
-from hilum.annotations import mask_codecs, shapes
+from hilum.annotations import lung_masks, mask_codecs, shapes
 from hilum.annotations.vocabulary import concepts
 from hilum.dataset.manifest import Manifest
 from hilum.dataset.mask_files import Meanings
@@ -142,7 +142,7 @@ def _categories(manifest: Manifest, used: Collection[str]) -> dict[str, int]:
         _tables.concepts_in(manifest),
         manifest.shapes["concept"].unique().sort().to_list(),
     )
-    lungs = [name for name in _annotations.LUNGS if name in used or name in drawn]
+    lungs = [name for name in lung_masks.REFERENCE if name in used or name in drawn]
     names = dict.fromkeys([*labelled, *(name for name in drawn if name not in lungs), *lungs])
     return {name: number for number, name in enumerate(names, start=1)}
 
@@ -291,7 +291,7 @@ def _above(name: str) -> str:
     """Return the supercategory: the wider concept, "finding" or "anatomy"."""
     if known := concepts().get(name):
         return known.parent or "finding"
-    return "anatomy" if name in _annotations.LUNGS else "finding"
+    return "anatomy" if name in lung_masks.REFERENCE else "finding"
 
 
 def _licence(dataset: str) -> str:

@@ -38,7 +38,7 @@ import numpy as np
 import polars as pl
 
 from hilum import storage
-from hilum.annotations import shapes
+from hilum.annotations import lung_masks, shapes
 from hilum.annotations.vocabulary import State
 from hilum.dataset.manifest import Manifest
 from hilum.dataset.mask_files import Meanings
@@ -170,7 +170,7 @@ class XrvView:
         """Return masks by name, float32 (1, height, width): the union of a finding's shapes."""
         found: dict[str, np.ndarray] = {}
         for one in self._drawn.get(image_id, []):
-            if one.concept not in _annotations.LUNGS:
+            if one.concept not in lung_masks.REFERENCE:
                 mask = shapes.from_json(one.shape).to_mask(size)[None].astype(np.float32)
                 name = name_for(one.concept)
                 found[name] = np.maximum(found.get(name, mask), mask)
@@ -182,7 +182,7 @@ class XrvView:
         drawn = (
             one.shape
             for one in self._drawn.get(row["image_id"], [])
-            if one.concept in _annotations.LUNGS
+            if one.concept in lung_masks.REFERENCE and one.concept != lung_masks.IGNORED
         )
         found += [shapes.from_json(shape).to_mask(size) for shape in drawn]
         return np.any(found, axis=0)[None].astype(np.float32) if found else None
@@ -219,7 +219,7 @@ def about(manifest: Manifest) -> pl.DataFrame:
         (pl.col("sex") == "female").fill_null(False).alias("sex_female"),
         pl.col("image_id")
         .is_in(
-            manifest.shapes.filter(~pl.col("concept").is_in(list(_annotations.LUNGS)))[
+            manifest.shapes.filter(~pl.col("concept").is_in(list(lung_masks.REFERENCE)))[
                 "image_id"
             ].to_list()
         )
