@@ -23,7 +23,7 @@ from hilum.revisions.journal import FOLDER, Journal
 from hilum.revisions.state import State
 from hilum.run_folder import Run
 from hilum.serve import pixels
-from hilum.serve.keeping import Recent
+from hilum.serve.keeping import Recent, Results
 from hilum.serve.preparation import Preparation
 from hilum.serve.queries import Query
 from hilum.serve.replies import Refusal
@@ -33,8 +33,8 @@ from hilum.serve.study import Study
 from hilum.serve.worklist import NOT_MENTIONED, Worklist
 
 Result = TypeVar("Result")
-QUICK, SLOW = 4, 1  # threads for what a reader waits for, and for what may take seconds
-_ORDERS, _MASKS = 1 << 22, 1 << 24  # bytes
+QUICK, SLOW = 4, 2  # threads for what a reader waits for, and for what may take seconds
+_ORDERS, _MASKS, _ANSWERS = 1 << 22, 1 << 24, 1 << 21  # bytes
 _CODES = {name: NOT_MENTIONED if one is None else int(one) for one, name in LABEL_NAMES.items()}
 
 
@@ -49,7 +49,8 @@ class Desk:
         self.thumbnails: Recent[bytes] = Recent(limits.thumbnails_in_memory, len)
         self.masks: Recent[bytes] = Recent(_MASKS, len)
         self.orders: Recent[np.ndarray] = Recent(_ORDERS, lambda one: one.nbytes)
-        self.results: Recent[bytes] = Recent(limits.results_in_memory, len)
+        self.answers: Recent[bytes] = Recent(_ANSWERS, len)
+        self.results = Results(limits.results_in_memory, limits.results_seconds)
         self._quick = ThreadPoolExecutor(QUICK, "quick")
         self._slow = ThreadPoolExecutor(SLOW, "slow")
         self._lock = threading.RLock()

@@ -158,7 +158,7 @@ class Guard:
         elif request.method in SAFE and (token := query.pop("token", "")):
             cookie = self.sessions.enter(token)
         if cookie is not None:
-            place = f"{request.path}?{urlencode(query)}" if query else request.path
+            place = _below(request.path) + (f"?{urlencode(query)}" if query else "")
             return Reply(b"", "text/plain", 303, {"location": place, **self._cookie(cookie)})
         if request.path.startswith(API) or request.method not in SAFE:
             return of_refusal(_EXPIRED)
@@ -234,7 +234,12 @@ def _local_hosts(settings: Settings) -> list[str]:
 
 def _address(request: _Request) -> str:
     """Return the address of a request below the desk, for a link to it."""
-    return f"{request.path}?{request.query}" if request.query else request.path
+    return _below(request.path) + (f"?{request.query}" if request.query else "")
+
+
+def _below(path: str) -> str:
+    """Return a path that no browser takes for the address of another host."""
+    return "/" + path.replace("\\", "/").lstrip("/")
 
 
 def _with_headers(send: Send, path: str) -> Send:

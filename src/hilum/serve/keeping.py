@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
+import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from typing import Generic, TypeVar
 
 Value = TypeVar("Value")
@@ -69,3 +71,41 @@ class Recent(Generic[Value]):
         """The sum of the sizes of what is kept."""
         with self._lock:
             return self._held
+
+
+class Results:
+    """Files of films that were tried, each group under a secret name until it expires."""
+
+    def __init__(self, limit: int, seconds: float) -> None:
+        self._limit, self._seconds = limit, seconds
+        self._kept: OrderedDict[str, tuple[float, Mapping[str, bytes]]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def put(self, files: Mapping[str, bytes]) -> str:
+        """Keep files and return the name of the group; the oldest groups go for it."""
+        name = secrets.token_urlsafe(24)
+        with self._lock:
+            self._kept[name] = time.monotonic() + self._seconds, files
+            self._expire()
+            while len(self._kept) > 1 and self._held() > self._limit:
+                self._kept.popitem(last=False)
+        return name
+
+    def get(self, name: str, file: str) -> bytes | None:
+        """Return a file; None where it is not kept, or not any more."""
+        with self._lock:
+            self._expire()
+            return self._kept[name][1].get(file) if name in self._kept else None
+
+    def drop(self, name: str) -> None:
+        """Forget a group."""
+        with self._lock:
+            self._kept.pop(name, None)
+
+    def _expire(self) -> None:
+        now = time.monotonic()
+        for name in [name for name, (until, _) in self._kept.items() if until < now]:
+            del self._kept[name]
+
+    def _held(self) -> int:
+        return sum(len(data) for _, files in self._kept.values() for data in files.values())

@@ -6,6 +6,7 @@ filter widen the list, filters narrow it; labels of different findings narrow it
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import NamedTuple
@@ -20,6 +21,7 @@ MASKS = ("reference", "corrected", "found", "unreliable", "missing")
 ANY, OPEN, NONE = ISSUES = ("any", "open", "none")
 CALLS = ("present", "absent", "no call")
 CELLS = ("tp", "fp", "fn", "tn")
+OWN = "own"  # threshold of a cell: each score is called by that of its own model
 VIEWS = ("grid", "rows")
 ORDERS = ("path", "patient", "issue", "uncertainty", "next", "disagreement")
 SCORE = "score."
@@ -53,11 +55,11 @@ class Pair(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """A cell of the confusion matrix of one finding; part "" is test."""
+    """A cell of the confusion matrix of one finding, at a threshold or at the run's `OWN` calls."""
 
     concept: str
     cell: str
-    threshold: float
+    threshold: str
     part: str
 
 
@@ -158,24 +160,22 @@ def _pair(text: str, name: str, words: tuple[str, ...]) -> Pair:
 
 
 def _cell(text: str) -> Cell:
-    """Split CONCEPT:CELL:THRESHOLD, with :PART or without."""
+    """Split CONCEPT:CELL:THRESHOLD, with :PART or without; a local concept has a colon too."""
     parts = text.split(":")
     for cut in (2, 3):
         concept, rest = ":".join(parts[:-cut]), parts[-cut:]
-        if concept and rest and rest[0] in CELLS and _number(rest[1]) is not None:
-            threshold = _number(rest[1])
-            if threshold is not None:
-                return Cell(concept, rest[0], threshold, rest[2] if cut == 3 else "test")
+        if concept and rest[0] in CELLS and (rest[1] == OWN or _is_number(rest[1])):
+            return Cell(concept, rest[0], rest[1], rest[2] if cut == 3 else "test")
     raise Refusal(
         422, f"cell: got '{text[:60]}'", "write CONCEPT:tp:THRESHOLD with one of tp, fp, fn and tn"
     )
 
 
-def _number(text: str) -> float | None:
+def _is_number(text: str) -> bool:
     try:
-        return float(text)
+        return math.isfinite(float(text))
     except ValueError:
-        return None
+        return False
 
 
 def _order(text: str) -> str:

@@ -46,6 +46,7 @@ class Call:
     data: bytes = b""  # of another body
     file: Path | None = None  # that a form carried, until the reply is made
     file_name: str = ""  # as the browser calls it; never a place
+    address: str = ""  # the query string
 
     def whole(self, name: str) -> int:
         """Return a whole number."""

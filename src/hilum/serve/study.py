@@ -132,14 +132,14 @@ class Study:
 
     @cached_property
     def calls(self) -> pl.DataFrame:
-        """image_id, concept and call (1, 0 or NO_CALL) of each score of a finding."""
+        """image_id, concept, score, called and call (1, 0 or NO_CALL) of each score of a finding."""
         call = (
             pl.when((pl.col("no_call") != "") | pl.col("called").is_nan())
             .then(NO_CALL)
             .otherwise("called")
         )
         return self.scores.filter(pl.col("task") == "finding").select(
-            "image_id", "concept", "score", call=call.cast(pl.Int8)
+            "image_id", "concept", "score", "called", call=call.cast(pl.Int8)
         )
 
     @cached_property

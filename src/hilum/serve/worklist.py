@@ -68,6 +68,8 @@ class Worklist:
     labels: Mapping[str, np.ndarray]  # int8 codes of states, by concept
     scores: Mapping[str, np.ndarray]  # float64, nan without a score
     calls: Mapping[str, np.ndarray]  # int8: 1, 0, NO_CALL; -2 without a score
+    positive: Mapping[str, np.ndarray]  # float64: 1 at or above the own threshold, 0 below, or nan
+    stated: Mapping[str, np.ndarray]  # `labels` as the data state them
     reference: np.ndarray  # bool: has a usable reference mask
     quality: np.ndarray  # float64: of the predicted lungs, nan without
     links: IssueLinks
@@ -92,12 +94,15 @@ class Worklist:
         quality = of.join(study.quality, on="image_id", how="left", maintain_order="left")
         concepts = study.calls["concept"].unique().to_list()
         called = {one: _joined(of, study.calls.filter(pl.col("concept") == one)) for one in concepts}
+        states = {one: _states(of, study, one) for one in study.concepts}
         return cls(
             table,
             table.select(text.alias("text"))["text"],
-            {one: _states(of, study, one) for one in study.concepts},
+            states,
             {one: rows["score"].fill_null(np.nan).to_numpy() for one, rows in called.items()},
             {one: rows["call"].fill_null(-2).to_numpy() for one, rows in called.items()},
+            {one: rows["called"].fill_null(np.nan).to_numpy() for one, rows in called.items()},
+            states,
             study.has_reference,
             quality["quality"].fill_null(np.nan).to_numpy(),
             IssueLinks.of(study.issues),
@@ -194,11 +199,13 @@ class Worklist:
         """Return whether an image is in a cell of a confusion matrix, bool."""
         if cell.concept not in self.scores:
             return np.zeros(self.table.height, bool)
-        score, state = self.scores[cell.concept], self.labels[cell.concept]
-        positive = score >= cell.threshold
-        called = positive if cell.cell in ("tp", "fp") else ~positive & ~np.isnan(score)
+        state, called = self.stated[cell.concept], self.positive[cell.concept]
+        if cell.threshold != queries.OWN:
+            score = self.scores[cell.concept]
+            called = np.where(np.isnan(score), np.nan, score >= float(cell.threshold))
+        right = called == (1 if cell.cell in ("tp", "fp") else 0)
         true = state == (State.PRESENT if cell.cell in ("tp", "fn") else State.ABSENT)
-        return called & true & (self.table["part"] == cell.part).fill_null(False).to_numpy()
+        return right & true & (self.table["part"] == cell.part).fill_null(False).to_numpy()
 
     def filters(self, query: Query) -> Mapping[str, np.ndarray]:
         """Return a bool array for each filter that a query sets; labels by their concept."""
