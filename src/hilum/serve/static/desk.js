@@ -51,7 +51,7 @@ document.addEventListener("htmx:configRequest", (event) => {
     if (formData.getAll(name).every((value) => value === "")) formData.delete(name);
   }
 });
-if (document.body.dataset.page === "preparing") followPreparation();
+if ($("#preparing")) followPreparation();
 else if (!pageData("study-data").author && !pageData("study-data").read_only && !sessionStorage.getItem("author-requested")) {
   sessionStorage.setItem("author-requested", "yes");
   enterAuthor();
