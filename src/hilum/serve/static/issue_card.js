@@ -12,8 +12,7 @@ export const severity = (level) => el("span", { class: `level ${level}` }, `${SI
 
 /** Send a decision; `corrections` are those that the server offered. Returns whether it was made. */
 async function decide(issue, decision, { reason = null, corrections = [] } = {}) {
-  const sent = corrections.map(({ title, ...correction }) => correction);
-  const body = { decision, reason, corrections: sent, expected: issue.revision };
+  const body = { decision, reason, corrections, expected: issue.revision };
   const answer = await attempt(() => change(`/api/v1/issues/${issue.number}`, body, `${decision}${corrections.length ? `: ${corrections[0].title}` : ""}`));
   return answer ?? null;
 }

@@ -97,7 +97,7 @@ function corrections(facts, { readOnly, changed }) {
     select.value = "";
     if (chosen) correct(facts, chosen, changed);
   });
-  return section("corrections", ["Corrections ", el("span", { class: "count" }, String(made.length || ""))], made.length > 0 && el("ul", {}, made), !readOnly && select);
+  return section("corrections", ["Corrections ", el("span", { class: "count" }, String(made.length || ""))], made.length > 0 && el("ul", { class: "log" }, made), made.length > 0 && el("p", {}, el("a", { href: `/revisions?row=${facts.row}` }, "History of this image")), !readOnly && select);
 }
 
 /** Return the sections about an image, apart from layers, masks and other images. */
