@@ -1,0 +1,84 @@
+// The overlays of one image view, and the part of the panel that turns them on, off, and translucent.
+
+import { attempt } from "./dialogs.js";
+import { el } from "./dom.js";
+import { Overlay } from "./overlays.js";
+
+export const KINDS = [
+  { group: "mask", kind: "reference", title: "Reference mask", pattern: "plain", swatch: "" },
+  { group: "mask", kind: "found", title: "Predicted mask", pattern: "hatched", swatch: "hatched" },
+  { group: "mask", kind: "corrected", title: "Corrected mask", pattern: "work", swatch: "work" },
+  { group: "heat", kind: "saliency", title: "Saliency", swatch: "heat" },
+  { group: "heat", kind: "anomaly", title: "Anomaly", swatch: "heat" },
+];
+export const BOXES = { kind: "boxes", title: "Boxes of findings", swatch: "boxes" };
+
+/** What the reader chose; it holds for all images and all panes of the page. */
+export class Choices {
+  constructor() {
+    this.shown = new Map([["reference", true], ["corrected", true], ["boxes", true]]);
+    this.opacity = new Map(KINDS.map(({ kind, group }) => [kind, group === "heat" ? 0.7 : 0.9]));
+  }
+
+  /** A predicted mask is shown unasked only where there is no better one. */
+  isShown(kind, masks) {
+    const chosen = this.shown.get(kind);
+    if (kind !== "found" || chosen !== undefined) return Boolean(chosen);
+    return !masks.reference && !masks.corrected;
+  }
+}
+
+export class Layers {
+  constructor(view, marks, choices) {
+    Object.assign(this, { view, marks, choices, facts: null });
+    this.overlays = new Map(KINDS.map((one) => [one.kind, new Overlay(view, one)]));
+  }
+
+  /** Point all overlays at an image; `run` names another run whose masks and heat maps they are. */
+  setImage(facts, run = null) {
+    this.facts = facts;
+    const suffix = run ? `?run=${encodeURIComponent(run)}` : "";
+    for (const [kind, overlay] of this.overlays) {
+      const there = overlay.group === "heat" ? facts.heats.includes(kind) : Boolean(facts.masks[kind]);
+      const folder = overlay.group === "heat" ? "heat" : "masks";
+      // A corrected mask changes under its address; its revision makes a new one.
+      overlay.setSource(there ? `/api/v1/images/${facts.row}/${folder}/${kind}${suffix}` : null);
+    }
+    this.marks.boxes = facts.boxes;
+    this.apply();
+  }
+
+  apply() {
+    for (const [kind, overlay] of this.overlays) {
+      overlay.setOpacity(this.choices.opacity.get(kind));
+      attempt(() => overlay.setShown(this.choices.isShown(kind, this.facts.masks)));
+    }
+    this.marks.boxesShown = this.choices.isShown("boxes", this.facts.masks);
+    this.marks.draw();
+  }
+}
+
+/** Return the controls of the layers; `changed` is called after each change. */
+export function layerControls(choices, facts, changed) {
+  const available = ({ kind, group }) => {
+    if (kind === "boxes") return facts.boxes.length > 0;
+    return group === "heat" ? facts.heats.includes(kind) : Boolean(facts.masks[kind]);
+  };
+  return [...KINDS, BOXES].map((one) => {
+    const there = available(one);
+    const box = el("input", { type: "checkbox", checked: there && choices.isShown(one.kind, facts.masks), disabled: !there, "data-layer": one.kind });
+    box.addEventListener("change", () => {
+      choices.shown.set(one.kind, box.checked);
+      changed();
+    });
+    const slider = one.kind !== "boxes" && el("input", { type: "range", min: 0, max: 1, step: 0.05, value: choices.opacity.get(one.kind), disabled: !there, "aria-label": `Opacity: ${one.title}` });
+    if (slider) {
+      slider.addEventListener("input", () => {
+        choices.opacity.set(one.kind, slider.valueAsNumber);
+        changed();
+      });
+    }
+    const label = el("label", {}, box, el("span", { class: `swatch ${one.swatch}`, "aria-hidden": "true" }), there ? one.title : `${one.title}: none`);
+    return el("div", { class: "layer", "data-missing": !there }, label, slider);
+  });
+}
