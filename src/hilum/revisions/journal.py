@@ -3,62 +3,35 @@
     annotations/journal.sqlite    a row for each revision, see `hilum.revisions.revision`
     annotations/masks/            masks, see `hilum.revisions.mask_store`
 
-SQLite keeps the rows in a rollback journal rather than a write-ahead log: between writes all of it
-is one file, which can be copied, and read from a folder that is read-only or on a network. Triggers
-refuse changes of what was written. A writer states the last revision of the subject that it saw;
-where another came between, it gets `Stale` and nothing is written.
+A writer states the last revision of the subject that it saw; where another came between, it gets
+`Stale` and nothing is written.
 
-A journal may come from elsewhere. It is opened only where its schema is exactly the one below, its
-rows are checked when they are read, and damage is reported with its place and never passed over.
+A journal may come from elsewhere. It is opened only where its schema is exactly that of
+`hilum.revisions.journal_file`, its rows are checked when they are read, and damage is reported with
+its place and never passed over.
 """
 
 from __future__ import annotations
 
-import os
-import shlex
 import sqlite3
-import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 
-from hilum.errors import BadData, CannotWrite, Damaged, HilumError, NotFound, refused
-from hilum.revisions import changes, mask_store, revision
+from hilum.errors import BadData, CannotWrite, Damaged, HilumError, NotFound
+from hilum.revisions import changes, journal_file, mask_store, revision
 from hilum.revisions.changes import Change, Read, SetMask, Subject
 from hilum.revisions.mask_store import MaskStore
 from hilum.revisions.revision import Revision, Row, Stale
-from hilum.safety import untrusted_files
 
 __all__ = ["FILE", "FOLDER", "Journal", "Revision", "Stale"]
 
 FOLDER, FILE, MASKS = "annotations", "journal.sqlite", "masks"
-LARGEST = 1 << 30  # bytes of a journal: a million revisions have about half of it
-FORMAT = 1
-_APPLICATION = 0x48494C4D  # HILM, in the file's header
-_SIGNATURE = b"SQLite format 3\0"
-_PATIENCE = 30.0  # seconds that a writer waits for another process
-_LONGEST_VALUE = 1 << 20  # bytes of a row
-_TABLE = (
-    "CREATE TABLE revisions (number INTEGER PRIMARY KEY, time TEXT NOT NULL, author TEXT NOT NULL, "
-    "subject TEXT NOT NULL, image_id TEXT, other_image_id TEXT, before INTEGER NOT NULL, "
-    "change TEXT NOT NULL, reason TEXT, was TEXT, undoes INTEGER, digest TEXT NOT NULL) STRICT"
-)
-_SCHEMA = (
-    _TABLE,
-    "CREATE UNIQUE INDEX by_subject ON revisions (subject, before)",
-    "CREATE INDEX by_image ON revisions (image_id)",
-    "CREATE INDEX by_other_image ON revisions (other_image_id)",
-    *(
-        f"CREATE TRIGGER no_{verb} BEFORE {verb} ON revisions BEGIN "
-        "SELECT RAISE(ABORT, 'revisions are only appended'); END"
-        for verb in ("UPDATE", "DELETE")
-    ),
-)
 _INSERT = f"INSERT INTO revisions VALUES ({', '.join('?' * len(Row._fields))})"
 
 
@@ -87,18 +60,8 @@ class Journal:
                     f"{folder} holds no {FILE}: nothing was corrected there. `hilum serve` makes "
                     "one, and `hilum annotations import`"
                 )
-            _make(path)
-        with untrusted_files.opened(path, limit=LARGEST) as stream:
-            if stream.read(len(_SIGNATURE)) != _SIGNATURE:
-                raise _damaged(path, "is no SQLite file")
-        with _translated(path):
-            connection = _connected(path)
-            try:
-                _refuse_other(path, connection)
-            except BaseException:
-                connection.close()
-                raise
-        return cls(folder, connection, read_only)
+            journal_file.make(path)
+        return cls(folder, journal_file.opened(path), read_only)
 
     def close(self) -> None:
         """Close the file. Nothing is lost without it."""
@@ -148,7 +111,7 @@ class Journal:
         try:
             return [revision.of_row(row) for row in rows]
         except Damaged as error:
-            raise _damaged(self.path, str(error)) from None
+            raise journal_file.damaged(self.path, str(error)) from None
 
     def revision(self, number: int) -> Revision:
         """Return one revision. Raises `NotFound`, or `Damaged` as `revisions` does."""
@@ -182,7 +145,7 @@ class Journal:
             previous = before[0].digest if before else ""
         for expected, row in enumerate(rows, since + 1):
             if wrong := revision.fault_of_chain(row, expected, previous):
-                raise _damaged(self.path, wrong)
+                raise journal_file.damaged(self.path, wrong)
             previous = row.digest
 
     # ---------------------------------------------------------------------------------- writing
@@ -316,13 +279,13 @@ class Journal:
     def verify(self) -> None:
         """Raise `Damaged` with everything that `faults` lists."""
         if found := self.faults():
-            raise _damaged(self.path, str(BadData.listing("is damaged", found)))
+            raise journal_file.damaged(self.path, str(BadData.listing("is damaged", found)))
 
     # ----------------------------------------------------------------------------------- SQLite
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, _translated(self.path):
+        with self._lock, journal_file.translated(self.path):
             yield self._connection
 
     @contextmanager
@@ -330,7 +293,7 @@ class Journal:
         """Hold the write lock of all processes; write all that the block inserts, or nothing."""
         if self.read_only:
             raise CannotWrite(f"{self.path} was opened for reading only; open it for writing")
-        with self._lock, _translated(self.path):
+        with self._lock, journal_file.translated(self.path):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -339,97 +302,3 @@ class Journal:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
-
-
-def _connected(path: Path) -> sqlite3.Connection:
-    """Open an existing file; one that may only be read is opened so.
-
-    For reading alone it would be refused after a kill, which leaves half a transaction to take
-    back.
-    """
-    connection = sqlite3.connect(
-        f"{path.resolve().as_uri()}?mode=rw",
-        uri=True,
-        isolation_level=None,
-        check_same_thread=False,
-        timeout=_PATIENCE,
-    )
-    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST_VALUE)
-    for pragma in ("trusted_schema = OFF", "cell_size_check = ON", "synchronous = EXTRA"):
-        connection.execute(f"PRAGMA {pragma}")
-    return connection
-
-
-def _make(path: Path) -> None:
-    """Make an empty journal under a name of its own, and give it the final one once it is whole."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        number, name = tempfile.mkstemp(prefix=f".{FILE}.", dir=path.parent)
-    except OSError as error:
-        raise refused(path, error) from error
-    os.close(number)
-    beside = Path(name)
-    try:
-        with _translated(path):
-            connection = _connected(beside)
-            connection.execute("BEGIN IMMEDIATE")
-            for statement in _SCHEMA:
-                connection.execute(statement)
-            connection.execute(f"PRAGMA application_id = {_APPLICATION}")
-            connection.execute(f"PRAGMA user_version = {FORMAT}")
-            connection.execute("COMMIT")
-            connection.close()
-        beside.chmod(0o644)
-        with suppress(FileExistsError):  # another process made one meanwhile
-            os.link(beside, path)
-    except OSError as error:
-        raise refused(path, error) from error
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def _refuse_other(path: Path, connection: sqlite3.Connection) -> None:
-    stated = [
-        connection.execute(f"PRAGMA {name}").fetchone()[0]
-        for name in ("application_id", "user_version")
-    ]
-    if stated[0] != _APPLICATION:
-        raise BadData(f"{path}: is no journal of Hilum's revisions; move it elsewhere")
-    if stated[1] != FORMAT:
-        raise BadData(
-            f"{path}: is of format {stated[1]}, and this Hilum reads {FORMAT}; "
-            "use the Hilum that wrote it"
-        )
-    there = {row[0] for row in connection.execute("SELECT sql FROM sqlite_schema WHERE sql > ''")}
-    if there != set(_SCHEMA):
-        raise _damaged(path, "has other tables, indices or triggers than a journal has")
-
-
-@contextmanager
-def _translated(path: Path) -> Iterator[None]:
-    """Raise `HilumError` in place of what SQLite raises."""
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        words = str(error)
-        if "locked" in words:
-            raise HilumError(
-                f"{path}: another process has been writing for {_PATIENCE:.0f} s; try again"
-            ) from error
-        if any(one in words for one in ("readonly", "unable to open", "full", "disk I/O")):
-            raise CannotWrite(
-                f"cannot open or write {path}: {words}; check the rights and the space on the disk"
-            ) from error
-        raise _damaged(path, words) from error
-    except (sqlite3.DatabaseError, OverflowError) as error:
-        raise _damaged(path, str(error)) from error
-
-
-def _damaged(path: Path, what: str) -> Damaged:
-    here = shlex.quote(str(path.parent))
-    return Damaged(
-        f"{path}: {what}. Restore the folder from a copy. Without one, `hilum annotations verify "
-        f"{here}` names the first revision that is damaged, `hilum annotations export {here} "
-        "--until NUMBER` saves those before it, and `hilum annotations import` puts them into a "
-        "new journal"
-    )
