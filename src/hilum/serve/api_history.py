@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
+from hilum.annotations.vocabulary import name_of
+from hilum.revisions.changes import Read
 from hilum.revisions.revision import Revision
 from hilum.serve import facts, queries
 from hilum.serve.desk import Desk
 from hilum.serve.facts import Facts
 from hilum.serve.parameters import Integer, Parameter, Text
-from hilum.serve.replies import Reply, as_json
+from hilum.serve.queries import Query
+from hilum.serve.replies import Json, Reply, as_json
 from hilum.serve.routing import Call, Route
 
 REVISIONS = (
@@ -19,6 +23,13 @@ REVISIONS = (
     Parameter("offset", Integer(), "revisions to skip, from the newest", default=0),
     Parameter("limit", Integer(1, queries.MOST_ROWS), "revisions to return", default=60),
 )
+
+AGREEMENT = (
+    Parameter("concept", Text(200), "a finding"),
+    Parameter("a", Text(200), "one reader"),
+    Parameter("b", Text(200), "the other one"),
+)
+MOST_QUEUED = 200  # images still to be read that are named
 
 
 def revisions(desk: Desk, call: Call) -> Reply:
@@ -52,6 +63,120 @@ def _chosen(desk: Desk, call: Call, image_id: str | None) -> Sequence[Revision]:
     return found[::-1]
 
 
+# ------------------------------------------------------------------------------------- agreement
+
+
+def agreement(desk: Desk, call: Call) -> Reply:
+    """Answer how far two readers agree."""
+    return as_json(agreement_facts(desk, call))
+
+
+def agreement_facts(desk: Desk, call: Call) -> Facts:
+    """Return Cohen's kappa of two readers on one finding, and what is still to be read."""
+    study, readings = desk.study, desk.state.readings
+    counted = Counter(concept for _, concept, _ in readings)
+    concepts = sorted(study.concepts, key=lambda one: -counted[one])
+    concept = call.text("concept") or (concepts[0] if concepts else "")
+    authors = sorted({author for _, of, author in readings if of == concept})
+    first, second = (call.text(name) for name in ("a", "b"))
+    first = first or next(iter(authors), "")
+    second = second or next((one for one in authors if one != first), "")
+    return {
+        "concepts": [
+            {"id": one, "name": name_of(one), "readings": counted[one]} for one in study.concepts
+        ],
+        "concept": concept or None,
+        "authors": authors,
+        "a": first or None,
+        "b": second or None,
+        "states": list(queries.STATES),
+        **_agreed(desk, concept, first, second),
+        "progress": [
+            {
+                "author": author,
+                "read": sum(1 for _, of, by in readings if of == concept and by == author),
+                "of": study.manifest.table.height,
+            }
+            for author in authors
+        ],
+        "queue": _queue(desk, concept, call.session.author),
+    }
+
+
+def _agreed(desk: Desk, concept: str, first: str, second: str) -> Facts:
+    """Return kappa, the table and the images on which two readers disagree."""
+    by_image: dict[str, dict[str, str]] = {}
+    for (image_id, of, author), one in desk.state.readings.items():
+        if of == concept and author in (first, second) and isinstance(one.change, Read):
+            by_image.setdefault(image_id, {})[author] = one.change.state or queries.STATES[-1]
+    both = {image_id: of for image_id, of in by_image.items() if len(of) == 2}
+    pairs = [(of[first], of[second]) for of in both.values()]
+    table = [[pairs.count((one, other)) for other in queries.STATES] for one in queries.STATES]
+    return {
+        "n": len(pairs),
+        "table": table,
+        "observed": sum(one == other for one, other in pairs) / len(pairs) if pairs else None,
+        "kappa": None,
+        "low": None,
+        "high": None,
+        "disagreements": [
+            {
+                "row": desk.study.rows.get(image_id),
+                "image_id": image_id,
+                "path": _path(desk, image_id),
+                "a": of[first],
+                "b": of[second],
+            }
+            for image_id, of in both.items()
+            if of[first] != of[second]
+        ],
+    }
+
+
+def _path(desk: Desk, image_id: str) -> str | None:
+    row = desk.study.rows.get(image_id)
+    return None if row is None else str(desk.study.manifest.table["path"][row])
+
+
+def _queue(desk: Desk, concept: str, author: str) -> list[Json]:
+    """Return the images that an author has still to read: first those that others have read."""
+    rows, readings = desk.study.rows, desk.state.readings
+    own = {image_id for image_id, of, by in readings if of == concept and by == author}
+    others = {image_id for image_id, of, by in readings if of == concept and by != author}
+    first = [rows[one] for one in others - own if one in rows]
+    rest = [row for one, row in rows.items() if one not in own and one not in others]
+    return [*sorted(first), *rest][:MOST_QUEUED]
+
+
+# ---------------------------------------------------------------------------------- next to draw
+
+
+def next_to_draw(desk: Desk, call: Call) -> Reply:
+    """Answer the images whose masks would help the next model most."""
+    query = Query(sort="next", limit=call.whole("limit"))
+    ordered = [int(row) for row in desk.ordered(query)]
+    after = call.values["after"]
+    if isinstance(after, int) and after in ordered:
+        ordered = ordered[ordered.index(after) + 1 :]
+    study, listed = desk.study, desk.worklist
+    rows: list[Json] = []
+    for row in ordered[: call.whole("limit")]:
+        rank = float(listed.ranks[row])
+        rows.append({**facts.brief_image(study, row), "rank": int(rank)})
+    return as_json({"rows": rows})
+
+
 ROUTES = (
+    Route("GET", "/api/v1/agreement", "How far two readers agree", agreement, AGREEMENT),
+    Route(
+        "GET",
+        "/api/v1/next-to-draw",
+        "Images in the order in which drawn masks are expected to help most",
+        next_to_draw,
+        (
+            Parameter("limit", Integer(1, queries.MOST_ROWS), "images to return", default=20),
+            Parameter("after", Integer(), "only those behind this image"),
+        ),
+    ),
     Route("GET", "/api/v1/revisions", "The history, the newest first", revisions, REVISIONS),
 )

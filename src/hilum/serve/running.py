@@ -12,6 +12,7 @@ from hilum.serve.settings import Settings
 
 _KEEP_ALIVE = 15  # seconds that an idle connection stays open
 _MOST_CONNECTIONS = 2000
+_WAITING = 512  # connections that are not accepted yet
 _GRACE = 5  # seconds that requests have to end when the desk is stopped
 
 
@@ -72,10 +73,16 @@ def greeting(settings: Settings, token: str) -> list[str]:
 def _listening(settings: Settings) -> socket.socket:
     """Return the socket of the desk. Raises `CannotWrite` where another program has the port."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    # With the protocol named, the event loop switches off the delay that small replies would wait.
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        return socket.create_server((settings.host, settings.port), family=family)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((settings.host, settings.port))
+        listening.listen(_WAITING)
     except OSError as error:
+        listening.close()
         raise CannotWrite(
             f"cannot listen on {settings.host}:{settings.port} ({error.strerror}); choose another "
             "port with --port"
         ) from error
+    return listening

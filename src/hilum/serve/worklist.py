@@ -84,7 +84,7 @@ class Worklist:
         table = _table(study)
         count = table.height
         text = pl.concat_str(
-            pl.col("image_id", "patient_id", "source").str.to_lowercase(),
+            pl.col("image_id", "patient_id", "source").cast(pl.String).str.to_lowercase(),
             pl.lit(study.manifest.table["reading"]).str.to_lowercase(),
             separator="\n",
             ignore_nulls=True,
