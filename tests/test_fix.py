@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hilum import storage
-from hilum.audit.issues import COLUMNS
+from hilum.audit.issues import FOUND, decided
 from hilum.config import Data, Recipe
 from hilum.dataset import corrections
 from hilum.dataset.corrections import Correction
@@ -24,6 +24,7 @@ from hilum.dataset.readers import kaggle_masks, montgomery
 from hilum.errors import BadData, HilumError, NotFound
 from hilum.imaging.files import raster
 from hilum.pipeline import ingest
+from hilum.revisions import uptake
 from hilum.run_folder import Run
 from hilum.runs import propose_corrections
 
@@ -39,14 +40,15 @@ def images_of(manifest: Manifest) -> list[str]:
 
 
 def issues(*rows: tuple[str, str, str | None, str | None]) -> pl.DataFrame:
-    return pl.DataFrame(
+    found = pl.DataFrame(
         [
             (rule, severity, first, second, f"seen in {first}", "Mend it.")
             for rule, severity, first, second in rows
         ],
-        schema=COLUMNS,
+        schema=FOUND,
         orient="row",
     )
+    return decided(found, uptake.empty())
 
 
 def test_each_action_does_what_it_says_and_nothing_else(manifest):

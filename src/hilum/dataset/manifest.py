@@ -51,8 +51,8 @@
     activity          str?   active, old, stable, improving or worsening
 
 `Manifest.shapes`, one row per drawn shape: image_id, concept (of a finding, or right_lung,
-left_lung, lungs, or ignored for pixels that a lung mask leaves open), term, shape (JSON text of `hilum.annotations.shapes`), source, author (who drew
-it; null: not stated).
+left_lung, lungs, or ignored: pixels that a mask leaves open), term, shape (JSON text of
+`hilum.annotations.shapes`), source, author (who drew it; null: not stated).
 
 `Manifest.remarks`, on what reading the folder met: path, severity (info, warning, error), rule,
 message. What was left out has the rule `dropped`.

@@ -1,8 +1,8 @@
 """What readers corrected in a run with `hilum serve`, taken up when the run is made again.
 
 A run whose folder holds a journal (`hilum.revisions`) takes that up; [data] annotations names that
-of another run. Which revisions stand behind the run's table is in its table `uptake.REVISIONS`; a run without a
-journal has no such table.
+of another run. Which revisions stand behind the run's table is in its table `uptake.REVISIONS`; a
+run without a journal has no such table.
 """
 
 from __future__ import annotations

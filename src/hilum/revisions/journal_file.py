@@ -7,15 +7,14 @@ refuse changes of what was written.
 
 from __future__ import annotations
 
-import os
 import shlex
 import sqlite3
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
-from hilum.errors import BadData, CannotWrite, Damaged, HilumError, refused
+from hilum import storage
+from hilum.errors import BadData, CannotWrite, Damaged, HilumError
 from hilum.safety import untrusted_files
 
 LARGEST = 1 << 30  # bytes of a journal: a million revisions have about half of it
@@ -82,31 +81,19 @@ def _connected(path: Path) -> sqlite3.Connection:
 
 
 def make(path: Path) -> None:
-    """Make an empty journal under a name of its own, and give it the final one once it is whole."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        number, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    except OSError as error:
-        raise refused(path, error) from error
-    os.close(number)
-    beside = Path(name)
-    try:
-        with translated(path):
-            connection = _connected(beside)
-            connection.execute("BEGIN IMMEDIATE")
-            for statement in _SCHEMA:
-                connection.execute(statement)
-            connection.execute(f"PRAGMA application_id = {_APPLICATION}")
-            connection.execute(f"PRAGMA user_version = {FORMAT}")
-            connection.execute("COMMIT")
-            connection.close()
-        beside.chmod(0o644)
-        with suppress(FileExistsError):  # another process made one meanwhile
-            os.link(beside, path)
-    except OSError as error:
-        raise refused(path, error) from error
-    finally:
-        beside.unlink(missing_ok=True)
+    """Make the file of an empty journal, whole or not at all; one that is there stays.
+
+    Raises `CannotWrite`.
+    """
+    with storage.creating(path) as beside, translated(path):
+        connection = _connected(beside)
+        connection.execute("BEGIN IMMEDIATE")
+        for statement in _SCHEMA:
+            connection.execute(statement)
+        connection.execute(f"PRAGMA application_id = {_APPLICATION}")
+        connection.execute(f"PRAGMA user_version = {FORMAT}")
+        connection.execute("COMMIT")
+        connection.close()
 
 
 def _refuse_other(path: Path, connection: sqlite3.Connection) -> None:

@@ -10,14 +10,13 @@ its mask.
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 
 import numpy as np
 
 from hilum import storage
 from hilum.annotations.lung_masks import IGNORE, LEFT, RIGHT
-from hilum.errors import BadData, Damaged, HilumError
+from hilum.errors import BadData, Damaged, HilumError, refused
 from hilum.imaging.files import raster
 from hilum.revisions.changes import is_digest
 from hilum.safety import untrusted_files
@@ -89,7 +88,10 @@ class MaskStore:
         if not self.fault(digest):
             return digest
         storage.write_bytes(path, data)
-        _flush_names(self.folder)
+        try:
+            storage.flush_names(self.folder)
+        except OSError as error:
+            raise refused(path, error) from error
         return digest
 
     def fault(self, digest: str) -> str:
@@ -123,12 +125,3 @@ def encoded(labels: np.ndarray) -> bytes:
 
     check(labels)
     return imagecodecs.png_encode(np.ascontiguousarray(labels), level=4)
-
-
-def _flush_names(folder: Path) -> None:
-    """Flush the names of a folder's files, so that a power cut does not undo a rename."""
-    number = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)

@@ -4,10 +4,10 @@
     annotations/instances_train.json     also instances_val.json and instances_test.json;
                                          instances.json where there is no split
 
-Categories are concepts, and lungs, right_lung, left_lung and ignored; their numbers are the same in all
-parts. `segmentation` of a box is the outline of its pixels, of a valid polygon without holes its
-list of points, x before y; all else (lung masks, bitmaps, run lengths, polygons with holes or that
-cross themselves) is compressed run lengths of its pixels. `area` is the number of pixels that
+Categories are concepts, and lungs, right_lung, left_lung and ignored; their numbers are the same in
+all parts. `segmentation` of a box is the outline of its pixels, of a valid polygon without holes
+its list of points, x before y; all else (lung masks, bitmaps, run lengths, polygons with holes or
+that cross themselves) is compressed run lengths of its pixels. `area` is the number of pixels that
 COCO's own tools make of the segmentation. `iscrowd` is 0: each annotation is one object. Images
 whose headers (Exif, TIFF) say to rotate or mirror them are written as displayed.
 
