@@ -12,7 +12,15 @@ from hilum.dataset import corrections
 from hilum.dataset.corrections import Correction
 from hilum.errors import BadData, HilumError
 from hilum.revisions import changes, mask_store
-from hilum.revisions.changes import Change, Correct, DecideIssue, Read, RemoveMask, SetLabel, SetMask
+from hilum.revisions.changes import (
+    Change,
+    Correct,
+    DecideIssue,
+    Read,
+    RemoveMask,
+    SetLabel,
+    SetMask,
+)
 from hilum.revisions.revision import Revision
 from hilum.serve import masks, queries
 from hilum.serve.desk import Desk
@@ -59,9 +67,7 @@ def draw(desk: Desk, call: Call) -> Reply:
     author = call.author
     digest = desk.writing.put_mask(own)
     was = "reference mask" if desk.study.has_reference[row] else "no mask"
-    made = desk.writing.append(
-        SetMask(image_id, digest), author=author, expected=expected, was=was
-    )
+    made = desk.writing.append(SetMask(image_id, digest), author=author, expected=expected, was=was)
     return _answer([made])
 
 
@@ -94,7 +100,9 @@ def correct(desk: Desk, call: Call) -> Reply:
     image_id = desk.study.image_id(call.whole("row"))
     entry = _correction(desk, image_id, call.content)
     standing = desk.state.images.get(image_id)
-    before = standing.change.corrections if standing and isinstance(standing.change, Correct) else ()
+    before = (
+        standing.change.corrections if standing and isinstance(standing.change, Correct) else ()
+    )
     kept = tuple(one for one in before if one.cell != entry.cell)
     if not call.is_set("remove"):
         _refuse_impossible(desk, [entry])
@@ -192,7 +200,9 @@ def _refuse_impossible(desk: Desk, entries: Sequence[Correction]) -> None:
     standing = [
         one
         for one in desk.state.corrections()
-        if one.image_id in images and one.cell not in decided and (one.other in images or not one.other)
+        if one.image_id in images
+        and one.cell not in decided
+        and (one.other in images or not one.other)
     ]
     here = desk.study.manifest.only(sorted(images))
     corrections.apply(here, [*standing, *entries], JOURNAL)
@@ -210,7 +220,9 @@ def bulk(desk: Desk, call: Call) -> Reply:
     made: list[tuple[Change, int]] = []
     for row in wanted:
         try:
-            made += [(one, desk.state.expected(one.subject(""))) for one in _each(desk, row, change)]
+            made += [
+                (one, desk.state.expected(one.subject(""))) for one in _each(desk, row, change)
+            ]
         except HilumError as error:
             skipped.append({"row": row, "why": str(error)})
     reason = " ".join(str(change.get("reason") or "").split()) or None
@@ -232,7 +244,9 @@ def _wanted(desk: Desk, call: Call) -> Iterator[int]:
         raise Refusal(422, "neither rows nor a filter say which images to change", "send one")
     if len(found) > MOST_AT_ONCE:
         raise Refusal(
-            422, f"{len(found):,} images at once; at most {MOST_AT_ONCE:,}", "filter the list further"
+            422,
+            f"{len(found):,} images at once; at most {MOST_AT_ONCE:,}",
+            "filter the list further",
         )
     yield from dict.fromkeys(found)
 
@@ -421,7 +435,5 @@ ROUTES = (
         (),
         _json(Parameter("name", Text(200, 1), "name or initials", "body", required=True)),
     ),
-    Route(
-        "POST", "/api/v1/invitations", "An address that lets one more browser in, once", invite
-    ),
+    Route("POST", "/api/v1/invitations", "An address that lets one more browser in, once", invite),
 )

@@ -117,13 +117,19 @@ def labelled(study: Study, concept: str, part: str) -> pl.DataFrame:
 
 
 def _of_rows(study: Study, rows: pl.DataFrame, concept: str, call: Call) -> Facts:
-    part, threshold, prevalence = call.text("part"), call.number("threshold"), call.number("prevalence")
+    part, threshold, prevalence = (
+        call.text("part"),
+        call.number("threshold"),
+        call.number("prevalence"),
+    )
     fitted = [of.get("finding", {}).get(concept) for of in study.fitted.values()]
     default, _ = measures.threshold(fitted)
     if threshold is not None:
         called = (rows["score"] >= threshold).cast(pl.Float64)
         rows = rows.with_columns(called=called, margin=(pl.col("score") - threshold).abs())
-    settings = replace(study.recipe.evaluate, prevalence=prevalence or study.recipe.evaluate.prevalence)
+    settings = replace(
+        study.recipe.evaluate, prevalence=prevalence or study.recipe.evaluate.prevalence
+    )
     wanted = [*_NAMES, *(_AT if settings.prevalence else ())]
     cell = Subgroup(part, estimate.ALL, estimate.ALL, rows)
     found = {
@@ -136,7 +142,7 @@ def _of_rows(study: Study, rows: pl.DataFrame, concept: str, call: Call) -> Fact
     return {
         "threshold": shown,
         "default_threshold": default,
-        "prevalence": settings.prevalence,
+        "prevalence": settings.prevalence or None,
         "observed_prevalence": float((labels == State.PRESENT).mean()),
         "n": rows.height,
         "n_positive": int((labels == State.PRESENT).sum()),
@@ -213,9 +219,7 @@ def _risk_coverage(rows: pl.DataFrame) -> list[Json]:
     if np.isnan(certainty).any():
         return []
     curve = selective.risk_coverage(certainty, selective_measures.errors(rows))
-    return [
-        [float(curve.coverage[at]), float(curve.risk[at])] for at in _some(len(curve.coverage))
-    ]
+    return [[float(curve.coverage[at]), float(curve.risk[at])] for at in _some(len(curve.coverage))]
 
 
 def _some(count: int) -> list[int]:

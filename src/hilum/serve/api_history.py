@@ -6,7 +6,9 @@ from collections import Counter
 from collections.abc import Sequence
 
 from hilum.annotations.vocabulary import name_of
-from hilum.revisions.changes import Read
+from hilum.errors import NotFound, TooFew
+from hilum.revisions import agreement as comparing
+from hilum.revisions.changes import STATES
 from hilum.revisions.revision import Revision
 from hilum.serve import facts, queries
 from hilum.serve.desk import Desk
@@ -73,69 +75,63 @@ def agreement(desk: Desk, call: Call) -> Reply:
 
 def agreement_facts(desk: Desk, call: Call) -> Facts:
     """Return Cohen's kappa of two readers on one finding, and what is still to be read."""
-    study, readings = desk.study, desk.state.readings
-    counted = Counter(concept for _, concept, _ in readings)
-    concepts = sorted(study.concepts, key=lambda one: -counted[one])
-    concept = call.text("concept") or (concepts[0] if concepts else "")
-    authors = sorted({author for _, of, author in readings if of == concept})
-    first, second = (call.text(name) for name in ("a", "b"))
-    first = first or next(iter(authors), "")
-    second = second or next((one for one in authors if one != first), "")
+    study, state = desk.study, desk.state
+    counted = Counter(concept for _, concept, _ in state.readings)
+    concept = call.text("concept") or max(study.concepts, key=lambda one: counted[one], default="")
+    read = comparing.authors_of(state, concept)
+    first = call.text("a") or next(iter(read), "")
+    second = call.text("b") or next((one for one in read if one != first), "")
+    count = study.manifest.table.height
     return {
         "concepts": [
             {"id": one, "name": name_of(one), "readings": counted[one]} for one in study.concepts
         ],
         "concept": concept or None,
-        "authors": authors,
+        "authors": list(read),
         "a": first or None,
         "b": second or None,
-        "states": list(queries.STATES),
+        "states": list(STATES),
         **_agreed(desk, concept, first, second),
-        "progress": [
-            {
-                "author": author,
-                "read": sum(1 for _, of, by in readings if of == concept and by == author),
-                "of": study.manifest.table.height,
-            }
-            for author in authors
-        ],
+        "progress": [{"author": one, "read": done, "of": count} for one, done in read.items()],
         "queue": _queue(desk, concept, call.session.author),
     }
 
 
 def _agreed(desk: Desk, concept: str, first: str, second: str) -> Facts:
     """Return kappa, the table and the images on which two readers disagree."""
-    by_image: dict[str, dict[str, str]] = {}
-    for (image_id, of, author), one in desk.state.readings.items():
-        if of == concept and author in (first, second) and isinstance(one.change, Read):
-            by_image.setdefault(image_id, {})[author] = one.change.state or queries.STATES[-1]
-    both = {image_id: of for image_id, of in by_image.items() if len(of) == 2}
-    pairs = [(of[first], of[second]) for of in both.values()]
-    table = [[pairs.count((one, other)) for other in queries.STATES] for one in queries.STATES]
+    manifest = desk.study.manifest.table
+    patients = dict(manifest.select("image_id", "patient_id").iter_rows())
+    try:
+        found = comparing.agreement(desk.state, concept, (first, second), patients)
+    except (NotFound, TooFew) as error:
+        return {**_NOT_COMPARED, "message": str(error) if second else None}
     return {
-        "n": len(pairs),
-        "table": table,
-        "observed": sum(one == other for one, other in pairs) / len(pairs) if pairs else None,
-        "kappa": None,
-        "low": None,
-        "high": None,
+        "n": found.images,
+        "patients": found.patients,
+        "table": [[found.table[one, other] for other in STATES] for one in STATES],
+        "observed": found.observed.value,
+        "kappa": found.kappa.value,
+        "low": found.kappa.ci_low,
+        "high": found.kappa.ci_high,
         "disagreements": [
             {
-                "row": desk.study.rows.get(image_id),
-                "image_id": image_id,
-                "path": _path(desk, image_id),
-                "a": of[first],
-                "b": of[second],
+                "row": desk.study.rows[one.image_id],
+                "image_id": one.image_id,
+                "path": manifest["path"][desk.study.rows[one.image_id]],
+                "a": one.states[0],
+                "b": one.states[1],
             }
-            for image_id, of in both.items()
-            if of[first] != of[second]
+            for one in found.disagreements
         ],
+        "message": None,
     }
 
 
-def _path(desk: Desk, image_id: str) -> str | None:
-    row = desk.study.rows.get(image_id)
-    return None if row is None else str(desk.study.manifest.table["path"][row])
+_NOT_COMPARED: Facts = {
+    **dict.fromkeys(("kappa", "low", "high", "observed")),
+    **dict.fromkeys(("n", "patients"), 0),
+    **dict.fromkeys(("table", "disagreements"), ()),
+}
 
 
 def _queue(desk: Desk, concept: str, author: str) -> list[Json]:

@@ -153,9 +153,7 @@ def _numbers(desk: Desk, row: int) -> list[int]:
 
 
 def _corrections(desk: Desk, image_id: str) -> list[Json]:
-    return [
-        facts.correction(one) for one in desk.state.corrections() if one.image_id == image_id
-    ]
+    return [facts.correction(one) for one in desk.state.corrections() if one.image_id == image_id]
 
 
 def boxes(desk: Desk, row: int) -> list[Json]:
@@ -313,9 +311,7 @@ _IMAGE = "/api/v1/images/{row}"
 ROUTES = (
     Route("GET", "/api/v1/study", "What the study is, or how far it is prepared", study),
     Route("GET", "/api/v1/images", "A page of the worklist", images, queries.PARAMETERS),
-    Route(
-        "GET", _IMAGE, "Everything known of one image", image, (ROW, BLIND, *queries.PARAMETERS)
-    ),
+    Route("GET", _IMAGE, "Everything known of one image", image, (ROW, BLIND, *queries.PARAMETERS)),
     Route(
         "GET",
         f"{_IMAGE}/pixels",
@@ -325,9 +321,7 @@ ROUTES = (
         media_type=BINARY,
         is_large=True,
     ),
-    Route(
-        "GET", f"{_IMAGE}/thumbnail", "A small image", thumbnail, (ROW,), media_type=WEBP
-    ),
+    Route("GET", f"{_IMAGE}/thumbnail", "A small image", thumbnail, (ROW,), media_type=WEBP),
     Route(
         "GET",
         f"{_IMAGE}/masks/{{kind}}",

@@ -63,7 +63,10 @@ async def _not_there(request: Request, error: Exception) -> Response:
 
 
 def _response(reply: Reply) -> Response:
-    headers = {name: value.encode("latin-1", "replace").decode("latin-1") for name, value in reply.headers.items()}
+    headers = {
+        name: value.encode("latin-1", "replace").decode("latin-1")
+        for name, value in reply.headers.items()
+    }
     return Response(bytes(reply.body), reply.status, headers, reply.media_type)
 
 
@@ -77,7 +80,9 @@ def _endpoint(desk: Desk, route: Route, large: LargeReplies) -> Endpoint:
                     403, "this desk is read-only", "start it without --read-only to change anything"
                 )
             if route.is_large:
-                return await large.respond(request.state.session, partial(_answered, desk, route, request))
+                return await large.respond(
+                    request.state.session, partial(_answered, desk, route, request)
+                )
             return _response(await _answered(desk, route, request))
         except HilumError as error:
             return await _refused(desk, route, request, error)
@@ -139,4 +144,3 @@ async def _refused(desk: Desk, route: Route, request: Request, error: HilumError
         return _response(of_refusal(refusal))
     call = Call({}, request.state.session)
     return _response(await desk.work(partial(pages.refused, desk, call, refusal)))
-

@@ -175,5 +175,3 @@ def _with_state(base: Worklist, study: Study, state: State) -> Worklist:
         [numbers[key] for key in state.issues if key in numbers],
         [rows[image_id] for image_id in named if image_id in rows],
     )
-
-

@@ -100,9 +100,7 @@ class Guard:
             if request.method not in SAFE and not is_token(
                 session, request.header(TOKEN_HEADER) or ""
             ):
-                raise Refusal(
-                    403, "the request carries no valid X-Hilum-Token", "reload the page"
-                )
+                raise Refusal(403, "the request carries no valid X-Hilum-Token", "reload the page")
         except Refusal as refused:
             return of_refusal(refused)
         request.scope.setdefault("state", {})["session"] = session
@@ -154,7 +152,9 @@ class Guard:
         query = dict(parse_qsl(request.query))
         cookie = None
         if self.settings.user_header and request.method in SAFE:
-            cookie = self.sessions.start(" ".join((request.header(self.settings.user_header) or "").split()))
+            cookie = self.sessions.start(
+                " ".join((request.header(self.settings.user_header) or "").split())
+            )
         elif request.method in SAFE and (token := query.pop("token", "")):
             cookie = self.sessions.enter(token)
         if cookie is not None:
@@ -295,8 +295,9 @@ async def respond(reply: Reply, send: Send) -> None:
         "content-length": str(len(reply.body)),
         **reply.headers,
     }
-    pairs = [(name.lower().encode(), value.encode("latin-1", "replace")) for name, value in headers.items()]
+    pairs = [
+        (name.lower().encode(), value.encode("latin-1", "replace"))
+        for name, value in headers.items()
+    ]
     await send({"type": "http.response.start", "status": reply.status, "headers": pairs})
     await send({"type": "http.response.body", "body": bytes(reply.body)})
-
-

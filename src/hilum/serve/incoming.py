@@ -77,7 +77,9 @@ async def _copy(file: UploadFile, place: Path) -> None:
             await asyncio.to_thread(stream.write, part)
 
 
-def _counted(receive: Callable[[], Awaitable[Message]], limits: Limits) -> Callable[[], Awaitable[Message]]:
+def _counted(
+    receive: Callable[[], Awaitable[Message]], limits: Limits
+) -> Callable[[], Awaitable[Message]]:
     """Return `receive`, which raises `Refusal` (413) beyond the limit of an upload."""
     size = 0
 

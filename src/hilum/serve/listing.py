@@ -140,7 +140,9 @@ def _values(listed: Worklist, key: str) -> Mapping[str, Iterable[_Value]]:
 
 def _of_label(listed: Worklist, concept: str) -> list[_Value]:
     return [
-        _Value(f"{concept}:{state}", f"{name_of(concept)}: {state}", listed.labelled(concept, state))
+        _Value(
+            f"{concept}:{state}", f"{name_of(concept)}: {state}", listed.labelled(concept, state)
+        )
         for state in queries.STATES
     ]
 

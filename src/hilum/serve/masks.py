@@ -1,10 +1,10 @@
 """The lung masks of an image, each as labels in display orientation at the size that is sent.
 
-    reference   of the data set
-    found       predicted: by the run's model, or by the pretrained one where the run has none
-    corrected   as a reader drew it
-    mirrored    one of these with its larger lung mirrored
-    neighbour   a reference or corrected mask of another image of the patient, laid on this one
+reference   of the data set
+found       predicted: by the run's model, or by the pretrained one where the run has none
+corrected   as a reader drew it
+mirrored    one of these with its larger lung mirrored
+neighbour   a reference or corrected mask of another image of the patient, laid on this one
 """
 
 from __future__ import annotations

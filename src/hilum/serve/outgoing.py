@@ -25,9 +25,7 @@ class LargeReplies:
         self._sending = 0
         self._freed = asyncio.Condition()
 
-    async def respond(
-        self, session: Session, make: Callable[[], Awaitable[Reply]]
-    ) -> Response:
+    async def respond(self, session: Session, make: Callable[[], Awaitable[Reply]]) -> Response:
         """Return the response whose reply is made once there is a place for it."""
         await self._take(session)
         try:
@@ -41,8 +39,10 @@ class LargeReplies:
         limits = self._limits
         async with self._freed:
             await self._freed.wait_for(
-                lambda: self._sending < limits.images_at_once
-                and session.images < limits.images_per_session
+                lambda: (
+                    self._sending < limits.images_at_once
+                    and session.images < limits.images_per_session
+                )
             )
             self._sending += 1
             session.images += 1
@@ -57,9 +57,7 @@ class LargeReplies:
 class _Large(StreamingResponse):
     """A reply that is sent in parts; its place is free when it has ended in any way."""
 
-    def __init__(
-        self, reply: Reply, limits: Limits, done: Callable[[], Awaitable[None]]
-    ) -> None:
+    def __init__(self, reply: Reply, limits: Limits, done: Callable[[], Awaitable[None]]) -> None:
         headers = {**reply.headers, "content-length": str(len(reply.body))}
         super().__init__(
             _parts(reply.body), reply.status, headers=headers, media_type=reply.media_type

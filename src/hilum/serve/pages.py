@@ -43,14 +43,18 @@ def _page(name: str, data: Data) -> Callable[[Desk, Call], Reply]:
 
 
 def _rendered(template: str, page: str, study: Facts, data: Facts, call: Call) -> Reply:
-    text = _templates().get_template(f"{template}.html").render(
-        study=study,
-        token=call.session.token,
-        author=call.session.author or None,
-        read_only=study["read_only"],
-        page=page,
-        data=data,
-        query=parse_qsl(call.address),
+    text = (
+        _templates()
+        .get_template(f"{template}.html")
+        .render(
+            study=study,
+            token=call.session.token,
+            author=call.session.author or None,
+            read_only=study["read_only"],
+            page=page,
+            data=data,
+            query=parse_qsl(call.address),
+        )
     )
     return Reply(text.encode("utf-8", "replace"), HTML)
 
@@ -58,16 +62,20 @@ def _rendered(template: str, page: str, study: Facts, data: Facts, call: Call) -
 def refused(desk: Desk, call: Call, refusal: Refusal) -> Reply:
     """Return the page of an error."""
     study = facts.study_facts(desk, call.session)
-    text = _templates().get_template("error.html").render(
-        study=study,
-        token=call.session.token,
-        author=call.session.author or None,
-        read_only=study["read_only"],
-        page="error",
-        data={},
-        query=[],
-        status=refusal.status,
-        message=f"{refusal.error}; {refusal.remedy}",
+    text = (
+        _templates()
+        .get_template("error.html")
+        .render(
+            study=study,
+            token=call.session.token,
+            author=call.session.author or None,
+            read_only=study["read_only"],
+            page="error",
+            data={},
+            query=[],
+            status=refusal.status,
+            message=f"{refusal.error}; {refusal.remedy}",
+        )
     )
     return Reply(text.encode("utf-8", "replace"), HTML, refusal.status)
 

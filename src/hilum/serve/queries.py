@@ -32,9 +32,7 @@ PARAMETERS = (
     Parameter("source", _NAME, "hospital or collection"),
     Parameter("label", _NAME, "CONCEPT:STATE"),
     Parameter("issue", _NAME, "a rule of the audit, or any, open or none"),
-    Parameter(
-        "mask", ListOf(Choice(MASKS)), "missing: neither a reference nor a corrected mask"
-    ),
+    Parameter("mask", ListOf(Choice(MASKS)), "missing: neither a reference nor a corrected mask"),
     Parameter("call", _NAME, "CONCEPT:present, CONCEPT:absent or CONCEPT:no call"),
     Parameter("disagreement", Flag(), "1: a call contradicts its label", default=False),
     Parameter("cell", _NAME, "of a confusion matrix: CONCEPT:tp|fp|fn|tn:THRESHOLD[:PART]"),

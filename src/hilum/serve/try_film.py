@@ -45,7 +45,10 @@ def models_facts(desk: Desk, call: Call) -> Facts:
     """Return which models a film is tried with."""
     names = [model.name for model in pretrained.pretrained_models()]
     own = desk.study.run.done("train")
-    return {"models": [*names, *(["this run"] if own else [])], "limit": desk.settings.limits.upload_bytes}
+    return {
+        "models": [*names, *(["this run"] if own else [])],
+        "limit": desk.settings.limits.upload_bytes,
+    }
 
 
 def attempt(desk: Desk, call: Call) -> Reply:
@@ -85,9 +88,7 @@ def _shown_name(name: str) -> str:
     return "".join(one if one.isprintable() else " " for one in last)[:_LONGEST_NAME] or "film"
 
 
-def _facts(
-    results: Sequence[ImageResult], lungs: segment_images.LungResult, name: str
-) -> Facts:
+def _facts(results: Sequence[ImageResult], lungs: segment_images.LungResult, name: str) -> Facts:
     height, width = lungs.radiograph.size
     scores = [(one, result) for result in results for one in result.scores]
     refused = [result.refused for result in results if result.refused]
@@ -213,7 +214,9 @@ def result(desk: Desk, call: Call) -> Reply:
     data = desk.results.get(call.text("token"), file)
     if data is None:
         raise Refusal(404, "this result is not kept any more", "try the film again")
-    headers = {"Content-Disposition": f'attachment; filename="{DOWNLOAD}"'} if file == "download" else {}
+    headers = (
+        {"Content-Disposition": f'attachment; filename="{DOWNLOAD}"'} if file == "download" else {}
+    )
     return Reply(data, FILES[file], headers=headers)
 
 

@@ -93,7 +93,9 @@ class Worklist:
         of = table.select("image_id")
         quality = of.join(study.quality, on="image_id", how="left", maintain_order="left")
         concepts = study.calls["concept"].unique().to_list()
-        called = {one: _joined(of, study.calls.filter(pl.col("concept") == one)) for one in concepts}
+        called = {
+            one: _joined(of, study.calls.filter(pl.col("concept") == one)) for one in concepts
+        }
         states = {one: _states(of, study, one) for one in study.concepts}
         return cls(
             table,

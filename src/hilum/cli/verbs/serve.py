@@ -24,9 +24,7 @@ def verb(
     port: Annotated[
         int, typer.Option("--port", min=0, max=65535, help="The port; 0 takes a free one.")
     ] = 8765,
-    read_only: Annotated[
-        bool, typer.Option("--read-only", help="Refuse every change.")
-    ] = False,
+    read_only: Annotated[bool, typer.Option("--read-only", help="Refuse every change.")] = False,
     compare: Annotated[
         list[Path] | None,
         typer.Option(
