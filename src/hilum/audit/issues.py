@@ -2,7 +2,8 @@
 
 A table of issues has `COLUMNS` and is sorted worst first: rule, severity (error, warning, info),
 image_id (null: the issue is of the whole data set), other_image_id (the second image of a pair,
-else null), message (what was observed), remedy (what to do, from the rule).
+else null), message (what was observed), remedy (what to do, from the rule), value (what a
+correction of it sets, such as the degrees clockwise of "rotate"; null where it needs none).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ COLUMNS = {
     "other_image_id": pl.String,
     "message": pl.String,
     "remedy": pl.String,
+    "value": pl.String,
 }
 MASK_RULES = "mask-"  # prefix of the rules whose images are shown with the outlines of their masks
 
@@ -35,6 +37,7 @@ class Issue:
     image_id: str | None
     other_image_id: str | None
     message: str
+    value: str | None = None
 
     @property
     def image_ids(self) -> list[str]:
@@ -43,8 +46,9 @@ class Issue:
 
 
 def of_table(table: pl.DataFrame) -> Iterator[Issue]:
-    """Yield the issues in a table with `COLUMNS`, in its order."""
-    return starmap(Issue, table.select(one.name for one in fields(Issue)).iter_rows())
+    """Yield the issues in a table with `COLUMNS`, in its order; one of before has no `value`."""
+    known = (one.name for one in fields(Issue) if one.name in table.columns)
+    return starmap(Issue, table.select(known).iter_rows())
 
 
 @dataclass(frozen=True)
@@ -75,8 +79,8 @@ class Rule:
     def issue(self, rows: pl.DataFrame) -> Iterator[Issue]:
         """Yield an issue for each row.
 
-        Rows have `message`, and may have `image_id`, `other_image_id` and a `severity` that
-        replaces the rule's.
+        Rows have `message`, and may have `image_id`, `other_image_id`, `value` and a `severity`
+        that replaces the rule's.
         """
         for row in rows.iter_rows(named=True):
             yield Issue(
@@ -85,4 +89,5 @@ class Rule:
                 row.get("image_id"),
                 row.get("other_image_id"),
                 row["message"],
+                row.get("value"),
             )

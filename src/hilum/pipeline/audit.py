@@ -30,7 +30,7 @@ from hilum.privacy import run_release
 from hilum.progress import Progress
 from hilum.run_folder import Run
 
-VERSION = 10  # to be raised when unchanged checks would report other issues for the same data
+VERSION = 11  # to be raised when unchanged checks would report other issues for the same data
 ISSUES, ORIENTATION, PAGE = "issues.parquet", "orientation.parquet", "audit.html"
 NEVER = "never"
 LEVELS = (*SEVERITIES, NEVER)  # of `--fail-on`
@@ -67,7 +67,15 @@ def table(found: Iterable[Issue], rules: Iterable[Rule]) -> pl.DataFrame:
     """Return issues as a table, worst first, with the remedies of the rules they break."""
     remedies = {rule.name: rule.remedy for rule in rules}
     rows = [
-        (one.rule, one.severity, one.image_id, one.other_image_id, one.message, remedies[one.rule])
+        (
+            one.rule,
+            one.severity,
+            one.image_id,
+            one.other_image_id,
+            one.message,
+            remedies[one.rule],
+            one.value,
+        )
         for one in found
     ]
     by_severity = pl.col("severity").cast(pl.Enum(SEVERITIES))
