@@ -134,7 +134,7 @@ _NOT_COMPARED: Facts = {
 }
 
 
-def _queue(desk: Desk, concept: str, author: str) -> list[Json]:
+def _queue(desk: Desk, concept: str, author: str) -> Sequence[int]:
     """Return the images that an author has still to read: first those that others have read."""
     rows, readings = desk.study.rows, desk.state.readings
     own = {image_id for image_id, of, by in readings if of == concept and by == author}

@@ -154,7 +154,7 @@ class Desk:
         return self.files.get(row, partial(pixels.read, self.study, row))
 
 
-def _heard(future: asyncio.Future[object]) -> None:
+def _heard(future: asyncio.Future[Result]) -> None:
     """Take an error that nobody waits for any more, so that nothing is printed of it."""
     if not future.cancelled():
         future.exception()
@@ -163,9 +163,9 @@ def _heard(future: asyncio.Future[object]) -> None:
 def _with_state(base: Worklist, study: Study, state: State) -> Worklist:
     rows = study.rows
     labels = {
-        (rows[image_id], concept): _CODES[one.change.state]
+        (rows[image_id], concept): _CODES[one.change.state or ""]
         for (image_id, concept), one in state.labels.items()
-        if image_id in rows and isinstance(one.change, changes.SetLabel) and one.change.state
+        if image_id in rows and isinstance(one.change, changes.SetLabel)
     }
     numbers = study.numbers
     named = {image_id for one in state.standing for image_id in changes.images_of(one.change)}
@@ -173,5 +173,5 @@ def _with_state(base: Worklist, study: Study, state: State) -> Worklist:
         labels,
         [rows[image_id] for image_id in state.masks if image_id in rows],
         [numbers[key] for key in state.issues if key in numbers],
-        [rows[image_id] for image_id in named if image_id in rows],
+        [rows[image_id] for image_id in named if image_id is not None and image_id in rows],
     )
