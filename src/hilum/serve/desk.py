@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+import polars as pl
 
 from hilum.annotations.vocabulary import LABEL_NAMES
 from hilum.errors import NotFound
@@ -136,16 +137,19 @@ class Desk:
         state = self.state
         with self._lock:
             if self._listed is None or self._listed[0] != state.last:
-                self._listed = state.last, _with_state(self._base, self.study, state)
+                listed = _with_state(self.preparation.worklist, self.study, state)
+                self._listed = state.last, listed
             return self._listed[1]
 
-    @property
-    def _base(self) -> Worklist:
-        return self.preparation.worklist
+    def to_draw(self) -> pl.DataFrame:
+        """Return row, rank, gain and why of the images to draw next, the best first."""
+        return self.preparation.drawing_order.order(self.worklist)
 
     def ordered(self, query: Query) -> np.ndarray:
         """Return the rows that a query lists, in their order."""
         listed = self.worklist
+        if query.sort.endswith("next"):
+            return listed.ranked(self.to_draw()["row"].to_list()).ordered(query)
         key = (self.state.last, query.filters)
         return self.orders.get(key, lambda: listed.ordered(query))
 

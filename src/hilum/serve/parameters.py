@@ -32,7 +32,6 @@ class Kind(Protocol):
         ...
 
 
-
 @dataclass(frozen=True)
 class Integer:
     """A whole number from `least` to `most`."""

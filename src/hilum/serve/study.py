@@ -110,9 +110,14 @@ class Study:
 
     @cached_property
     def parts(self) -> Mapping[str, str]:
-        """The part of each image in the split, by image id."""
+        """The part of each image in the split, by image id.
+
+        Of a cross-validated run it is test: each image is scored once, as a test image.
+        """
         if self.split is None:
             return {}
+        if Division.of(self.run).cross_validated:
+            return dict.fromkeys(self.split["image_id"], "test")
         return dict(self.split.select("image_id", "part").iter_rows())
 
     @cached_property
