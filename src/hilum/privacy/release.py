@@ -33,7 +33,11 @@ from hilum.privacy.pseudonyms import Pseudonyms
 from hilum.privacy.redaction import Wording
 
 COLUMNS = ("image_id", "patient_id", "study", *PLACES)
-_OF_OTHERS = {"other_image_id": "image_id", "group": "patient_id"}  # further columns of tables
+_OF_OTHERS = {  # further columns of tables
+    "other_image_id": "image_id",
+    "group": "patient_id",
+    "decision_author": "author",
+}
 _MADE = (
     "study ",
     "person ",
@@ -67,7 +71,10 @@ class PassedOn:
 
     def issues(self, table: pl.DataFrame) -> pl.DataFrame:
         """Return what an audit found, as `hilum.audit.issues.COLUMNS`."""
-        return self.keyed(table).with_columns(message=_worded("message", table, self.wording))
+        return self.keyed(table).with_columns(
+            message=_worded("message", table, self.wording),
+            decision_reason=_worded("decision_reason", table, self.wording),
+        )
 
     def folder(self, name: str) -> str:
         """Return the name of a folder, which may be called after a patient."""
@@ -80,8 +87,10 @@ class PassedOn:
         return self.wording.anything(value)
 
 
-def pass_on(manifest: Manifest, share: Share, pseudonyms: Pseudonyms) -> PassedOn:
-    """Return the manifest as `share` wants it passed on."""
+def pass_on(
+    manifest: Manifest, share: Share, pseudonyms: Pseudonyms, authors: Iterable[str] = ()
+) -> PassedOn:
+    """Return the manifest as `share` wants it passed on; `authors` are further annotators."""
     published = _published(manifest)
     rows = manifest.table.select("dataset", *COLUMNS)
     naming = _Naming(share, pseudonyms, published)
@@ -91,9 +100,9 @@ def pass_on(manifest: Manifest, share: Share, pseudonyms: Pseudonyms) -> PassedO
     )
     for row in rows.iter_rows(named=True):
         naming.add(row)
-    authors = manifest.shapes["author"].drop_nulls().unique()
     if not share.keep_identifiers:
-        naming.names["author"] = {one: pseudonyms.of("person", one) for one in authors}
+        people = {*manifest.shapes["author"].drop_nulls(), *authors}
+        naming.names["author"] = {one: pseudonyms.of("person", one) for one in sorted(people)}
     naming.make_unique()
     naming.hide_left_out(manifest.remarks["path"].unique())
     words = naming.wording(str(manifest.root))

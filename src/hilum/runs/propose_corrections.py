@@ -11,7 +11,7 @@ import polars as pl
 
 from hilum import storage
 from hilum.audit import checks
-from hilum.audit.issues import Issue, Rule, of_table
+from hilum.audit.issues import Issue, Rule, of_table, standing
 from hilum.dataset import corrections
 from hilum.dataset.corrections import ACTIONS, GONE, OF_PAIRS, Correction
 from hilum.dataset.manifest import SEVERITIES
@@ -146,16 +146,8 @@ def to_toml(entries: list[Correction], folder: Path, source: Path, file: Path) -
 
 
 def _entry(one: Correction) -> str:
-    entry = {
-        "image_id": one.image_id,
-        "action": one.action,
-        "other": one.other,
-        "rule": one.rule,
-        "why": one.why,
-    }
-    return "[[correction]]\n" + "".join(
-        f"{key} = {storage.as_json(value)}\n" for key, value in entry.items() if value is not None
-    )
+    lines = (f"{key} = {storage.as_json(value)}\n" for key, value in one.entry.items())
+    return "[[correction]]\n" + "".join(lines)
 
 
 # ------------------------------------------------------------------------------------ the step
@@ -170,7 +162,7 @@ def propose_corrections(
     the new file, since its issues are what remained after them. Raises `HilumError` where `to`
     exists, since it may hold changes made by hand, and where it is in the data folder.
     """
-    issues, data = run.table("audit", "issues.parquet"), run.recipe().data
+    issues, data = standing(run.table("audit", "issues.parquet")), run.recipe().data
     if to is None and not rules and not images:
         return listing(issues)
     chosen = proposed(issues, rules, images)

@@ -1,0 +1,76 @@
+"""Heat maps of the run's own models over an image, as `hilum apply` computes them.
+
+    saliency   where the score of the leading finding comes from: the model's own activation map
+               where it gives one, else occlusion (`hilum.inference.saliency`)
+    anomaly    where the image differs most from the normal images of the training part
+
+The models are the final ones of the run. A map has the size of the pixels that are sent, and is
+scaled by its own highest value; what is below 0 is 0.
+"""
+
+from __future__ import annotations
+
+import imagecodecs
+import numpy as np
+
+from hilum.errors import NotFound
+from hilum.imaging.geometry import resize
+from hilum.imaging.radiograph import to_uint8
+from hilum.inference import saliency
+from hilum.pipeline.predict import Prediction, RunModels
+from hilum.serve.desk import Desk
+from hilum.serve.pixels import Shown
+
+SALIENCY, ANOMALY = "saliency", "anomaly"
+_LEVEL = 1  # of PNG compression: quick rather than small
+
+
+def available(desk: Desk, row: int) -> tuple[str, ...]:
+    """Return the kinds of heat map that an image can have."""
+    study = desk.study
+    if not study.run.done("train") or study.cached.index["error"][row] is not None:
+        return ()
+    made = study.run.made("train")
+    kinds = {"train/finding.onnx": SALIENCY, "train/anomaly.onnx": ANOMALY}
+    return tuple(kind for file, kind in kinds.items() if file in made)
+
+
+def encoded(desk: Desk, row: int, kind: str) -> bytes:
+    """Return a heat map as grey PNG. Raises `NotFound` where the run has no such model."""
+    image_id = desk.study.image_id(row)
+    if kind not in available(desk, row):
+        raise NotFound(
+            f"{image_id} has no map of {kind}: the run has no such model; `hilum run` trains it"
+        )
+    return desk.masks.get((row, "heat", kind), lambda: _made(desk, row, kind))
+
+
+def _made(desk: Desk, row: int, kind: str) -> bytes:
+    shown = desk.shown(row)
+    return as_png(of_image(RunModels.of(desk.study.run), shown, kind), shown)
+
+
+def of_image(models: RunModels, shown: Shown, kind: str) -> np.ndarray:
+    """Return a map of one kind in display orientation, float32, 0 where it says nothing."""
+    found = models.of_radiograph(shown.radiograph)
+    if kind == ANOMALY:
+        empty = np.zeros(shown.radiograph.size, np.float32)
+        return empty if found.anomaly_map is None else found.anomaly_map
+    return _saliency(models, shown, found)
+
+
+def _saliency(models: RunModels, shown: Shown, found: Prediction) -> np.ndarray:
+    """Return the map of the leading finding."""
+    model, cut = models.models["finding"], found.region
+    column = model.contract.concepts.index(found.concept)
+    maps = saliency.maps(model, cut.image, column)
+    chosen = maps.get(saliency.ACTIVATION, maps[saliency.OCCLUSION])
+    grown = saliency.upsample(np.maximum(chosen, 0), cut.image.shape[0])
+    return cut.to_file(shown.radiograph.size).back(grown)
+
+
+def as_png(found: np.ndarray, shown: Shown) -> bytes:
+    """Encode a map, float32 in display orientation, at the size that is sent."""
+    scaled = np.maximum(found, 0) / max(float(found.max()), 1e-6)
+    sent = resize(to_uint8(scaled), shown.size)
+    return bytes(imagecodecs.png_encode(np.ascontiguousarray(sent), level=_LEVEL))
