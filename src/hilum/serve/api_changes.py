@@ -51,12 +51,7 @@ def label(desk: Desk, call: Call) -> Reply:
 
 def _was(desk: Desk, image_id: str, concept: str) -> str:
     stated = desk.study.stated(image_id, concept)
-    return ", ".join(corrections_state(one["state"]) for one in stated) or queries.STATES[-1]
-
-
-def corrections_state(code: Json) -> str:
-    """Return the name of a label state of the data."""
-    return next(name for name, state in corrections.STATES.items() if state == code)
+    return ", ".join(str(one["state"]) for one in stated) or queries.STATES[-1]
 
 
 def draw(desk: Desk, call: Call) -> Reply:

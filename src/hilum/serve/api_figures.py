@@ -101,7 +101,7 @@ def _no_scores(study: Study) -> str:
 
 
 def _leading(study: Study, concepts: Sequence[str]) -> str:
-    return study.finding if study.finding in concepts else concepts[0]
+    return next((one for one in concepts if one == study.finding), concepts[0])
 
 
 def labelled(study: Study, concept: str, part: str) -> pl.DataFrame:

@@ -14,7 +14,6 @@ from hilum.serve import facts, queries
 from hilum.serve.desk import Desk
 from hilum.serve.facts import Facts
 from hilum.serve.parameters import Integer, Parameter, Text
-from hilum.serve.queries import Query
 from hilum.serve.replies import Json, Reply, as_json
 from hilum.serve.routing import Call, Route
 
@@ -134,7 +133,7 @@ _NOT_COMPARED: Facts = {
 }
 
 
-def _queue(desk: Desk, concept: str, author: str) -> list[Json]:
+def _queue(desk: Desk, concept: str, author: str) -> Sequence[int]:
     """Return the images that an author has still to read: first those that others have read."""
     rows, readings = desk.study.rows, desk.state.readings
     own = {image_id for image_id, of, by in readings if of == concept and by == author}
@@ -149,16 +148,19 @@ def _queue(desk: Desk, concept: str, author: str) -> list[Json]:
 
 def next_to_draw(desk: Desk, call: Call) -> Reply:
     """Answer the images whose masks would help the next model most."""
-    query = Query(sort="next", limit=call.whole("limit"))
-    ordered = [int(row) for row in desk.ordered(query)]
+    found = desk.to_draw()
     after = call.values["after"]
-    if isinstance(after, int) and after in ordered:
-        ordered = ordered[ordered.index(after) + 1 :]
-    study, listed = desk.study, desk.worklist
-    rows: list[Json] = []
-    for row in ordered[: call.whole("limit")]:
-        rank = float(listed.ranks[row])
-        rows.append({**facts.brief_image(study, row), "rank": int(rank)})
+    if isinstance(after, int) and after in found["row"]:
+        found = found.slice(found["row"].to_list().index(after) + 1)
+    rows: list[Json] = [
+        {
+            **facts.brief_image(desk.study, one["row"]),
+            "rank": one["rank"],
+            "expected_gain": one["gain"],
+            "why": one["why"],
+        }
+        for one in found.head(call.whole("limit")).iter_rows(named=True)
+    ]
     return as_json({"rows": rows})
 
 

@@ -106,17 +106,14 @@ def _label(desk: Desk, image_id: str, concept: str, *, blind: bool) -> Facts:
     stated = desk.study.stated(image_id, concept)
     latest = desk.state.latest.get(("label", image_id, concept))
     set_to = desk.state.labels.get((image_id, concept))
-    state = facts.state_name(stated[0]["state"] if stated else None)
+    state = stated[0]["state"] if stated else queries.STATES[-1]
     if set_to is not None and isinstance(set_to.change, changes.SetLabel):
         state = set_to.change.state or state
-    sources: Sequence[Mapping[str, object]] = [
-        {**one, "state": facts.state_name(one["state"])} for one in stated
-    ]
     return {
         "concept": concept,
         "name": name_of(concept),
         "state": None if blind else state,
-        "sources": [] if blind else [dict(one) for one in sources],
+        "sources": [] if blind else stated,
         "revision": latest.number if latest else 0,
         "author": None if blind or set_to is None else set_to.author,
     }

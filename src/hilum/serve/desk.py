@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+import polars as pl
 
 from hilum.annotations.vocabulary import LABEL_NAMES
 from hilum.errors import NotFound
@@ -136,16 +137,19 @@ class Desk:
         state = self.state
         with self._lock:
             if self._listed is None or self._listed[0] != state.last:
-                self._listed = state.last, _with_state(self._base, self.study, state)
+                listed = _with_state(self.preparation.worklist, self.study, state)
+                self._listed = state.last, listed
             return self._listed[1]
 
-    @property
-    def _base(self) -> Worklist:
-        return self.preparation.worklist
+    def to_draw(self) -> pl.DataFrame:
+        """Return row, rank, gain and why of the images to draw next, the best first."""
+        return self.preparation.drawing_order.order(self.worklist)
 
     def ordered(self, query: Query) -> np.ndarray:
         """Return the rows that a query lists, in their order."""
         listed = self.worklist
+        if query.sort.endswith("next"):
+            return listed.ranked(self.to_draw()["row"].to_list()).ordered(query)
         key = (self.state.last, query.filters)
         return self.orders.get(key, lambda: listed.ordered(query))
 
@@ -154,7 +158,7 @@ class Desk:
         return self.files.get(row, partial(pixels.read, self.study, row))
 
 
-def _heard(future: asyncio.Future[object]) -> None:
+def _heard(future: asyncio.Future[Result]) -> None:
     """Take an error that nobody waits for any more, so that nothing is printed of it."""
     if not future.cancelled():
         future.exception()
@@ -163,9 +167,9 @@ def _heard(future: asyncio.Future[object]) -> None:
 def _with_state(base: Worklist, study: Study, state: State) -> Worklist:
     rows = study.rows
     labels = {
-        (rows[image_id], concept): _CODES[one.change.state]
+        (rows[image_id], concept): _CODES[one.change.state or ""]
         for (image_id, concept), one in state.labels.items()
-        if image_id in rows and isinstance(one.change, changes.SetLabel) and one.change.state
+        if image_id in rows and isinstance(one.change, changes.SetLabel)
     }
     numbers = study.numbers
     named = {image_id for one in state.standing for image_id in changes.images_of(one.change)}
@@ -173,5 +177,5 @@ def _with_state(base: Worklist, study: Study, state: State) -> Worklist:
         labels,
         [rows[image_id] for image_id in state.masks if image_id in rows],
         [numbers[key] for key in state.issues if key in numbers],
-        [rows[image_id] for image_id in named if image_id in rows],
+        [rows[image_id] for image_id in named if image_id is not None and image_id in rows],
     )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
 from hilum import __version__
-from hilum.annotations.vocabulary import LABEL_NAMES, STATE_NAMES, name_of
+from hilum.annotations.vocabulary import name_of
 from hilum.audit.issues import Rule
 from hilum.dataset.manifest import SEVERITIES
 from hilum.revisions import changes
@@ -172,7 +172,7 @@ def issue(desk: Desk, number: int) -> Facts:
         "time": latest.time if latest else None,
         "revision": latest.number if latest else 0,
         "made": [correction(one) for one in decided.corrections],
-        "corrections": list(_remedies(rule, row["image_id"], row["other_image_id"])),
+        "corrections": list(_remedies(rule, row["image_id"], row["other_image_id"], row["value"])),
     }
 
 
@@ -186,26 +186,19 @@ _TITLES = {
     "invert": "Invert the image",
     "rotate": "Rotate the image",
 }
-# Corrections that a reader may choose for an issue of a rule, beside the one that it proposes.
-_OFFERED: Mapping[str, Sequence[tuple[str, str | None]]] = {
-    "image-inverted": (("invert", None), ("leave out", None)),
-    "image-mirrored": (("mirror", None), ("leave out", None)),
-    "image-rotated": (
-        ("rotate", "90"),
-        ("rotate", "180"),
-        ("rotate", "270"),
-        ("leave out", None),
-    ),
-}
+# An image that is displayed wrongly may also be left out.
+_DISPLAY = ("rotate", "mirror", "invert")
 
 
-def _remedies(rule: Rule | None, image_id: str | None, other: str | None) -> Iterator[Facts]:
+def _remedies(
+    rule: Rule | None, image_id: str | None, other: str | None, value: str | None
+) -> Iterator[Facts]:
     """Yield the corrections that are offered for an issue, ready to be sent back."""
-    if rule is None or image_id is None:
+    if rule is None or rule.correction is None or image_id is None:
         return
-    offered = list(_OFFERED.get(rule.name, ()))
-    if rule.correction and all(action != rule.correction for action, _ in offered):
-        offered.insert(0, (rule.correction, None))
+    offered = [(rule.correction, value)]
+    if rule.correction in _DISPLAY:
+        offered.append(("leave out", None))
     for action, value in offered:
         of_pair = action in ("keep one of pair", "same patient as")
         if of_pair and other is None:
@@ -321,8 +314,3 @@ def _content(one: Revision) -> str:
     if isinstance(change, DecideIssue):
         return f"{change.decision}{': ' if some else ''}{', '.join(some)}"
     return ", ".join(some) or "as read"
-
-
-def state_name(code: int | None) -> str:
-    """Return the name of a label state; null is not mentioned."""
-    return LABEL_NAMES[None] if code is None else STATE_NAMES[code]

@@ -63,8 +63,8 @@ def _saliency(models: RunModels, shown: Shown, found: Prediction) -> np.ndarray:
     """Return the map of the leading finding."""
     model, cut = models.models["finding"], found.region
     column = model.contract.concepts.index(found.concept)
-    maps = saliency.maps(model, cut.image, column)
-    chosen = maps.get(saliency.ACTIVATION, maps[saliency.OCCLUSION])
+    own = saliency.MAP in model.contract.outputs
+    chosen = (saliency.activation if own else saliency.occlusion)(model, cut.image, column)
     grown = saliency.upsample(np.maximum(chosen, 0), cut.image.shape[0])
     return cut.to_file(shown.radiograph.size).back(grown)
 

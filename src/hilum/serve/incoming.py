@@ -47,9 +47,9 @@ async def save_file(request: Request, place: Path, limits: Limits) -> str:
 
     Raises `Refusal` for another form (422), one that is too large (413) or too slow (408).
     """
-    if length := request.headers.get("content-length"):
-        if length.isdigit() and int(length) > limits.upload_bytes + _PART:
-            raise _too_large(limits)
+    length = request.headers.get("content-length", "")
+    if length.isdigit() and int(length) > limits.upload_bytes + _PART:
+        raise _too_large(limits)
     form_request = Request(request.scope, _counted(request.receive, limits))
     try:
         async with asyncio.timeout(limits.body_seconds):

@@ -53,7 +53,8 @@ class _Value:
 
 def page(desk: Desk, query: Query) -> Facts:
     """Return a page of the worklist."""
-    study, listed, ordered = desk.study, desk.worklist, desk.ordered(query)
+    study, ordered = desk.study, desk.ordered(query)
+    listed = desk.worklist.ranked(desk.to_draw()["row"].to_list())
     shown = ordered[query.offset : query.offset + query.limit]
     return {
         "total": len(ordered),

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from starlette.responses import Response, StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from hilum.serve.replies import Reply
 from hilum.serve.sessions import Session
@@ -67,7 +67,7 @@ class _Large(StreamingResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         begun, sent = time.monotonic(), 0
 
-        async def sending(message: dict) -> None:
+        async def sending(message: Message) -> None:
             nonlocal sent
             async with asyncio.timeout(self._limits.chunk_seconds):
                 await send(message)

@@ -19,9 +19,17 @@ _SHOWN = 60  # characters of a wrong value that an error repeats
 class Kind(Protocol):
     """A kind of value."""
 
-    def parse(self, text: str) -> Json: ...
-    def check(self, value: Json) -> Json: ...
-    def schema(self) -> Mapping[str, Json]: ...
+    def parse(self, text: str) -> Json:
+        """Return the value that a text states."""
+        ...
+
+    def check(self, value: Json) -> Json:
+        """Return a JSON value of this kind."""
+        ...
+
+    def schema(self) -> Mapping[str, Json]:
+        """Return its JSON schema."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -32,6 +40,7 @@ class Integer:
     most: int = (1 << 53) - 1
 
     def parse(self, text: str) -> Json:
+        """Return the value that a text states."""
         if not text.removeprefix("-").isascii() or not text.removeprefix("-").isdigit():
             raise ValueError("expected a whole number")
         if len(text) > 17:
@@ -39,6 +48,7 @@ class Integer:
         return self.check(int(text))
 
     def check(self, value: Json) -> Json:
+        """Return a JSON value of this kind."""
         if isinstance(value, bool) or not isinstance(value, int):
             raise ValueError("expected a whole number")
         if not self.least <= value <= self.most:
@@ -46,6 +56,7 @@ class Integer:
         return value
 
     def schema(self) -> Mapping[str, Json]:
+        """Return its JSON schema."""
         return {"type": "integer", "minimum": self.least, "maximum": self.most}
 
 
@@ -57,12 +68,14 @@ class Number:
     most: float
 
     def parse(self, text: str) -> Json:
+        """Return the value that a text states."""
         try:
             return self.check(float(text))
         except ValueError:
             raise ValueError(f"expected a number from {self.least} to {self.most}") from None
 
     def check(self, value: Json) -> Json:
+        """Return a JSON value of this kind."""
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ValueError("expected a number")
         if not math.isfinite(value) or not self.least <= value <= self.most:
@@ -70,6 +83,7 @@ class Number:
         return float(value)
 
     def schema(self) -> Mapping[str, Json]:
+        """Return its JSON schema."""
         return {"type": "number", "minimum": self.least, "maximum": self.most}
 
 
@@ -81,9 +95,11 @@ class Text:
     shortest: int = 0
 
     def parse(self, text: str) -> Json:
+        """Return the value that a text states."""
         return self.check(text)
 
     def check(self, value: Json) -> Json:
+        """Return a JSON value of this kind."""
         if not isinstance(value, str):
             raise ValueError("expected text")
         if not self.shortest <= len(value) <= self.longest:
@@ -95,6 +111,7 @@ class Text:
         return value
 
     def schema(self) -> Mapping[str, Json]:
+        """Return its JSON schema."""
         return {"type": "string", "minLength": self.shortest, "maxLength": self.longest}
 
 
@@ -105,14 +122,17 @@ class Choice:
     words: Sequence[str]
 
     def parse(self, text: str) -> Json:
+        """Return the value that a text states."""
         return self.check(text)
 
     def check(self, value: Json) -> Json:
+        """Return a JSON value of this kind."""
         if value not in self.words:
             raise ValueError(f"expected one of {', '.join(self.words)}")
         return value
 
     def schema(self) -> Mapping[str, Json]:
+        """Return its JSON schema."""
         return {"type": "string", "enum": list(self.words)}
 
 
@@ -121,16 +141,19 @@ class Flag:
     """Yes or no: 1 or 0 in an address, true or false in JSON."""
 
     def parse(self, text: str) -> Json:
+        """Return the value that a text states."""
         if text not in ("0", "1"):
             raise ValueError("expected 1 or 0")
         return text == "1"
 
     def check(self, value: Json) -> Json:
+        """Return a JSON value of this kind."""
         if not isinstance(value, bool):
             raise ValueError("expected true or false")
         return value
 
     def schema(self) -> Mapping[str, Json]:
+        """Return its JSON schema."""
         return {"type": "boolean"}
 
 
@@ -142,14 +165,17 @@ class ListOf:
     most: int = 50
 
     def parse(self, text: str) -> Json:
+        """Return the value that a text states."""
         return self.kind.parse(text)
 
     def check(self, value: Json) -> Json:
+        """Return a JSON value of this kind."""
         if not isinstance(value, list) or len(value) > self.most:
             raise ValueError(f"expected a list of at most {self.most} values")
         return [self.kind.check(one) for one in value]
 
     def schema(self) -> Mapping[str, Json]:
+        """Return its JSON schema."""
         return {"type": "array", "maxItems": self.most, "items": self.kind.schema()}
 
 
@@ -160,9 +186,11 @@ class Object:
     members: Sequence[Parameter]
 
     def parse(self, text: str) -> Json:
+        """Return the value that a text states."""
         raise ValueError("an object stands in a body only")
 
     def check(self, value: Json) -> Json:
+        """Return a JSON value of this kind."""
         if not isinstance(value, Mapping):
             raise ValueError("expected a JSON object")
         known = {one.name: one for one in self.members}
@@ -182,6 +210,7 @@ class Object:
         return found
 
     def schema(self) -> Mapping[str, Json]:
+        """Return its JSON schema."""
         return {
             "type": "object",
             "additionalProperties": False,

@@ -18,10 +18,12 @@ import numpy as np
 from hilum.annotations import lung_masks
 from hilum.errors import BadData
 from hilum.imaging.files import dicom, image_file, raster
+from hilum.imaging.files.pose import Display
 from hilum.imaging.geometry import Letterbox, Size, resize
 from hilum.imaging.radiograph import Radiograph, apply_lut, to_uint16
 from hilum.pipeline import reference_masks
 from hilum.safety.path_names import as_text
+from hilum.serve.replies import Json
 from hilum.serve.study import Study
 
 MOST_SHOWN = 12_000_000
@@ -86,7 +88,8 @@ class Shown:
 
 def read(study: Study, row: int) -> Shown:
     """Decode the file of an image. Raises `BadData` as every reader of files does."""
-    return Shown(image_file.read(*study.file_place(row)))
+    path, root = study.file_place(row)
+    return Shown(image_file.read(path, root, Display.of(study.manifest.table.row(row, named=True))))
 
 
 def default_window(pixels: np.ndarray) -> tuple[int, int]:
@@ -195,9 +198,9 @@ def thumbnail(study: Study, row: int) -> bytes:
     return bytes(imagecodecs.webp_encode(np.dstack([small] * 3), level=_QUALITY))
 
 
-def file_facts(shown: Shown) -> Mapping[str, object]:
+def file_facts(shown: Shown) -> Mapping[str, Json]:
     """Return how a file was read, and what its header states, for people."""
-    header: list[dict[str, str]] = []
+    header: list[Json] = []
     if isinstance(shown.file, dicom.Dicom):
         header = [
             {"name": name, "value": as_text(str(value))}

@@ -17,6 +17,7 @@ from hilum.errors import HilumError
 from hilum.progress import Progress
 from hilum.run_folder import Run, is_run
 from hilum.runs import run_all
+from hilum.serve.drawing_order import DrawingOrder
 from hilum.serve.replies import Refusal
 from hilum.serve.study import Study
 from hilum.serve.worklist import Worklist
@@ -48,7 +49,7 @@ class Preparation:
     recipe: Recipe | None  # None: the run is there, and nothing is made
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _steps: dict[str, StepProgress] = field(default_factory=dict)
-    _made: tuple[Study, Worklist] | None = None
+    _made: tuple[Study, Worklist, DrawingOrder] | None = None
     _failed: str = ""
     _stopping: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
@@ -103,7 +104,12 @@ class Preparation:
         """The study's worklist, before any revision; raises as `study` does."""
         return self._ready()[1]
 
-    def _ready(self) -> tuple[Study, Worklist]:
+    @property
+    def drawing_order(self) -> DrawingOrder:
+        """Which images to draw next; raises as `study` does."""
+        return self._ready()[2]
+
+    def _ready(self) -> tuple[Study, Worklist, DrawingOrder]:
         if self._made is not None:
             return self._made
         if self._failed:
@@ -123,8 +129,10 @@ class Preparation:
                         self._set(done.step, state="done")
             self._set(OPENING, state="running")
             study = Study.of(self.run)
-            self._made = study, Worklist.of(study)
+            listed = Worklist.of(study)
+            self._made = study, listed, DrawingOrder(study, listed)
             self._set(OPENING, state="done")
+            self._made[2].describe(self._stopping)
         except _Stopped:
             return
         except HilumError as error:

@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from hilum.annotations.vocabulary import STATE_NAMES
 from hilum.audit import checks
-from hilum.audit.issues import COLUMNS, Rule
+from hilum.audit.issues import FOUND, Rule
 from hilum.config import Recipe
 from hilum.dataset import mask_files
 from hilum.dataset.manifest import Manifest
@@ -95,8 +96,7 @@ class Study:
     def concepts(self) -> tuple[str, ...]:
         """The findings that labels or scores are of, the leading one first, then by name."""
         named = set(self.manifest.labels["concept"].unique()) | set(self.scores["concept"].unique())
-        leading = [self.finding] if self.finding in named else []
-        return (*leading, *sorted(named - set(leading)))
+        return tuple(sorted(named, key=lambda one: (one != self.finding, one)))
 
     @cached_property
     def finding(self) -> str | None:
@@ -110,9 +110,14 @@ class Study:
 
     @cached_property
     def parts(self) -> Mapping[str, str]:
-        """The part of each image in the split, by image id."""
+        """The part of each image in the split, by image id.
+
+        Of a cross-validated run it is test: each image is scored once, as a test image.
+        """
         if self.split is None:
             return {}
+        if Division.of(self.run).cross_validated:
+            return dict.fromkeys(self.split["image_id"], "test")
         return dict(self.split.select("image_id", "part").iter_rows())
 
     @cached_property
@@ -159,15 +164,16 @@ class Study:
     @cached_property
     def issues(self) -> pl.DataFrame:
         """The audit's issues, worst first, with `number`, `row` and `other_row`."""
-        found = pl.DataFrame(schema=COLUMNS)
-        if self.run.done("audit"):
-            found = self.run.table("audit", audit.ISSUES)
-            if self.run.done("segment"):
-                found = segment.issues(self.run, self.recipe)
+        found = [
+            self.run.table(step, file)
+            for step, file in (("audit", audit.ISSUES), ("segment", segment.ISSUES))
+            if self.run.done(step)
+        ]
+        table = pl.concat([pl.DataFrame(schema=FOUND), *found], how="diagonal").select(list(FOUND))
         rows = self.manifest.table.select("image_id").with_row_index("row")
         others = rows.rename({"image_id": "other_image_id", "row": "other_row"})
         return (
-            found.with_row_index("number")
+            table.with_row_index("number")
             .join(rows, on="image_id", how="left", maintain_order="left")
             .join(others, on="other_image_id", how="left", maintain_order="left")
         )
@@ -195,10 +201,11 @@ class Study:
         return usable.to_numpy()
 
     def stated(self, image_id: str, concept: str) -> list[dict[str, Json]]:
-        """Return what the data state of a finding of an image: at most one row of labels."""
+        """Return what the data state of a finding of an image, its state as a word."""
         labels = self.manifest.labels
         of = labels.filter((labels["image_id"] == image_id) & (labels["concept"] == concept))
-        return of.drop("image_id", "concept").to_dicts()
+        words = pl.col("state").replace_strict(STATE_NAMES, return_dtype=pl.String)
+        return of.with_columns(words).drop("image_id", "concept").to_dicts()
 
     @cached_property
     def flags(self) -> Mapping[str, str]:

@@ -17,7 +17,6 @@ import polars as pl
 from hilum.annotations.vocabulary import LABEL_NAMES, State
 from hilum.dataset.manifest import SEVERITIES
 from hilum.inference import lung_finder
-from hilum.pipeline.division import Division
 from hilum.serve import queries
 from hilum.serve.queries import Cell, Query
 from hilum.serve.study import NO_CALL, Study
@@ -89,7 +88,6 @@ class Worklist:
             separator="\n",
             ignore_nulls=True,
         )
-        nothing = np.full(count, np.nan)
         of = table.select("image_id")
         quality = of.join(study.quality, on="image_id", how="left", maintain_order="left")
         concepts = study.calls["concept"].unique().to_list()
@@ -111,7 +109,7 @@ class Worklist:
             np.zeros(study.issues.height, bool),
             np.zeros(count, bool),
             np.zeros(count, bool),
-            nothing,
+            np.full(count, np.nan),
         )
 
     def with_state(
@@ -139,6 +137,12 @@ class Worklist:
             decided=_marked(len(self.decided), decided),
             revised=_marked(self.table.height, revised),
         )
+
+    def ranked(self, rows: Sequence[int]) -> Worklist:
+        """Return the worklist with the images to draw next, the best first."""
+        ranks = np.full(self.table.height, np.nan)
+        ranks[np.asarray(rows, np.int64)] = np.arange(1, len(rows) + 1)
+        return replace(self, ranks=ranks)
 
     @cached_property
     def masks(self) -> np.ndarray:
@@ -321,9 +325,5 @@ def _table(study: Study) -> pl.DataFrame:
     )
     facts = study.cached.index.select("image_id", "height", "width", "error")
     table = table.join(facts, on="image_id", how="left", maintain_order="left")
-    if study.split is None:
-        return table.with_columns(part=pl.lit(None, pl.String))
-    parts = study.split.select("image_id", "part")
-    if Division.of(study.run).cross_validated:  # each image is scored once, as a test image
-        parts = parts.with_columns(part=pl.lit("test"))
-    return table.join(parts, on="image_id", how="left", maintain_order="left")
+    part = pl.col("image_id").replace_strict(study.parts, default=None, return_dtype=pl.String)
+    return table.with_columns(part=part)
