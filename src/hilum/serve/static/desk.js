@@ -22,6 +22,7 @@ function openHelp() {
 async function followPreparation() {
   const study = await getJson("/api/v1/study").catch(() => null);
   if (study?.ready) return location.reload();
+  if (study?.steps.some((step) => step.state === "failed")) $("#preparing-title").textContent = "The images could not be prepared";
   for (const step of study?.steps ?? []) {
     const node = document.querySelector(`[data-step="${CSS.escape(step.name)}"]`);
     if (!node) continue;

@@ -103,14 +103,6 @@ export class LabelMap {
     return [...change.keys()];
   }
 
-  /** Return the smallest rectangle around tiles. */
-  around(tiles) {
-    const boxes = tiles.map((tile) => this.box(tile));
-    const least = (key) => boxes.reduce((value, box) => Math.min(value, box[key]), Infinity);
-    const most = (key) => boxes.reduce((value, box) => Math.max(value, box[key]), 0);
-    return { left: least("left"), top: least("top"), right: most("right"), bottom: most("bottom") };
-  }
-
   get whole() {
     return { left: 0, top: 0, right: this.width, bottom: this.height };
   }

@@ -64,16 +64,20 @@ export class MaskEditor {
     return { label: layer, over: protect ? (old) => old === 0 : () => true };
   }
 
-  commit() {
-    const tiles = this.map.commit();
-    this.refresh(tiles);
+  /** End a change; `painted` says that the canvas shows it already. */
+  commit({ painted = false } = {}) {
+    this.refresh(this.map.commit(), painted);
   }
 
-  refresh(tiles) {
+  refresh(tiles, painted = false) {
     if (!tiles.length) return;
-    this.painter.paint(this.map.labels, this.map.around(tiles));
+    if (!painted) this.paint(tiles);
     this.overlap?.update(tiles);
     this.changed();
+  }
+
+  paint(tiles) {
+    for (const tile of tiles) this.painter.paint(this.map.labels, this.map.box(tile));
   }
 
   undo() {
@@ -118,12 +122,11 @@ export class MaskEditor {
       move: (point) => last && draw(point),
       up: () => {
         last = null;
-        this.commit();
+        this.commit({ painted: true });
       },
       cancel: () => {
         last = null;
-        const tiles = this.map.cancel();
-        if (tiles.length) this.painter.paint(this.map.labels, this.map.around(tiles));
+        this.paint(this.map.cancel());
       },
       hover: (point) => this.marks.moveBrush(point, this.radius),
       wheel: (amount, event) => (event.ctrlKey ? (this.grow(amount < 0 ? 1 : -1), true) : false),

@@ -13,7 +13,7 @@ const ORIGINS = [
   ["corrected", "Corrected mask"], ["found", "Predicted mask"], ["reference", "Reference mask"],
   ["mirrored", "Mirrored side"], ["neighbour", "Neighbour film"],
 ];
-const TOOLS = [["brush", "🖌", "Brush", "B"], ["eraser", "⌫", "Eraser", "E"], ["polygon", "⬠", "Polygon", "P"], ["fill", "▨", "Fill", "F"]];
+const TOOLS = [["brush", "●", "Brush", "B"], ["eraser", "⌫", "Eraser", "E"], ["polygon", "⬠", "Polygon", "P"], ["fill", "▨", "Fill", "F"]];
 const PLAUSIBLE_AFTER_MS = 700;
 
 export class MaskPanel {

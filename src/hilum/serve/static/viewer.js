@@ -15,6 +15,8 @@ import { readingSection } from "./reading_panel.js";
 import { viewerKeys } from "./viewer_keys.js";
 import { PRESETS } from "./window_level.js";
 
+const NOT_FRONTAL = ["LATERAL", "OBLIQUE", "DECUBITUS"]; // views without a right and a left side of the image
+
 class Viewer {
   constructor(facts) {
     const query = new URLSearchParams(location.search);
@@ -126,6 +128,7 @@ class Viewer {
     $("#place").textContent = index < 0 ? "" : `${(index + 1).toLocaleString()} / ${total.toLocaleString()}`;
     $("#previous").disabled = previous === null;
     $("#next").disabled = next === null;
+    for (const side of $$(".side", this.view.pane)) side.hidden = NOT_FRONTAL.includes(facts.view);
     this.layers.setImage(facts);
     this.masks?.setImage();
     if (this.masks?.draft) this.hideMasks();
@@ -211,8 +214,8 @@ class Viewer {
     const runs = this.study.compare_with;
     if (!images.length && !runs.length) return null;
     const image = (one) => {
-      const when = [one.view, one.study ?? (one.follow_up !== null && `follow-up ${one.follow_up}`)].filter(Boolean).join(", ");
-      return el("button", { type: "button", "data-beside": one.row, onclick: () => this.beside(one.row, one.path) }, el("img", { src: `/api/v1/images/${one.row}/thumbnail`, alt: "", loading: "lazy" }), el("span", {}, when || one.path));
+      const about = [one.view, one.follow_up !== null && `follow-up ${one.follow_up}`, one.path.split("/").pop()].filter(Boolean).join(", ");
+      return el("button", { type: "button", "data-beside": one.row, onclick: () => this.beside(one.row, one.path) }, el("img", { src: `/api/v1/images/${one.row}/thumbnail`, alt: "", loading: "lazy" }), el("span", {}, about));
     };
     const run = (name) => el("button", { type: "button", onclick: () => this.beside(facts.row, `run ${name}`, name) }, `Run ${name}`);
     return section("others", ["Beside it ", el("span", { class: "count" }, String(images.length + runs.length))], el("div", { class: "others" }, images.map(image)), runs.length > 0 && el("p", {}, runs.map(run)));
