@@ -21,6 +21,8 @@ EXAMPLE = (
 
 
 class Action(StrEnum):
+    """What to do with the corrections of a run."""
+
     log = "log"
     export = "export"
     take_in = "import"
