@@ -2,9 +2,10 @@
 
 A table of issues has `COLUMNS` and is sorted worst first: rule, severity (error, warning, info),
 image_id (null: the issue is of the whole data set), other_image_id (the second image of a pair,
-else null), message (what was observed), remedy (what to do, from the rule); and what a reader made
-of it: decision (open, accepted, dismissed or mended), with decision_reason, decision_author and
-decision_revision, null where it is open.
+else null), message (what was observed), remedy (what to do, from the rule), value (what a
+correction of it sets, such as the degrees clockwise of "rotate"; null where it needs none); and
+what a reader made of it: decision (open, accepted, dismissed or mended), with decision_reason,
+decision_author and decision_revision, null where it is open.
 
 A dismissed issue stays in the table and is no longer counted: `standing`. One that was mended and
 is found nevertheless still counts.
@@ -27,6 +28,7 @@ FOUND = {  # by the checks
     "other_image_id": pl.String,
     "message": pl.String,
     "remedy": pl.String,
+    "value": pl.String,
 }
 COLUMNS = {
     **FOUND,
@@ -50,6 +52,7 @@ class Issue:
     image_id: str | None
     other_image_id: str | None
     message: str
+    value: str | None = None
 
     @property
     def image_ids(self) -> list[str]:
@@ -58,15 +61,16 @@ class Issue:
 
 
 def of_table(table: pl.DataFrame) -> Iterator[Issue]:
-    """Yield the issues in a table with `COLUMNS`, in its order."""
-    return starmap(Issue, table.select(one.name for one in fields(Issue)).iter_rows())
+    """Yield the issues in a table with `COLUMNS`, in its order; one of before has no `value`."""
+    known = (one.name for one in fields(Issue) if one.name in table.columns)
+    return starmap(Issue, table.select(known).iter_rows())
 
 
 def decided(issues: pl.DataFrame, decisions: pl.DataFrame) -> pl.DataFrame:
     """Return issues with the decisions on them, in the same order.
 
-    `issues` has the columns `FOUND`, and `decisions` those of `hilum.revisions.uptake.COLUMNS`.
-    Decisions in `issues` are replaced.
+    `issues` has the columns `FOUND`, null where an earlier table lacks one, and `decisions` those
+    of `hilum.revisions.uptake.COLUMNS`. Decisions in `issues` are replaced.
     """
     found = decisions.select(
         *_SUBJECT,
@@ -75,9 +79,9 @@ def decided(issues: pl.DataFrame, decisions: pl.DataFrame) -> pl.DataFrame:
         decision_author="author",
         decision_revision="number",
     )
-    joined = issues.select(list(FOUND)).join(
-        found, on=_SUBJECT, how="left", nulls_equal=True, maintain_order="left"
-    )
+    known = issues.select(name for name in FOUND if name in issues.columns)
+    whole = pl.concat([pl.DataFrame(schema=FOUND), known], how="diagonal")
+    joined = whole.join(found, on=_SUBJECT, how="left", nulls_equal=True, maintain_order="left")
     return joined.with_columns(pl.col("decision").fill_null(OPEN)).select(list(COLUMNS))
 
 
@@ -174,8 +178,8 @@ class Rule:
     def issue(self, rows: pl.DataFrame) -> Iterator[Issue]:
         """Yield an issue for each row.
 
-        Rows have `message`, and may have `image_id`, `other_image_id` and a `severity` that
-        replaces the rule's.
+        Rows have `message`, and may have `image_id`, `other_image_id`, `value` and a `severity`
+        that replaces the rule's.
         """
         for row in rows.iter_rows(named=True):
             yield Issue(
@@ -184,4 +188,5 @@ class Rule:
                 row.get("image_id"),
                 row.get("other_image_id"),
                 row["message"],
+                row.get("value"),
             )

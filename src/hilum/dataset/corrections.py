@@ -18,23 +18,16 @@ has one correction of a kind, and two that contradict each other are refused.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from hilum.annotations import lung_masks
 from hilum.annotations.vocabulary import LABEL_NAMES, LOCAL, State, ancestors, concepts
-from hilum.dataset.manifest import (
-    DROPPED,
-    LABEL_COLUMNS,
-    MASK_COLUMNS,
-    REMARK_COLUMNS,
-    Manifest,
-)
-from hilum.dataset.patients import connected_components
+from hilum.dataset import _corrected_tables
+from hilum.dataset.manifest import DROPPED, LABEL_COLUMNS, REMARK_COLUMNS, Manifest
 from hilum.errors import BadData, NotFound, unknown
 from hilum.safety import untrusted_files
 
@@ -43,8 +36,8 @@ ACTIONS = {
     "keep one of pair": "the image is not part of the data, because `other` shows the same",
     "leave out mask": "the image stands without a lung mask",
     "exchange mask sides": "the right lung's mask is that of the left lung, and the reverse",
-    "same patient as": "the image's patient and that of `other` are one",
     "set patient": "the image is of the patient called `value` within its data set",
+    "same patient as": "the image's patient and that of `other` are one",
     "set label": "the state of `concept` is `state`: present, absent, uncertain or not mentioned",
     "rotate": "the image is turned clockwise by `value` degrees: 90, 180 or 270",
     "mirror": "left and right of the image are exchanged, after it was rotated",
@@ -195,10 +188,9 @@ def apply(manifest: Manifest, corrections: Sequence[Correction], name: str) -> M
     path = dict(manifest.table.select("image_id", "path").iter_rows())
     rows = [_remark(path[one.image_id], one, name) for one in _in_order(corrections)]
     remarks = pl.DataFrame(rows, schema=REMARK_COLUMNS, orient="row")
-    for action, make in _MADE.items():
+    for action in ACTIONS:  # in this order: patients are named before they are joined
         chosen = [one for one in _in_order(corrections) if one.action == action]
-        if chosen:
-            manifest = make(manifest, chosen, name)
+        manifest = _made(manifest, action, chosen, name) if chosen else manifest
     gone = [one.image_id for one in corrections if one.action in GONE]
     kept = manifest.only(manifest.table.filter(~pl.col("image_id").is_in(gone))["image_id"])
     corrected = replace(
@@ -310,62 +302,35 @@ def _origin(one: Correction, name: str) -> str:
     return f"{place} by {one.author}" if one.author else place
 
 
-def _without_masks(manifest: Manifest, chosen: Sequence[Correction], _: str) -> Manifest:
+def _made(manifest: Manifest, action: str, chosen: Sequence[Correction], name: str) -> Manifest:
+    """Return the manifest with the corrections of one action made, all but leaving out."""
     images = [one.image_id for one in chosen]
-    cells = [
-        pl.when(~pl.col("image_id").is_in(images)).then(column).alias(column)
-        for column in MASK_COLUMNS
-    ]
-    drawn = pl.col("image_id").is_in(images) & pl.col("concept").is_in(list(lung_masks.REFERENCE))
-    return replace(
-        manifest, table=manifest.table.with_columns(cells), shapes=manifest.shapes.filter(~drawn)
-    )
+    values = {one.image_id: one.value or "" for one in chosen}
+    match action:
+        case "leave out mask":
+            return _corrected_tables.without_masks(manifest, images)
+        case "exchange mask sides":
+            return _corrected_tables.with_sides_exchanged(manifest, images)
+        case "set patient":
+            return _corrected_tables.of_patients(manifest, values)
+        case "same patient as":
+            pairs = [(one.image_id, one.other or one.image_id) for one in chosen]
+            return _corrected_tables.with_patients_joined(manifest, pairs)
+        case "set label":
+            return _corrected_tables.labelled(manifest, _labels(chosen, name), CORRECTED)
+        case "rotate":
+            degrees = {image_id: int(value) for image_id, value in values.items()}
+            return _corrected_tables.rotated(manifest, degrees)
+        case "mirror":
+            return _corrected_tables.displayed(manifest, "mirrored", dict.fromkeys(images, True))
+        case "invert":
+            return _corrected_tables.displayed(manifest, "inverted", dict.fromkeys(images, True))
+    return manifest
 
 
-def _sides_exchanged(manifest: Manifest, chosen: Sequence[Correction], _: str) -> Manifest:
-    wrong = pl.col("image_id").is_in([one.image_id for one in chosen])
-    right, left = "right_lung_mask", "left_lung_mask"
-    cells = [
-        pl.when(wrong).then(two).otherwise(one).alias(one)
-        for one, two in ((right, left), (left, right))
-    ]
-    concept = (
-        pl.when(wrong)
-        .then(pl.col("concept").replace({"right_lung": "left_lung", "left_lung": "right_lung"}))
-        .otherwise("concept")
-    )
-    return replace(
-        manifest,
-        table=manifest.table.with_columns(cells),
-        shapes=manifest.shapes.with_columns(concept=concept),
-    )
-
-
-def _joined(manifest: Manifest, chosen: Sequence[Correction], _: str) -> Manifest:
-    """Return the manifest in which patients who are one person have the smallest of their names."""
-    patient: dict[str, str] = dict(manifest.table.select("image_id", "patient_id").iter_rows())
-    pairs = [(patient[one.image_id], patient[one.other or one.image_id]) for one in chosen]
-    names = connected_components(patient.values(), pairs)
-    table = manifest.table.with_columns(pl.col("patient_id").replace(names))
-    return replace(manifest, table=table)
-
-
-def _of_patient(manifest: Manifest, chosen: Sequence[Correction], _: str) -> Manifest:
-    names = {one.image_id: one.value for one in chosen}
-    named = pl.col("image_id").replace_strict(names, default=None, return_dtype=pl.String)
-    stated = pl.format("{}/{}", "dataset", named)
-    table = manifest.table.with_columns(
-        patient_id=pl.when(named.is_not_null()).then(stated).otherwise("patient_id")
-    )
-    return replace(manifest, table=table)
-
-
-def _labelled(manifest: Manifest, chosen: Sequence[Correction], name: str) -> Manifest:
-    """Return the manifest with labels set; "not mentioned" leaves no row.
-
-    Side, zone and activity stay where the finding was and is not absent.
-    """
-    cells = pl.DataFrame(
+def _labels(chosen: Sequence[Correction], name: str) -> pl.DataFrame:
+    """Return image_id, concept, state and source of labels to set; a null state takes one away."""
+    return pl.DataFrame(
         [
             (
                 one.image_id,
@@ -378,52 +343,3 @@ def _labelled(manifest: Manifest, chosen: Sequence[Correction], name: str) -> Ma
         schema={key: LABEL_COLUMNS[key] for key in ("image_id", "concept", "state", "source")},
         orient="row",
     )
-    key = ["image_id", "concept"]
-    before = manifest.labels.select(*key, "term", "side", "zone", "activity", was=pl.col("state"))
-    details = ((pl.col("state") != 0) & (pl.col("was") != 0)).fill_null(False)
-    labels = cells.drop_nulls("state").join(before, on=key, how="left")
-    labels = labels.with_columns(
-        pl.col("term").fill_null(pl.col("concept")),
-        *(pl.when(details).then(column).alias(column) for column in ("side", "zone", "activity")),
-        rule=pl.lit(CORRECTED),
-        words=pl.lit(None, pl.String),
-    )
-    kept = manifest.labels.join(cells, on=key, how="anti")
-    return replace(
-        manifest,
-        labels=pl.concat([kept, labels.select(list(LABEL_COLUMNS))]).sort("image_id", "concept"),
-    )
-
-
-def _mirrored(manifest: Manifest, chosen: Sequence[Correction], _: str) -> Manifest:
-    return _displayed(manifest, "mirrored", {one.image_id: True for one in chosen})
-
-
-def _inverted(manifest: Manifest, chosen: Sequence[Correction], _: str) -> Manifest:
-    return _displayed(manifest, "inverted", {one.image_id: True for one in chosen})
-
-
-def _rotated(manifest: Manifest, chosen: Sequence[Correction], _: str) -> Manifest:
-    return _displayed(manifest, "rotated", {one.image_id: int(one.value or 0) for one in chosen})
-
-
-def _displayed(manifest: Manifest, column: str, values: Mapping[str, bool | int]) -> Manifest:
-    """Return the manifest with a column of the display of images, see its docstring."""
-    kind = manifest.table.schema[column]
-    given = pl.col("image_id").replace_strict(values, default=None, return_dtype=kind)
-    return replace(
-        manifest, table=manifest.table.with_columns(pl.coalesce(given, column).alias(column))
-    )
-
-
-# In this order: patients are named before they are joined.
-_MADE: dict[str, Callable[[Manifest, Sequence[Correction], str], Manifest]] = {
-    "leave out mask": _without_masks,
-    "exchange mask sides": _sides_exchanged,
-    "set patient": _of_patient,
-    "same patient as": _joined,
-    "set label": _labelled,
-    "rotate": _rotated,
-    "mirror": _mirrored,
-    "invert": _inverted,
-}

@@ -60,7 +60,6 @@ message. What was left out has the rule `dropped`.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -73,7 +72,7 @@ from hilum.annotations import eligibility
 from hilum.annotations.acquisition import LATERALITIES, VIEWS
 from hilum.annotations.vocabulary import State
 from hilum.dataset import manifest_checks
-from hilum.errors import BadData, Mismatch, NotFound
+from hilum.errors import BadData, NotFound
 from hilum.safety.path_names import as_text, from_text
 from hilum.safety.untrusted_files import Folder
 
@@ -372,15 +371,14 @@ class Manifest:
             )
         stated = storage.read_json(folder / ROOT)
         if not isinstance(stated, dict) or not isinstance(stated.get("root"), str):
-            raise BadData(f"{folder / ROOT}: names no root; {_again(folder)}")
+            raise BadData(f"{folder / ROOT}: names no root; {manifest_checks.again(folder)}")
         read = {name: storage.read_table(folder / f"{name}.parquet") for name in TABLES}
+        lacking = (one for one in DISPLAY if one not in read["manifest"].columns)
         read["manifest"] = read["manifest"].with_columns(
-            pl.lit(None, COLUMNS[one]).alias(one)
-            for one in DISPLAY
-            if one not in read["manifest"].columns
+            pl.lit(None, COLUMNS[one]).alias(one) for one in lacking
         )
         for name, columns in TABLES.items():
-            _refuse_other_columns(folder, name, read[name], columns)
+            manifest_checks.refuse_other_columns(folder, name, read[name], columns)
         table, labels, remarks, shapes = (
             read[name].select(list(columns)) for name, columns in TABLES.items()
         )
@@ -388,26 +386,3 @@ class Manifest:
         manifest = cls(root, table, labels, remarks, shapes, links)
         manifest.check()
         return manifest
-
-
-def _refuse_other_columns(
-    folder: Path, name: str, table: pl.DataFrame, columns: Mapping[str, pl.DataType]
-) -> None:
-    """Raise `Mismatch` where a column is missing, and `BadData` where one has another type."""
-    file = f"{folder}/{name}.parquet"
-    if missing := [column for column in columns if column not in table.columns]:
-        raise Mismatch(
-            f"{file} lacks {', '.join(missing)}: an earlier Hilum wrote it; {_again(folder)}"
-        )
-    other = {
-        column: table[column].dtype for column in columns if table[column].dtype != columns[column]
-    }
-    if other:
-        faults = [
-            f"{column} is {kind}, expected {columns[column]}" for column, kind in other.items()
-        ]
-        raise BadData.listing(f"{file} has columns of another type; {_again(folder)}", faults)
-
-
-def _again(folder: Path) -> str:
-    return f"make it again with `hilum ingest {shlex.quote(str(folder))}`"

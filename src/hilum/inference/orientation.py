@@ -78,11 +78,13 @@ class QualityFlag:
     """A suspected fault of an image.
 
     `fault` is EMPTY, INVERTED, ROTATED, MIRRORED or OUT_OF_DISTRIBUTION; `words` describe it and
-    complete the phrase "it appears ...".
+    complete the phrase "it appears ...". `upright` is of a rotated image: the degrees clockwise
+    that make it upright.
     """
 
     fault: str
     words: str
+    upright: int | None = None
 
 
 def describe_orientation(images: np.ndarray, sizes: Sequence[Size]) -> pl.DataFrame:
@@ -166,7 +168,9 @@ def quality_flags(features: pl.DataFrame) -> Iterator[list[QualityFlag]]:
                 if fault in exceeded and not (fault == MIRRORED and ROTATED in exceeded)
             ]
         yield [
-            QualityFlag(fault, ROTATIONS[row[QUARTER_TURNS]] if fault == ROTATED else WORDS[fault])
+            QualityFlag(ROTATED, ROTATIONS[row[QUARTER_TURNS]], 90 * row[QUARTER_TURNS])
+            if fault == ROTATED
+            else QualityFlag(fault, WORDS[fault])
             for fault in faults
         ]
 

@@ -70,7 +70,15 @@ def table(found: Iterable[Issue], rules: Iterable[Rule]) -> pl.DataFrame:
     """
     remedies = {rule.name: rule.remedy for rule in rules}
     rows = [
-        (one.rule, one.severity, one.image_id, one.other_image_id, one.message, remedies[one.rule])
+        (
+            one.rule,
+            one.severity,
+            one.image_id,
+            one.other_image_id,
+            one.message,
+            remedies[one.rule],
+            one.value,
+        )
         for one in found
     ]
     by_severity = pl.col("severity").cast(pl.Enum(SEVERITIES))

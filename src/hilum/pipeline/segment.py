@@ -209,6 +209,7 @@ def unreliable(found: pl.DataFrame, least: float) -> pl.DataFrame:
             other_image_id=pl.lit(None, pl.String),
             message=message,
             remedy=pl.lit(UNRELIABLE.remedy),
+            value=pl.lit(None, pl.String),
         )
         .cast({"severity": pl.String, "message": pl.String})
         .pipe(decided, uptake.empty())

@@ -36,6 +36,7 @@ from hilum.dataset.manifest import Manifest
 from hilum.dataset.mask_files import Meanings
 from hilum.dataset.writers import _annotations, _coco_area, _output_folder, _tables
 from hilum.errors import BadData
+from hilum.imaging.files.pose import Pose
 from hilum.imaging.geometry import Size
 from hilum.plugins import Card
 
@@ -173,7 +174,8 @@ def _instances(
     left_out: list[str] = []
     for row in images.table.iter_rows(named=True):
         key, number = row["image_id"], number_of[row["image_id"]]
-        size = _annotations.size_of(*images.located(row["path"]))
+        pose = _annotations.pose_of(images, row)
+        size = pose.target
         listed.append(
             {
                 "id": number,
@@ -187,7 +189,7 @@ def _instances(
             }
         )
         for name, about, shape in _shapes(
-            images, row, drawn.get(key, []), size, meanings, left_out
+            images, row, drawn.get(key, []), pose, meanings, left_out
         ):
             found = segmented(shape, size)
             if isinstance(found, str):
@@ -226,7 +228,7 @@ def _shapes(
     images: Manifest,
     row: Mapping[str, Any],
     drawn: list[_annotations.DrawnShape],
-    size: Size,
+    pose: Pose,
     meanings: Meanings,
     left_out: list[str],
 ) -> Iterator[tuple[str, _Origin, shapes.Shape]]:
@@ -236,17 +238,17 @@ def _shapes(
             yield (
                 one.concept,
                 {"source": one.source, "term": one.term, "author": one.author},
-                shapes.from_json(one.shape),
+                pose.shape(shapes.from_json(one.shape)),
             )
         except BadData as fault:
             left_out.append(f"{row['image_id']}: {one.concept}: {fault}")
     try:
-        for file in _annotations.lung_masks(images, row, size, meanings):
+        for file in _annotations.lung_masks(images, row, pose, meanings):
             for name, mask in file.named().items():
                 yield (
                     name,
                     {"source": file.place, "term": name, "author": None},
-                    shapes.RunLengths.of(mask),
+                    shapes.RunLengths.of(pose.mask(mask)),
                 )
             if file.others:
                 left_out.append(
