@@ -73,6 +73,8 @@ def commands(data: Path, run: Path, out: Path) -> list[list[str]]:
         ["merge", str(data), str(out / "other"), "--out", str(out / "merged")],
         ["export", "coco", str(run), str(out / "coco")],
         ["propose-fixes", str(run), "--rule", "duplicate-file", "--out", str(out / "fixes.toml")],
+        ["annotations", "import", str(out / "fixes.toml"), str(out / "twin"), "--author", "Ann"],
+        ["annotations", "verify", str(out / "twin")],
         ["datacard", str(data), "--out", str(run)],
         ["synthesize", "folder", str(out / "example"), "--images", "4"],
         ["datasets"],
