@@ -271,7 +271,9 @@ def test_script_in_names_labels_and_reports_stays_text(hostile):
     assert hostile.post("/api/v1/images/0/labels", sent).status_code == 201
     for route in pages.ROUTES:
         text = hostile.get(filled(route.path), params={"q": "<script>"}).text
-        data = re.sub(r'<script type="application/json"[^>]*>.*?</script>', "", text, flags=re.DOTALL)
+        data = re.sub(
+            r'<script type="application/json"[^>]*>.*?</script>', "", text, flags=re.DOTALL
+        )
         assert "<script>alert" not in text, route.path
         assert "<img src=x" not in text, route.path
         assert "onerror=alert(1)>" not in data.replace("&gt;", ""), route.path

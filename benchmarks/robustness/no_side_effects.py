@@ -75,6 +75,7 @@ def commands(data: Path, run: Path, out: Path) -> list[list[str]]:
         ["propose-fixes", str(run), "--rule", "duplicate-file", "--out", str(out / "fixes.toml")],
         ["annotations", "import", str(out / "fixes.toml"), str(out / "twin"), "--author", "Ann"],
         ["annotations", "verify", str(out / "twin")],
+        ["serve", str(run), "--prepare"],
         ["datacard", str(data), "--out", str(run)],
         ["synthesize", "folder", str(out / "example"), "--images", "4"],
         ["datasets"],
