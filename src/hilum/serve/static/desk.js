@@ -45,6 +45,11 @@ document.addEventListener("keydown", (event) => {
 // htmx answers a failed swap with silence; say what happened instead.
 document.addEventListener("htmx:sendError", () => notice("the server does not answer; is `hilum serve` still running?", { error: true }));
 document.addEventListener("htmx:responseError", (event) => notice(`the server answered ${event.detail.xhr.status}`, { error: true }));
+// Filters stand beside the form that they belong to, where its events do not reach it.
+document.addEventListener("change", (event) => {
+  const { form } = event.target;
+  if (form?.hasAttribute("hx-get") && !form.contains(event.target)) form.requestSubmit();
+});
 // An address is easier to read, and to send to a colleague, without the fields that are empty.
 document.addEventListener("htmx:configRequest", (event) => {
   const { formData } = event.detail;

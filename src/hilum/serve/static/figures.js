@@ -46,8 +46,10 @@ function show() {
   if (data.message) return;
   const uncalled = data.no_call ? ` ${data.no_call.toLocaleString()} of them have no call of their own, for which the models give a reason.` : "";
   $("#numbers").textContent = `${data.n.toLocaleString()} images of ${data.patients.toLocaleString()} patients with a known label, ${data.n_positive.toLocaleString()} present (${percent(data.observed_prevalence)}).${uncalled}`;
-  Object.assign($("#threshold"), { min: data.low_score, max: data.high_score, value: data.threshold });
-  $("#threshold-value").value = Number(data.threshold?.toPrecision(6));
+  // A cross-validated run has a threshold for each fold, which no single value stands for.
+  const known = data.threshold !== null;
+  Object.assign($("#threshold"), { min: data.low_score, max: data.high_score, value: known ? data.threshold : (data.low_score + data.high_score) / 2 });
+  Object.assign($("#threshold-value"), { value: known ? Number(data.threshold.toPrecision(6)) : "", placeholder: known ? "" : "each fold's own" });
   const prevalence = Number((100 * (data.prevalence ?? data.observed_prevalence)).toFixed(1));
   $("#prevalence").value = prevalence;
   $("#prevalence-value").value = prevalence;

@@ -14,7 +14,6 @@ function fill() {
   for (const issue of pageData("issue-data") ?? []) {
     const card = issueCard(issue, { readOnly, linked: true, changed: () => reload(issue.number) });
     card.tabIndex = -1;
-    // The rule's heading says what to do already.
     $(`[data-card="${issue.number}"]`)?.replaceWith(card);
   }
 }

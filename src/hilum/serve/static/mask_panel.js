@@ -53,7 +53,7 @@ export class MaskPanel {
     protect.addEventListener("change", () => this.editor.set({ protect: protect.checked }));
     this.node = section(
       "mask", ["Draw the mask ", el("span", { id: "unsaved", role: "status" })],
-      el("div", { class: "small soft", id: "origin" }), el("div", { class: "toolset two", id: "origins" }, origins, el("button", { type: "button", "data-origin": "empty", onclick: () => this.begin("empty") }, "Empty")),
+      el("div", { class: "small", id: "elsewhere" }), el("div", { class: "small soft", id: "origin" }), el("div", { class: "toolset two", id: "origins" }, origins, el("button", { type: "button", "data-origin": "empty", onclick: () => this.begin("empty") }, "Empty")),
       el("div", { class: "toolset three", role: "radiogroup", "aria-label": "Layer" }, LAYERS.map(layer)),
       el("div", { class: "toolset", role: "radiogroup", "aria-label": "Drawing tool" }, TOOLS.map(tool)),
       el("label", { class: "field" }, el("span", { id: "brush-name" }), size),
@@ -82,7 +82,9 @@ export class MaskPanel {
     if (!this.node) return;
     const { draft } = this;
     const unsaved = this.drafts.isUnsaved(this.row);
+    const elsewhere = this.drafts.unsaved().filter((row) => row !== this.row);
     $("#unsaved", this.node).textContent = unsaved ? "● not saved" : "";
+    $("#elsewhere", this.node).replaceChildren(...(elsewhere.length ? [`Not saved on ${elsewhere.length === 1 ? "another image" : `${elsewhere.length} other images`}: `, ...elsewhere.map((row) => el("button", { type: "button", class: "quiet", onclick: () => this.desk.open(row) }, `image ${row}`))] : []));
     $("#origin", this.node).textContent = draft ? `Begun from ${draft.origin}. Begin anew from:` : "Begin from:";
     $("#save", this.node).disabled = !unsaved;
     $("#save-next", this.node).disabled = !draft;

@@ -1,16 +1,11 @@
 // The panel beside an image: what is known of it, and where it is corrected.
 
 import { change, confirmChange } from "./changes.js";
+import { CORRECTIONS, STATES } from "./choices.js";
 import { ask, attempt } from "./dialogs.js";
 import { decimal, el } from "./dom.js";
 import { issueCard } from "./issue_card.js";
-
-const STATES = ["present", "absent", "uncertain", "not mentioned"];
-const CORRECTIONS = [
-  ["leave out", "Leave the image out", null], ["mirror", "Mirror", null], ["invert", "Invert", null],
-  ["rotate", "Rotate 90° clockwise", "90"], ["rotate", "Rotate 180°", "180"], ["rotate", "Rotate 90° counterclockwise", "270"],
-  ["leave out mask", "Leave its mask out", null], ["exchange mask sides", "Exchange the sides of its mask", null], ["set patient", "Move to another patient …", ""],
-];
+import { scoreRow } from "./score_bar.js";
 
 const closed = new Set(["header", "log"]); // sections that the reader has closed, or has not opened
 
@@ -49,17 +44,6 @@ function labels(facts, options) {
     others.length > 0 && el("details", { open: mentioned.length === 0 }, el("summary", { class: "soft" }, `Not mentioned (${others.length})`), others.map(row)),
     !options.readOnly && el("label", { class: "field" }, el("span", { class: "hidden" }, "Reason for the next change"), reason),
   );
-}
-
-/** A score as a bar with a tick at the threshold, and in words: the call, or why there is none. */
-function callRow(call) {
-  const bar = el("div", { class: "bar", "aria-hidden": "true" }, el("i"), call.threshold !== null && el("b"));
-  const clamp = (value) => `${100 * Math.min(Math.max(value, 0), 1)}%`;
-  if (call.score !== null) bar.firstChild.style.width = clamp(call.score);
-  if (call.threshold !== null) bar.lastChild.style.left = clamp(call.threshold);
-  const said = call.call === "no call" ? `no call${call.reason ? `: ${call.reason}` : ""}` : call.call;
-  const threshold = call.threshold === null ? "" : ` (threshold ${decimal(call.threshold)})`;
-  return el("div", { class: "call" }, el("b", {}, call.name), ` ${decimal(call.score, 3)}${threshold}`, bar, el("span", { class: `state ${call.call}` }, said));
 }
 
 const size = (facts) => `${facts.original_height ?? facts.height} × ${facts.original_width ?? facts.width} pixels`;
@@ -106,7 +90,7 @@ export function aboutSections(facts, options) {
   return [
     facts.issues.length > 0 && section("issues", ["Issues ", el("span", { class: "count" }, String(issues.length))], issues),
     facts.labels.length > 0 && labels(facts, options),
-    facts.calls.length > 0 && section("calls", "Scores and calls", facts.calls.map(callRow)),
+    facts.calls.length > 0 && section("calls", "Scores and calls", facts.calls.map((call) => scoreRow(call))),
     corrections(facts, options),
     ...fileSections(facts),
   ].filter(Boolean);

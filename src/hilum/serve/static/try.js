@@ -3,6 +3,7 @@
 import { send } from "./api.js";
 import { attempt, notice } from "./dialogs.js";
 import { $, decimal, el, percent } from "./dom.js";
+import { scoreRow } from "./score_bar.js";
 
 let shown = null; // the result that is on the page
 
@@ -23,20 +24,11 @@ function images() {
   return el("div", {}, el("div", { class: "stack" }, film, layers.map(({ image }) => image)), layers.map(({ control }) => control));
 }
 
-function call(one) {
-  const bar = el("div", { class: "bar", "aria-hidden": "true" }, el("i"), one.threshold !== null && el("b"));
-  bar.firstChild.style.width = `${100 * Math.min(Math.max(one.score ?? 0, 0), 1)}%`;
-  if (one.threshold !== null) bar.lastChild.style.left = `${100 * one.threshold}%`;
-  const words = one.call === "no call" ? `no call: ${one.reason}` : one.call;
-  const threshold = one.threshold === null ? "" : ` (threshold ${decimal(one.threshold)})`;
-  return el("div", { class: "call" }, el("b", {}, one.name), ` ${decimal(one.score, 3)}${threshold} `, el("span", { class: "soft small" }, one.model ?? ""), bar, el("span", { class: `state ${one.call}` }, words), one.warning && el("p", { class: "soft small" }, one.warning));
-}
-
 function verdict() {
   const called = shown.calls.filter((one) => one.call !== "no call");
   const words = called.map((one) => `${one.name}: ${one.call}`).join("; ");
-  const reason = shown.no_call_reason ?? shown.domain?.text;
-  return el("div", { class: called.length ? "verdict" : "verdict none" }, el("b", {}, called.length ? words : "No call"), !called.length && reason && el("p", {}, reason));
+  const reason = shown.no_call_reason ?? (shown.calls.length ? "Each score below says why it has no call." : "No model has scored it.");
+  return el("div", { class: called.length ? "verdict" : "verdict none" }, el("b", {}, called.length ? words : "No call"), !called.length && el("p", {}, reason));
 }
 
 function facts() {
@@ -47,7 +39,7 @@ function facts() {
     verdict(),
     el("h2", {}, "Lungs"), el("p", {}, lungs),
     shown.quality_flags.length > 0 && el("ul", {}, shown.quality_flags.map((flag) => el("li", {}, `▲ ${flag}`))),
-    shown.calls.length > 0 && el("h2", {}, "Scores"), shown.calls.map(call),
+    shown.calls.length > 0 && el("h2", {}, "Scores"), shown.calls.map((call) => scoreRow(call, call.model)),
     el("details", {}, el("summary", {}, "How it was read"), el("ol", {}, shown.processing_log.map((line) => el("li", {}, line)))),
     el("p", { class: "actions" }, el("button", { type: "button", onclick: forget }, "Forget it"), el("a", { class: "button primary", href: shown.download, download: "" }, "Download everything")),
   );
