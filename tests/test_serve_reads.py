@@ -110,8 +110,7 @@ def test_pixels_are_those_of_the_image_as_read(desk, manifest):
 
 def test_the_reference_mask_is_that_of_the_run(desk, small_run, manifest):
     row = next(
-        one["row"]
-        for one in desk.json("/api/v1/images", params={"mask": "reference"})["rows"]
+        one["row"] for one in desk.json("/api/v1/images", params={"mask": "reference"})["rows"]
     )
     shown = desks.decoded(desk.get(f"/api/v1/images/{row}/masks/reference"))
     study = desk.desk.study
@@ -216,7 +215,9 @@ def test_predictive_values_hold_at_the_stated_prevalence(desk):
 
 def test_a_film_is_tried_with_the_results_of_the_command_line(desk, small_run, manifest):
     path = manifest.root / manifest.table["path"][5]
-    answer = desk.change("POST", "/api/v1/try", files={"file": ("<b>film</b>.png", path.read_bytes())})
+    answer = desk.change(
+        "POST", "/api/v1/try", files={"file": ("<b>film</b>.png", path.read_bytes())}
+    )
     assert answer.status_code == 200, answer.text
     found = answer.json()
     (bundled,), _ = classify_images.classify_images([path])
@@ -254,7 +255,9 @@ def test_the_openapi_document_has_every_route_with_its_parameters(desk):
         ]
         assert ("requestBody" in operation) == (route.body is not None)
     identities = [
-        operation["operationId"] for path in document["paths"].values() for operation in path.values()
+        operation["operationId"]
+        for path in document["paths"].values()
+        for operation in path.values()
     ]
     assert len(set(identities)) == len(identities)
 

@@ -69,8 +69,8 @@ def of_table(table: pl.DataFrame) -> Iterator[Issue]:
 def decided(issues: pl.DataFrame, decisions: pl.DataFrame) -> pl.DataFrame:
     """Return issues with the decisions on them, in the same order.
 
-    `issues` has the columns `FOUND`, and `decisions` those of `hilum.revisions.uptake.COLUMNS`.
-    Decisions in `issues` are replaced.
+    `issues` has the columns `FOUND`, null where an earlier table lacks one, and `decisions` those
+    of `hilum.revisions.uptake.COLUMNS`. Decisions in `issues` are replaced.
     """
     found = decisions.select(
         *_SUBJECT,
@@ -79,9 +79,9 @@ def decided(issues: pl.DataFrame, decisions: pl.DataFrame) -> pl.DataFrame:
         decision_author="author",
         decision_revision="number",
     )
-    joined = issues.select(list(FOUND)).join(
-        found, on=_SUBJECT, how="left", nulls_equal=True, maintain_order="left"
-    )
+    known = issues.select(name for name in FOUND if name in issues.columns)
+    whole = pl.concat([pl.DataFrame(schema=FOUND), known], how="diagonal")
+    joined = whole.join(found, on=_SUBJECT, how="left", nulls_equal=True, maintain_order="left")
     return joined.with_columns(pl.col("decision").fill_null(OPEN)).select(list(COLUMNS))
 
 

@@ -16,6 +16,7 @@ from hilum.dataset import corrections
 from hilum.dataset.corrections import ACTIONS, GONE, OF_PAIRS, Correction
 from hilum.dataset.manifest import SEVERITIES
 from hilum.errors import HilumError, NotFound, on_one_line
+from hilum.revisions import exchange
 from hilum.run_folder import Run
 
 HEAD = """\
@@ -142,12 +143,7 @@ def to_toml(entries: list[Correction], folder: Path, source: Path, file: Path) -
     ordered = sorted(
         entries, key=lambda one: (order.index(one.action), one.image_id, one.other or "")
     )
-    return head + "".join(f"\n{_entry(one)}" for one in ordered)
-
-
-def _entry(one: Correction) -> str:
-    lines = (f"{key} = {storage.as_json(value)}\n" for key, value in one.entry.items())
-    return "[[correction]]\n" + "".join(lines)
+    return head + "".join(f"\n{exchange.entry_text(one)}" for one in ordered)
 
 
 # ------------------------------------------------------------------------------------ the step

@@ -46,6 +46,14 @@ def serve(preparation: Preparation, settings: Settings, say: Callable[[str], Non
         uvicorn.Server(config).run(sockets=[listening])
 
 
+def prepare(preparation: Preparation) -> str:
+    """Prepare a study without a desk, and say what it holds. Raises `HilumError` where it fails."""
+    preparation.begin()
+    preparation.wait()
+    images = preparation.study.manifest.table.height
+    return f"{preparation.run.folder}: {images:,} images are ready; `hilum serve` shows them"
+
+
 def greeting(settings: Settings, token: str) -> list[str]:
     """Return what is said when a desk opens: its address, and what is unusual about it."""
     lines = []

@@ -55,31 +55,38 @@ def attempt(desk: Desk, call: Call) -> Reply:
     """Answer everything that the models say of the film that was sent."""
     if call.file is None:
         raise Refusal(422, "no film was sent", "send a form with one file under the name 'file'")
-    path = call.file
+    try:
+        return as_json(_results(desk, call.file, _shown_name(call.file_name)))
+    except BadData as error:  # of a place that is nobody's business
+        named = str(error).replace(str(call.file), _shown_name(call.file_name))
+        raise BadData(named.replace(str(call.file.parent), "")) from None
+
+
+def _results(desk: Desk, path: Path, name: str) -> Facts:
+    """Try a film; return what the page shows, and keep what it may download."""
     file = image_file.read(path)
     lungs = segment_images.segment_image(segment_images.load_lung_model(), file, path)
     folder = path.parent / "results"
     results = _classified(path, folder)
     if desk.study.run.done("train"):
         own, faults = predict_images.predict_images(desk.study.run.folder, [path])
-        _refuse_faults(faults, path)
+        _refuse_faults(faults)
         results = [*results, *own]
-    name = _shown_name(call.file_name)
     images = _images(lungs, folder)
     images["download"] = _zipped(folder, results, lungs, name)
     token = desk.results.put(images)
-    return as_json(_facts(results, lungs, name) | _places(token, images))
+    return _facts(results, lungs, name) | _places(token, images)
 
 
 def _classified(path: Path, folder: Path) -> list[ImageResult]:
     found, faults = classify_images.classify_images([path], folder, scores=True)
-    _refuse_faults(faults, path)
+    _refuse_faults(faults)
     return found
 
 
-def _refuse_faults(faults: Sequence[str], path: Path) -> None:
+def _refuse_faults(faults: Sequence[str]) -> None:
     if faults:
-        raise BadData("; ".join(faults).replace(f"{path}: ", ""))
+        raise BadData("; ".join(faults))
 
 
 def _shown_name(name: str) -> str:

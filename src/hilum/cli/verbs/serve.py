@@ -24,6 +24,10 @@ def verb(
     port: Annotated[
         int, typer.Option("--port", min=0, max=65535, help="The port; 0 takes a free one.")
     ] = 8765,
+    prepare: Annotated[
+        bool,
+        typer.Option("--prepare", help="Make ready what the desk needs, and stop without opening."),
+    ] = False,
     read_only: Annotated[bool, typer.Option("--read-only", help="Refuse every change.")] = False,
     compare: Annotated[
         list[Path] | None,
@@ -65,6 +69,10 @@ def verb(
     from hilum.serve.preparation import Preparation
     from hilum.serve.settings import Settings, read_password
 
+    preparation = Preparation.of(source, to)
+    if prepare:
+        console.echo(running.prepare(preparation))
+        return
     settings = Settings(
         host=host,
         port=port,
@@ -74,4 +82,4 @@ def verb(
         origin=origin,
         compare=tuple(compare or ()),
     )
-    running.serve(Preparation.of(source, to), settings, console.echo)
+    running.serve(preparation, settings, console.echo)
