@@ -7,7 +7,13 @@ const readOnly = document.body.hasAttribute("data-read-only");
 
 function reload(number) {
   const done = () => $(`[data-issue="${number}"]`)?.focus();
-  window.htmx.ajax("GET", location.pathname + location.search, { target: "#issues", select: "#issues", swap: "outerHTML" }).then(done);
+  window.htmx
+    .ajax("GET", location.pathname + location.search, {
+      target: "#issues",
+      select: "#issues",
+      swap: "outerHTML",
+    })
+    .then(done);
 }
 
 function fill() {
@@ -26,7 +32,8 @@ function move(by) {
 
 function press(sign) {
   const card = document.activeElement.closest?.(".issue");
-  const button = card && $$(".choices button", card).find((one) => one.textContent.startsWith(sign));
+  const button =
+    card && $$(".choices button", card).find((one) => one.textContent.startsWith(sign));
   button?.click();
 }
 

@@ -1,4 +1,5 @@
-// The overlays of one image view, and the part of the panel that turns them on, off, and translucent.
+// The overlays of one image view, and the part of the panel that turns them on, off, and
+// translucent.
 
 import { attempt } from "./dialogs.js";
 import { el } from "./dom.js";
@@ -16,7 +17,11 @@ export const BOXES = { kind: "boxes", title: "Boxes of findings", swatch: "boxes
 /** What the reader chose; it holds for all images and all panes of the page. */
 export class Choices {
   constructor() {
-    this.shown = new Map([["reference", true], ["corrected", true], ["boxes", true]]);
+    this.shown = new Map([
+      ["reference", true],
+      ["corrected", true],
+      ["boxes", true],
+    ]);
     this.opacity = new Map(KINDS.map(({ kind, group }) => [kind, group === "heat" ? 0.7 : 0.9]));
   }
 
@@ -39,7 +44,8 @@ export class Layers {
     this.facts = facts;
     const suffix = run ? `?run=${encodeURIComponent(run)}` : "";
     for (const [kind, overlay] of this.overlays) {
-      const there = overlay.group === "heat" ? facts.heats.includes(kind) : Boolean(facts.masks[kind]);
+      const there =
+        overlay.group === "heat" ? facts.heats.includes(kind) : Boolean(facts.masks[kind]);
       const folder = overlay.group === "heat" ? "heat" : "masks";
       // A corrected mask changes under its address; its revision makes a new one.
       overlay.setSource(there ? `/api/v1/images/${facts.row}/${folder}/${kind}${suffix}` : null);
@@ -66,19 +72,40 @@ export function layerControls(choices, facts, changed) {
   };
   return [...KINDS, BOXES].map((one) => {
     const there = available(one);
-    const box = el("input", { type: "checkbox", checked: there && choices.isShown(one.kind, facts.masks), disabled: !there, "data-layer": one.kind });
+    const box = el("input", {
+      type: "checkbox",
+      checked: there && choices.isShown(one.kind, facts.masks),
+      disabled: !there,
+      "data-layer": one.kind,
+    });
     box.addEventListener("change", () => {
       choices.shown.set(one.kind, box.checked);
       changed();
     });
-    const slider = one.kind !== "boxes" && el("input", { type: "range", min: 0, max: 1, step: 0.05, value: choices.opacity.get(one.kind), disabled: !there, "aria-label": `Opacity: ${one.title}` });
+    const slider =
+      one.kind !== "boxes" &&
+      el("input", {
+        type: "range",
+        min: 0,
+        max: 1,
+        step: 0.05,
+        value: choices.opacity.get(one.kind),
+        disabled: !there,
+        "aria-label": `Opacity: ${one.title}`,
+      });
     if (slider) {
       slider.addEventListener("input", () => {
         choices.opacity.set(one.kind, slider.valueAsNumber);
         changed();
       });
     }
-    const label = el("label", {}, box, el("span", { class: `swatch ${one.swatch}`, "aria-hidden": "true" }), there ? one.title : `${one.title}: none`);
+    const label = el(
+      "label",
+      {},
+      box,
+      el("span", { class: `swatch ${one.swatch}`, "aria-hidden": "true" }),
+      there ? one.title : `${one.title}: none`,
+    );
     return el("div", { class: "layer", "data-missing": !there }, label, slider);
   });
 }
