@@ -120,8 +120,8 @@ function show() {
     ? ` For ${data.no_call.toLocaleString()} of them the models give no call of their own.`
     : "";
   $("#numbers").textContent =
-    `${data.n.toLocaleString()} images of ${data.patients.toLocaleString()} patients with a known ` +
-    `label, ${data.n_positive.toLocaleString()} present (${percent(data.observed_prevalence)}).` +
+    `${data.n.toLocaleString()} images of ${data.patients.toLocaleString()} patients with a ` +
+    `known label, ${data.n_positive.toLocaleString()} present (${percent(data.observed_prevalence)}).` +
     uncalled;
   // A cross-validated run has a threshold for each fold, which no single value stands for.
   const known = data.threshold !== null;

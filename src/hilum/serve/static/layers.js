@@ -17,19 +17,14 @@ export const BOXES = { kind: "boxes", title: "Boxes of findings", swatch: "boxes
 /** What the reader chose; it holds for all images and all panes of the page. */
 export class Choices {
   constructor() {
-    this.shown = new Map([
-      ["reference", true],
-      ["corrected", true],
-      ["boxes", true],
-    ]);
+    this.shown = new Map();
     this.opacity = new Map(KINDS.map(({ kind, group }) => [kind, group === "heat" ? 0.7 : 0.9]));
   }
 
-  /** A predicted mask is shown unasked only where there is no better one. */
+  /** Unless the reader chose otherwise, the best mask of an image is shown, and boxes are. */
   isShown(kind, masks) {
-    const chosen = this.shown.get(kind);
-    if (kind !== "found" || chosen !== undefined) return Boolean(chosen);
-    return !masks.reference && !masks.corrected;
+    const best = ["corrected", "reference", "found"].find((one) => masks[one]);
+    return this.shown.get(kind) ?? (kind === best || kind === BOXES.kind);
   }
 }
 
