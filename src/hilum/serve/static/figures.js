@@ -120,9 +120,9 @@ function show() {
     ? ` For ${data.no_call.toLocaleString()} of them the models give no call of their own.`
     : "";
   $("#numbers").textContent =
-    `${data.n.toLocaleString()} images of ${data.patients.toLocaleString()} patients with a ` +
-    `known label, ${data.n_positive.toLocaleString()} present (${percent(data.observed_prevalence)}).` +
-    uncalled;
+    `${data.n.toLocaleString()} images of ${data.patients.toLocaleString()} patients, of which ` +
+    `${data.n_positive.toLocaleString()} are labelled present ` +
+    `(${percent(data.observed_prevalence)}).${uncalled}`;
   // A cross-validated run has a threshold for each fold, which no single value stands for.
   const known = data.threshold !== null;
   Object.assign($("#threshold"), {

@@ -42,7 +42,7 @@ export class Layers {
       const there =
         overlay.group === "heat" ? facts.heats.includes(kind) : Boolean(facts.masks[kind]);
       const folder = overlay.group === "heat" ? "heat" : "masks";
-      // A corrected mask changes under its address; its revision makes a new one.
+      // Set anew after each change: a corrected mask changes under its address.
       overlay.setSource(there ? `/api/v1/images/${facts.row}/${folder}/${kind}${suffix}` : null);
     }
     this.marks.boxes = facts.boxes;
