@@ -180,7 +180,7 @@ def _correction(desk: Desk, image_id: str, given: Mapping[str, Json]) -> Correct
     """Build a correction. Raises `BadData` for a wrong form, `Refusal` for an unknown image."""
     named = {key: given[key] for key in ("action", "value", "other") if given.get(key)}
     for one in (image_id, named.get("other")):
-        if one is not None and one not in desk.study.rows:
+        if one is not None and desk.study.row(str(one)) is None:
             raise Refusal(422, f"there is no image {one}", "name an image of this study")
     entry = {"image_id": image_id, **named}
     if why := " ".join(str(given.get("reason") or "").split()):
@@ -275,8 +275,7 @@ def _each(desk: Desk, row: int, change: Mapping[str, Json]) -> Iterator[Change]:
 def _decisions(desk: Desk, row: int, change: Mapping[str, Json]) -> Iterator[Change]:
     links, issues = desk.worklist.links, desk.study.issues
     decided = str(change["decision"] or "")
-    numbers = links.numbers[(links.rows == row)]
-    is_open = [int(one) for one in numbers if not desk.worklist.decided[one]]
+    is_open = [int(one) for one in links.of_row(row) if not desk.worklist.decided[one]]
     if not is_open:
         raise BadData("has no open issue")
     for number in is_open:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import islice
 
 from hilum.annotations.vocabulary import name_of
 from hilum.errors import NotFound, TooFew
@@ -114,13 +115,14 @@ def _agreed(desk: Desk, concept: str, first: str, second: str) -> Facts:
         "high": found.kappa.ci_high,
         "disagreements": [
             {
-                "row": desk.study.rows[one.image_id],
+                "row": row,
                 "image_id": one.image_id,
-                "path": manifest["path"][desk.study.rows[one.image_id]],
+                "path": None if row is None else manifest["path"][row],
                 "a": one.states[0],
                 "b": one.states[1],
             }
             for one in found.disagreements
+            for row in [desk.study.row(one.image_id)]
         ],
         "message": None,
     }
@@ -135,12 +137,13 @@ _NOT_COMPARED: Facts = {
 
 def _queue(desk: Desk, concept: str, author: str) -> Sequence[int]:
     """Return the images that an author has still to read: first those that others have read."""
-    rows, readings = desk.study.rows, desk.state.readings
+    study, readings = desk.study, desk.state.readings
     own = {image_id for image_id, of, by in readings if of == concept and by == author}
     others = {image_id for image_id, of, by in readings if of == concept and by != author}
-    first = [rows[one] for one in others - own if one in rows]
-    rest = [row for one, row in rows.items() if one not in own and one not in others]
-    return [*sorted(first), *rest][:MOST_QUEUED]
+    first = [row for one in others - own if (row := study.row(one)) is not None]
+    taken = {row for one in own | others if (row := study.row(one)) is not None}
+    rest = (row for row in range(study.manifest.table.height) if row not in taken)
+    return [*sorted(first), *islice(rest, MOST_QUEUED)][:MOST_QUEUED]
 
 
 # ---------------------------------------------------------------------------------- next to draw
@@ -148,13 +151,13 @@ def _queue(desk: Desk, concept: str, author: str) -> Sequence[int]:
 
 def next_to_draw(desk: Desk, call: Call) -> Reply:
     """Answer the images whose masks would help the next model most."""
-    found = desk.to_draw()
+    found = desk.worklist.to_draw
     after = call.values["after"]
     if isinstance(after, int) and after in found["row"]:
         found = found.slice(found["row"].to_list().index(after) + 1)
     rows: list[Json] = [
         {
-            **facts.brief_image(desk.study, one["row"]),
+            **facts.brief_image(desk.study, desk.worklist, one["row"]),
             "rank": one["rank"],
             "expected_gain": one["gain"],
             "why": one["why"],

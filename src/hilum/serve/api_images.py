@@ -67,7 +67,9 @@ def image_facts(desk: Desk, call: Call) -> Facts:
         "corrections": [] if blind else _corrections(desk, image_id),
         "heats": [] if blind else list(heat_maps.available(desk, row)),
         "boxes": [] if blind else boxes(desk, row),
-        "others": [facts.brief_image(study, one) for one in study.of_patient(image_id)],
+        "others": [
+            facts.brief_image(study, desk.worklist, one) for one in study.of_patient(image_id)
+        ],
         "position": _position(desk, call, row),
         "readings": _readings(desk, call, image_id),
         "blind": blind,
@@ -89,7 +91,7 @@ def _of_file(desk: Desk, row: int) -> Facts:
     shown = desk.shown(row)
     (height, width), own = shown.size, shown.radiograph.size
     spacing = shown.radiograph.spacing_mm
-    flags = desk.study.flags.get(desk.study.image_id(row), "")
+    flags = desk.worklist.table["flags"][row]
     return {
         "height": height,
         "width": width,
@@ -145,8 +147,7 @@ def _calls(desk: Desk, image_id: str) -> list[Json]:
 
 
 def _numbers(desk: Desk, row: int) -> list[int]:
-    links = desk.worklist.links
-    return sorted({int(one) for one in links.numbers[links.rows == row]})
+    return desk.worklist.links.of_row(row).tolist()
 
 
 def _corrections(desk: Desk, image_id: str) -> list[Json]:

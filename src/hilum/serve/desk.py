@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-import polars as pl
 
 from hilum.annotations.vocabulary import LABEL_NAMES
 from hilum.errors import NotFound
@@ -139,18 +138,16 @@ class Desk:
             if self._listed is None or self._listed[0] != state.last:
                 listed = _with_state(self.preparation.worklist, self.study, state)
                 self._listed = state.last, listed
+            listed = self._listed[1]
+            order = self.preparation.drawing_order.order(listed)
+            if listed.to_draw is not order:
+                self._listed = state.last, listed.ranked(order)
             return self._listed[1]
-
-    def to_draw(self) -> pl.DataFrame:
-        """Return row, rank, gain and why of the images to draw next, the best first."""
-        return self.preparation.drawing_order.order(self.worklist)
 
     def ordered(self, query: Query) -> np.ndarray:
         """Return the rows that a query lists, in their order."""
         listed = self.worklist
-        if query.sort.endswith("next"):
-            return listed.ranked(self.to_draw()["row"].to_list()).ordered(query)
-        key = (self.state.last, query.filters)
+        key = (self.state.last, listed.to_draw.height, query.filters)
         return self.orders.get(key, lambda: listed.ordered(query))
 
     def shown(self, row: int) -> pixels.Shown:
@@ -165,17 +162,14 @@ def _heard(future: asyncio.Future[Result]) -> None:
 
 
 def _with_state(base: Worklist, study: Study, state: State) -> Worklist:
-    rows = study.rows
     labels = {
-        (rows[image_id], concept): _CODES[one.change.state or ""]
+        (row, concept): _CODES[one.change.state or ""]
         for (image_id, concept), one in state.labels.items()
-        if image_id in rows and isinstance(one.change, changes.SetLabel)
+        if (row := study.row(image_id)) is not None and isinstance(one.change, changes.SetLabel)
     }
-    numbers = study.numbers
     named = {image_id for one in state.standing for image_id in changes.images_of(one.change)}
-    return base.with_state(
-        labels,
-        [rows[image_id] for image_id in state.masks if image_id in rows],
-        [numbers[key] for key in state.issues if key in numbers],
-        [rows[image_id] for image_id in named if image_id is not None and image_id in rows],
+    corrected, revised = (
+        [row for image_id in some if (row := study.row(image_id)) is not None]
+        for some in (state.masks, named)
     )
+    return base.with_state(labels, corrected, study.numbers(list(state.issues)), revised)

@@ -57,7 +57,7 @@ class DrawingOrder:
         ids = self._study.manifest.table["image_id"][self._rows]
         candidates = pl.DataFrame({"image_id": ids, "quality": quality, "corrected": done})
         found = next_to_draw.order(candidates, self._features, limit=LIMIT)
-        rows = [self._study.rows[image_id] for image_id in found["image_id"]]
+        rows = [self._study.row(image_id) for image_id in found["image_id"]]
         return found.with_columns(row=pl.Series(rows, dtype=pl.Int64)).select(list(SCHEMA))
 
 

@@ -79,7 +79,7 @@ def _of_study(desk: Desk) -> Facts:
 def listed_image(study: Study, listed: Worklist, row: int) -> Facts:
     """Return an image as a row of the worklist."""
     about = listed.table.row(row, named=True)
-    numbers = [int(one) for one in listed.links.numbers[listed.links.rows == row]]
+    numbers = listed.links.of_row(row).tolist()
     rules = study.issues["rule"]
     worst = int(listed.worst[row])
     quality = float(listed.quality[row])
@@ -128,7 +128,7 @@ def _top(study: Study, listed: Worklist, row: int) -> Json:
     return None
 
 
-def brief_image(study: Study, row: int) -> Facts:
+def brief_image(study: Study, listed: Worklist, row: int) -> Facts:
     """Return an image of a short list, such as the patient's others."""
     about = study.manifest.table.row(row, named=True)
     return {
@@ -138,7 +138,7 @@ def brief_image(study: Study, row: int) -> Facts:
         "view": about["view"],
         "study": about["study"],
         "follow_up": about["follow_up"],
-        "part": study.parts.get(about["image_id"]),
+        "part": listed.table["part"][row],
     }
 
 
@@ -161,7 +161,7 @@ def issue(desk: Desk, number: int) -> Facts:
         "what": rule.what if rule else "",
         "rationale": rule.rationale if rule else "",
         "message": row["message"],
-        "remedy": row["remedy"],
+        "remedy": rule.remedy if rule else "",
         "row": row["row"],
         "image_id": row["image_id"],
         "other_row": row["other_row"],
@@ -252,7 +252,7 @@ def revision(desk: Desk, one: Revision, undone_by: Mapping[int, int]) -> Facts:
         "before": _content(before) if before else one.was,
         "after": _content(one),
         "reason": one.reason,
-        "row": desk.study.rows.get(image_id or ""),
+        "row": desk.study.row(image_id),
         "image_id": image_id,
         "digest": one.digest,
         "undone_by": undone_by.get(one.number),

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import polars as pl
 
 from hilum.annotations.vocabulary import name_of
 from hilum.serve import facts, queries
@@ -53,8 +54,7 @@ class _Value:
 
 def page(desk: Desk, query: Query) -> Facts:
     """Return a page of the worklist."""
-    study, ordered = desk.study, desk.ordered(query)
-    listed = desk.worklist.ranked(desk.to_draw()["row"].to_list())
+    study, listed, ordered = desk.study, desk.worklist, desk.ordered(query)
     shown = ordered[query.offset : query.offset + query.limit]
     return {
         "total": len(ordered),
@@ -126,7 +126,7 @@ def _values(listed: Worklist, key: str) -> Mapping[str, Iterable[_Value]]:
     if key == "mask":
         some = ((word, _MASK_NAMES[word], listed.with_mask(word)) for word in queries.MASKS)
     elif key == "issue":
-        words = [*queries.ISSUES, *sorted(set(listed.links.rules))]
+        words = [*queries.ISSUES, *listed.links.names]
         some = ((word, word, listed.about(word)) for word in words)
     elif key == "call":
         some = (
@@ -149,6 +149,9 @@ def _of_label(listed: Worklist, concept: str) -> list[_Value]:
 
 
 def _of_column(listed: Worklist, name: str) -> list[_Value]:
-    column = listed.table[name]
-    words = column.drop_nulls().cast(str).value_counts(sort=True)[name].to_list()
-    return [_Value(one, one, (column == one).fill_null(False).to_numpy()) for one in words]
+    column = listed.table[name].cast(pl.String).cast(pl.Categorical)
+    codes = column.to_physical().cast(pl.Int64).fill_null(-1).to_numpy()
+    counted = column.drop_nulls().value_counts(sort=True)
+    words = counted[name].cast(pl.String).to_list()
+    places = counted[name].to_physical().to_list()
+    return [_Value(one, one, codes == place) for one, place in zip(words, places, strict=True)]

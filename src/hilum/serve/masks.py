@@ -82,9 +82,9 @@ def _corrected(desk: Desk, row: int, shown: pixels.Shown) -> np.ndarray:
 
 def _found(desk: Desk, row: int, shown: pixels.Shown) -> np.ndarray:
     study = desk.study
-    image_id = study.image_id(row)
-    if study.found is not None and image_id in study.found.rows:
-        return pixels.enlarged(study.found[image_id], shown.radiograph.size)
+    predicted = study.found.get(row) if study.found else None
+    if predicted is not None:
+        return pixels.enlarged(predicted, shown.radiograph.size)
     path, _ = study.file_place(row)
     model = segment_images.load_lung_model()
     return segment_images.segment_image(model, shown.file, path).upright_labels

@@ -8,7 +8,7 @@ files is changed; what readers state goes to the journal in `annotations/`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -23,11 +23,12 @@ from hilum.dataset import mask_files
 from hilum.dataset.manifest import Manifest
 from hilum.dataset.pixel_cache import Cache
 from hilum.errors import NotFound
-from hilum.pipeline import audit, cache, evaluate, predict, reference_masks, segment
+from hilum.imaging.image_stack import ImageStack
+from hilum.pipeline import audit, cache, division, evaluate, predict, reference_masks, segment
 from hilum.pipeline.division import Division
 from hilum.pipeline.evaluation import classification
 from hilum.pipeline.reference_masks import ImageRow
-from hilum.revisions.changes import issue_key
+from hilum.revisions.changes import split_issue_key
 from hilum.run_folder import Run
 from hilum.serve.replies import Json
 
@@ -43,7 +44,50 @@ SCORED = {
     "quality_flags": pl.String,
     "percentile": pl.Float64,
 }
+# Columns of the cache's index that a desk needs.
+KEPT = (
+    *("image_id", "row", "error", "kind", "height", "width", "mask_error", "mask_ignored"),
+    *("right_pixels", "left_pixels", "image_crc32", "mask_crc32"),
+)
+_ISSUE = ("rule", "image_id", "other_image_id")  # by which an issue is known
 NO_CALL = -1  # beside 1 (present) and 0 (absent) among calls
+
+
+@dataclass(frozen=True)
+class FoundMasks:
+    """Predicted lungs by the row of their image: one stack, or that of each fold."""
+
+    stacks: Sequence[ImageStack]
+    stack: np.ndarray  # int64 (images,): which stack, -1 without a predicted mask
+    place: np.ndarray  # int64 (images,): row in it
+    quality: np.ndarray  # float64 (images,): estimated Dice, nan without
+
+    @classmethod
+    def of(cls, study: Study) -> FoundMasks:
+        """Open the masks of a run, or where it has folds those of each image's own fold."""
+        run, size = study.run, study.recipe.pixels.size
+        runs = division.folds(run) or [run]
+        index = segment.index(run)
+        if "fold" not in index.columns:
+            index = index.with_columns(fold=pl.lit(0, pl.Int64))
+        images = study.manifest.table.select("image_id")
+        found = images.join(
+            index.select("image_id", "row", "fold", "quality").unique("image_id"),
+            on="image_id",
+            how="left",
+            maintain_order="left",
+        )
+        return cls(
+            [segment.found_masks(one, size) for one in runs],
+            found["fold"].fill_null(-1).to_numpy(),
+            found["row"].fill_null(0).to_numpy(),
+            found["quality"].fill_null(np.nan).to_numpy(),
+        )
+
+    def get(self, row: int) -> np.ndarray | None:
+        """Return the labels of an image, uint8 (size, size); None where there are none."""
+        stack = int(self.stack[row])
+        return None if stack < 0 else self.stacks[stack][int(self.place[row])]
 
 
 @dataclass(frozen=True)
@@ -59,17 +103,23 @@ class Study:
     def of(cls, run: Run) -> Study:
         """Open a run. Raises `NotFound` with the command where its images are not cached yet."""
         recipe = run.recipe()
-        return cls(run, recipe, run.manifest(), cache.opened(run, recipe))
+        cached = cache.opened(run, recipe)
+        # Digests and signatures of 100,000 files would take more memory than everything else.
+        index = cached.index.select(KEPT)
+        return cls(run, recipe, run.manifest(), replace(cached, index=index))
 
     @property
     def name(self) -> str:
         """The name of the run's folder."""
         return self.run.folder.resolve().name
 
-    @cached_property
-    def rows(self) -> Mapping[str, int]:
-        """The row of each image, by image id."""
-        return {image_id: row for row, image_id in enumerate(self.manifest.table["image_id"])}
+    def row(self, image_id: str | None) -> int | None:
+        """Return the row of an image, by the order of the ids; None where it is not there."""
+        ids = self.manifest.table["image_id"]
+        if image_id is None:
+            return None
+        row = int(ids.search_sorted(image_id))
+        return row if row < len(ids) and ids[row] == image_id else None
 
     def image_id(self, row: int) -> str:
         """Return the id of the image in a row. Raises `NotFound` for a row that is not there."""
@@ -103,22 +153,23 @@ class Study:
         """The leading finding, None where no label has both states or nothing is split."""
         return Division.of(self.run).finding if self.run.done("split") else None
 
-    @cached_property
+    @property
     def split(self) -> pl.DataFrame | None:
         """split.parquet; None where the set is not split yet."""
         return self.run.table("split", "split.parquet") if self.run.done("split") else None
 
-    @cached_property
-    def parts(self) -> Mapping[str, str]:
-        """The part of each image in the split, by image id.
+    @property
+    def parts(self) -> pl.DataFrame:
+        """image_id and part of each image in the split.
 
         Of a cross-validated run it is test: each image is scored once, as a test image.
         """
         if self.split is None:
-            return {}
+            return pl.DataFrame(schema={"image_id": pl.String, "part": pl.String})
+        parts = self.split.select("image_id", "part")
         if Division.of(self.run).cross_validated:
-            return dict.fromkeys(self.split["image_id"], "test")
-        return dict(self.split.select("image_id", "part").iter_rows())
+            return parts.with_columns(part=pl.lit("test"))
+        return parts
 
     @cached_property
     def scores(self) -> pl.DataFrame:
@@ -133,13 +184,14 @@ class Study:
             pl.lit(float("nan") if kind == pl.Float64 else None, kind).alias(name)
             for name, kind in missing.items()
         )
-        return found.select(list(SCORED))
+        few = pl.col("task", "concept", "part", "no_call", "quality_flags").cast(pl.Categorical)
+        return found.select(list(SCORED)).with_columns(few)
 
-    @cached_property
+    @property
     def calls(self) -> pl.DataFrame:
         """image_id, concept, score, called and call (1, 0 or NO_CALL) of each score of a finding."""
         call = (
-            pl.when((pl.col("no_call") != "") | pl.col("called").is_nan())
+            pl.when((pl.col("no_call").cast(pl.String) != "") | pl.col("called").is_nan())
             .then(NO_CALL)
             .otherwise("called")
         )
@@ -148,18 +200,9 @@ class Study:
         )
 
     @cached_property
-    def found(self) -> segment.Masks | None:
+    def found(self) -> FoundMasks | None:
         """The lungs that the run's models predicted; None where they were not yet."""
-        if not self.run.done("segment"):
-            return None
-        return segment.Masks.of(self.run, self.recipe.pixels.size)
-
-    @cached_property
-    def quality(self) -> pl.DataFrame:
-        """image_id and the estimated quality of its predicted lungs."""
-        if not self.run.done("segment"):
-            return pl.DataFrame(schema={"image_id": pl.String, "quality": pl.Float64})
-        return segment.index(self.run).select("image_id", "quality").unique("image_id")
+        return FoundMasks.of(self) if self.run.done("segment") else None
 
     @cached_property
     def issues(self) -> pl.DataFrame:
@@ -173,16 +216,20 @@ class Study:
         rows = self.manifest.table.select("image_id").with_row_index("row")
         others = rows.rename({"image_id": "other_image_id", "row": "other_row"})
         return (
-            table.with_row_index("number")
+            table.drop("remedy")
+            .with_columns(pl.col("rule", "severity").cast(pl.Categorical))
+            .with_row_index("number")
             .join(rows, on="image_id", how="left", maintain_order="left")
             .join(others, on="other_image_id", how="left", maintain_order="left")
         )
 
-    @cached_property
-    def numbers(self) -> Mapping[str, int]:
-        """The number of each issue, by its key in the journal."""
-        named = self.issues.select("rule", "image_id", "other_image_id", "number").iter_rows()
-        return {issue_key(*about): number for *about, number in named}
+    def numbers(self, keys: Sequence[str]) -> list[int]:
+        """Return the numbers of issues by their keys in the journal, as far as they are there."""
+        about = [split_issue_key(key) for key in keys]
+        wanted = pl.DataFrame(about, schema=dict.fromkeys(_ISSUE, pl.String), orient="row")
+        issues = self.issues.select(pl.col("rule").cast(pl.String), *_ISSUE[1:], "number")
+        found = issues.join(wanted, on=_ISSUE, how="semi", nulls_equal=True)
+        return found["number"].to_list()
 
     @cached_property
     def rules(self) -> Mapping[str, Rule]:
@@ -207,13 +254,15 @@ class Study:
         words = pl.col("state").replace_strict(STATE_NAMES, return_dtype=pl.String)
         return of.with_columns(words).drop("image_id", "concept").to_dicts()
 
-    @cached_property
-    def flags(self) -> Mapping[str, str]:
-        """The suspected faults of each image, comma separated, by image id."""
+    @property
+    def flags(self) -> pl.DataFrame:
+        """image_id and the suspected faults of each image that has any, comma separated."""
+        schema = {"image_id": pl.String, "flags": pl.String}
         if not self.run.done("audit"):
-            return {}
+            return pl.DataFrame(schema=schema)
         features = self.run.table("audit", audit.ORIENTATION).drop_nulls()
-        return predict.quality_flags(features, features["image_id"])
+        found = predict.quality_flags(features, features["image_id"])
+        return pl.DataFrame([one for one in found.items() if one[1]], schema=schema, orient="row")
 
     @cached_property
     def fitted(self) -> Mapping[int | None, classification.Calibrations]:

@@ -31,31 +31,38 @@ MASK_CODES = {name: code for code, name in enumerate(queries.MASKS)}
 
 @dataclass(frozen=True)
 class IssueLinks:
-    """Which image each issue is about; an issue of a pair stands for both.
+    """Which image each issue is about, sorted by row; an issue of a pair stands for both.
 
-    int32 (links,): row of the image, number of the issue, code of its severity in `SEVERITIES`.
+    int32 (links,): row of the image, number of the issue, code of its severity in `SEVERITIES`, and
+    of its rule in `names`.
     """
 
     rows: np.ndarray
     numbers: np.ndarray
     severities: np.ndarray
-    rules: np.ndarray  # str (links,)
+    rules: np.ndarray
+    names: tuple[str, ...]
 
     @classmethod
     def of(cls, issues: pl.DataFrame) -> IssueLinks:
         """Build from a study's issues."""
-        severity = pl.col("severity").cast(pl.Enum(SEVERITIES)).to_physical().alias("severity")
+        severity = pl.col("severity").cast(pl.String).cast(pl.Enum(SEVERITIES)).to_physical()
+        names = issues["rule"].cast(pl.String).unique().sort().to_list()
+        rule = pl.col("rule").cast(pl.String).cast(pl.Enum(names)).to_physical()
         both = [
-            issues.select(pl.col(row).alias("row"), "number", severity, "rule").drop_nulls("row")
+            issues.select(
+                pl.col(row).alias("row"), "number", severity=severity, rule=rule
+            ).drop_nulls("row")
             for row in ("row", "other_row")
         ]
-        links = pl.concat(both)
-        return cls(
-            links["row"].to_numpy().astype(np.int32),
-            links["number"].to_numpy().astype(np.int32),
-            links["severity"].to_numpy().astype(np.int32),
-            links["rule"].to_numpy(),
-        )
+        links = pl.concat(both).cast(pl.Int32).unique().sort("row", "number")
+        columns = (links[name].to_numpy() for name in ("row", "number", "severity", "rule"))
+        return cls(*columns, tuple(names))
+
+    def of_row(self, row: int) -> np.ndarray:
+        """Return the numbers of the issues of an image, in order."""
+        first, last = np.searchsorted(self.rows, [row, row + 1])
+        return self.numbers[first:last]
 
 
 @dataclass(frozen=True)
@@ -76,6 +83,7 @@ class Worklist:
     corrected: np.ndarray  # bool: has a corrected mask
     revised: np.ndarray  # bool: has any revision
     ranks: np.ndarray  # float64: place in the order to draw, nan without
+    to_draw: pl.DataFrame  # the images to draw next, see `hilum.serve.drawing_order.SCHEMA`
 
     @classmethod
     def of(cls, study: Study) -> Worklist:
@@ -89,11 +97,10 @@ class Worklist:
             ignore_nulls=True,
         )
         of = table.select("image_id")
-        quality = of.join(study.quality, on="image_id", how="left", maintain_order="left")
-        concepts = study.calls["concept"].unique().to_list()
-        called = {
-            one: _joined(of, study.calls.filter(pl.col("concept") == one)) for one in concepts
-        }
+        calls = study.calls
+        concepts = calls["concept"].unique(maintain_order=True).to_list()
+        called = {one: _joined(of, calls.filter(pl.col("concept") == one)) for one in concepts}
+        unknown = np.full(count, np.nan)
         states = {one: _states(of, study, one) for one in study.concepts}
         return cls(
             table,
@@ -104,12 +111,13 @@ class Worklist:
             {one: rows["called"].fill_null(np.nan).to_numpy() for one, rows in called.items()},
             states,
             study.has_reference,
-            quality["quality"].fill_null(np.nan).to_numpy(),
+            study.found.quality if study.found else unknown,
             IssueLinks.of(study.issues),
             np.zeros(study.issues.height, bool),
             np.zeros(count, bool),
             np.zeros(count, bool),
-            np.full(count, np.nan),
+            unknown,
+            pl.DataFrame(),
         )
 
     def with_state(
@@ -138,20 +146,24 @@ class Worklist:
             revised=_marked(self.table.height, revised),
         )
 
-    def ranked(self, rows: Sequence[int]) -> Worklist:
-        """Return the worklist with the images to draw next, the best first."""
+    def ranked(self, to_draw: pl.DataFrame) -> Worklist:
+        """Return the worklist with the images to draw next."""
         ranks = np.full(self.table.height, np.nan)
-        ranks[np.asarray(rows, np.int64)] = np.arange(1, len(rows) + 1)
-        return replace(self, ranks=ranks)
+        ranks[to_draw["row"].to_numpy()] = to_draw["rank"].to_numpy()
+        return replace(self, ranks=ranks, to_draw=to_draw)
 
     @cached_property
     def masks(self) -> np.ndarray:
         """The state of each image's mask, the most reliable there is: int8, see `MASK_CODES`."""
-        found = np.where(self.quality < lung_finder.GOOD, "unreliable", "found")
-        found = np.where(np.isnan(self.quality) | (self.quality == 0), "missing", found)
-        found = np.where(self.reference, "reference", found)
-        found = np.where(self.corrected, "corrected", found)
-        return np.vectorize(MASK_CODES.__getitem__, otypes=[np.int8])(found)
+        nothing = np.isnan(self.quality) | (self.quality == 0)
+        chosen = (
+            (self.corrected, "corrected"),
+            (self.reference, "reference"),
+            (nothing, "missing"),
+            (self.quality < lung_finder.GOOD, "unreliable"),
+        )
+        codes = [np.int8(MASK_CODES[word]) for _, word in chosen]
+        return np.select([rows for rows, _ in chosen], codes, np.int8(MASK_CODES["found"]))
 
     @property
     def without_mask(self) -> np.ndarray:
@@ -187,7 +199,8 @@ class Worklist:
         elif issue == queries.OPEN:
             rows = links.rows[~self.decided[links.numbers]]
         else:
-            rows = links.rows[links.rules == issue]
+            code = links.names.index(issue) if issue in links.names else -1
+            rows = links.rows[links.rules == code]
         marked = _marked(self.table.height, rows)
         return ~marked if issue == queries.NONE else marked
 
@@ -325,5 +338,6 @@ def _table(study: Study) -> pl.DataFrame:
     )
     facts = study.cached.index.select("image_id", "height", "width", "error")
     table = table.join(facts, on="image_id", how="left", maintain_order="left")
-    part = pl.col("image_id").replace_strict(study.parts, default=None, return_dtype=pl.String)
-    return table.with_columns(part=part)
+    for more in (study.parts, study.flags):
+        table = table.join(more, on="image_id", how="left", maintain_order="left")
+    return table.with_columns(pl.col("part", "flags").cast(pl.Categorical))
