@@ -34,16 +34,18 @@ export class Layers {
     this.overlays = new Map(KINDS.map((one) => [one.kind, new Overlay(view, one)]));
   }
 
-  /** Point all overlays at an image; `run` names another run whose masks and heat maps they are. */
+  /** Point all overlays at an image; `run`: predictions are those of another run. */
   setImage(facts, run = null) {
     this.facts = facts;
-    const suffix = run ? `?run=${encodeURIComponent(run)}` : "";
+    const ofRun = run ? `?run=${encodeURIComponent(run)}` : "";
     for (const [kind, overlay] of this.overlays) {
       const there =
         overlay.group === "heat" ? facts.heats.includes(kind) : Boolean(facts.masks[kind]);
       const folder = overlay.group === "heat" ? "heat" : "masks";
       // Set anew after each change: a corrected mask changes under its address.
-      overlay.setSource(there ? `/api/v1/images/${facts.row}/${folder}/${kind}${suffix}` : null);
+      const address = `/api/v1/images/${facts.row}/${folder}/${kind}`;
+      const isOfRun = kind === "found" || overlay.group === "heat";
+      overlay.setSource(there ? address + (isOfRun ? ofRun : "") : null);
     }
     this.marks.boxes = facts.boxes;
     this.apply();

@@ -317,6 +317,12 @@ class Viewer {
   }
 
   beside(row, title, run = null) {
+    if (run) {
+      // Two runs differ in what they predict, so that is what is shown.
+      this.choices.shown.set("found", true);
+      this.applyLayers();
+      this.showPanel();
+    }
     this.companion ??= new Companion(this.view, this.store, this.choices, () => {
       this.companion = null;
       $("#compare").setAttribute("aria-pressed", "false");
