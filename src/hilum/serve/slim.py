@@ -22,7 +22,7 @@ def table(full: pl.DataFrame) -> pl.DataFrame:
 
 
 def _column(values: pl.Series) -> pl.Series | pl.Expr:
-    if values.null_count() == len(values):
+    if len(values) and values.null_count() == len(values):
         return pl.lit(None).alias(values.name)
     if values.name in TEXT or values.dtype != pl.String:
         return values

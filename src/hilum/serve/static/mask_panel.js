@@ -247,7 +247,8 @@ export class MaskPanel {
   async compareWithReference() {
     const { row } = this;
     if (!this.desk.facts.masks.reference) return;
-    const reference = await this.desk.layers.overlays.get("reference").load();
+    const overlay = this.desk.layers.overlays.get("reference");
+    const reference = await attempt(() => overlay.load());
     if (row !== this.row || !this.draft || reference?.width !== this.draft.map.width) return;
     this.editor.setReference(reference.labels);
     this.showState();
