@@ -233,12 +233,8 @@ def _some(count: int) -> list[int]:
 def compare(desk: Desk, call: Call) -> Reply:
     """Answer how the study's run and another one differ."""
     name = call.text("run")
-    if name not in desk.compared:
-        raise Refusal(
-            404, f"no run '{name[:60]}' was given", "start the desk with --compare RUN for each"
-        )
-    key = ("compare", name)
-    made = desk.answers.get(key, partial(_compared, desk.study, desk.compared[name], name))
+    other = desk.other(name).run
+    made = desk.answers.get(("compare", name), partial(_compared, desk.study, other, name))
     found = json.loads(made)
     if concept := call.text("concept"):
         found["rows"] = [one for one in found["rows"] if one["concept"] in (concept, "")]

@@ -237,12 +237,14 @@ def mask(desk: Desk, call: Call) -> Reply:
     """Answer a lung mask."""
     row, kind = call.whole("row"), call.text("kind")
     expected = desk.state.expected(("mask", desk.study.image_id(row)))
-    return Reply(masks.encoded(desk, row, kind), PNG, headers={"ETag": f'"{expected}"'})
+    made = masks.encoded(desk, row, kind, call.text("run"))
+    return Reply(made, PNG, headers={"ETag": f'"{expected}"'})
 
 
 def heat(desk: Desk, call: Call) -> Reply:
     """Answer a heat map."""
-    return Reply(heat_maps.encoded(desk, call.whole("row"), call.text("kind")), PNG)
+    made = heat_maps.encoded(desk, call.whole("row"), call.text("kind"), call.text("run"))
+    return Reply(made, PNG)
 
 
 # ---------------------------------------------------------------------------------------- issues
@@ -304,6 +306,7 @@ def _rules(found: Sequence[Facts]) -> list[Json]:
 
 _KIND = Parameter("kind", Choice(masks.KINDS), "which mask", "path", required=True)
 _HEAT = Parameter("kind", Choice(facts.HEATS), "which map", "path", required=True)
+_RUN = Parameter("run", Text(200), "another run, as the study's compare_with names it")
 _IMAGE = "/api/v1/images/{row}"
 ROUTES = (
     Route("GET", "/api/v1/study", "What the study is, or how far it is prepared", study),
@@ -324,7 +327,7 @@ ROUTES = (
         f"{_IMAGE}/masks/{{kind}}",
         "A lung mask at the size of the pixels: 0 outside, 1 right, 2 left, 255 ignored",
         mask,
-        (ROW, _KIND),
+        (ROW, _KIND, _RUN),
         media_type=PNG,
     ),
     Route(
@@ -332,7 +335,7 @@ ROUTES = (
         f"{_IMAGE}/heat/{{kind}}",
         "A heat map at the size of the pixels, 255 where it is highest",
         heat,
-        (ROW, _HEAT),
+        (ROW, _HEAT, _RUN),
         media_type=PNG,
         slow=True,
     ),

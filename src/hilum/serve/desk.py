@@ -57,6 +57,7 @@ class Desk:
         self._journal: Journal | None = None
         self._state = State()
         self._listed: tuple[int, Worklist] | None = None
+        self._others: dict[str, Study] = {}
 
     def close(self) -> None:
         """End its threads and close the journal."""
@@ -95,6 +96,17 @@ class Desk:
     def study(self) -> Study:
         """The study. Raises `Refusal` (503) while it is being prepared, and where that failed."""
         return self.preparation.study
+
+    def other(self, name: str) -> Study:
+        """Return another run that the desk was started with. Raises `Refusal` for another name."""
+        if name not in self.compared:
+            raise Refusal(
+                404, f"no run '{name[:60]}' was given", "start the desk with --compare RUN for each"
+            )
+        with self._lock:
+            if name not in self._others:
+                self._others[name] = Study.of(self.compared[name])
+            return self._others[name]
 
     @property
     def folder(self) -> Path:

@@ -18,6 +18,7 @@ from hilum.imaging.geometry import resize
 from hilum.imaging.radiograph import to_uint8
 from hilum.inference import saliency
 from hilum.pipeline.predict import Prediction, RunModels
+from hilum.run_folder import Run
 from hilum.serve.desk import Desk
 from hilum.serve.pixels import Shown
 
@@ -28,26 +29,34 @@ _LEVEL = 1  # of PNG compression: quick rather than small
 def available(desk: Desk, row: int) -> tuple[str, ...]:
     """Return the kinds of heat map that an image can have."""
     study = desk.study
-    if not study.run.done("train") or study.cached.index["error"][row] is not None:
+    return () if study.cached.index["error"][row] is not None else _kinds(study.run)
+
+
+def _kinds(run: Run) -> tuple[str, ...]:
+    if not run.done("train"):
         return ()
-    made = study.run.made("train")
+    made = run.made("train")
     kinds = {"train/finding.onnx": SALIENCY, "train/anomaly.onnx": ANOMALY}
     return tuple(kind for file, kind in kinds.items() if file in made)
 
 
-def encoded(desk: Desk, row: int, kind: str) -> bytes:
-    """Return a heat map as grey PNG. Raises `NotFound` where the run has no such model."""
+def encoded(desk: Desk, row: int, kind: str, run: str = "") -> bytes:
+    """Return a heat map as grey PNG, by the models of the study's run or of another one.
+
+    Raises `NotFound` where the run has no such model.
+    """
     image_id = desk.study.image_id(row)
-    if kind not in available(desk, row):
+    models = (desk.other(run) if run else desk.study).run
+    if kind not in _kinds(models) or not available(desk, row):
         raise NotFound(
             f"{image_id} has no map of {kind}: the run has no such model; `hilum run` trains it"
         )
-    return desk.masks.get((row, "heat", kind), lambda: _made(desk, row, kind))
+    return desk.masks.get((row, "heat", kind, run), lambda: _made(desk, row, kind, models))
 
 
-def _made(desk: Desk, row: int, kind: str) -> bytes:
+def _made(desk: Desk, row: int, kind: str, run: Run) -> bytes:
     shown = desk.shown(row)
-    return as_png(of_image(RunModels.of(desk.study.run), shown, kind), shown)
+    return as_png(of_image(RunModels.of(run), shown, kind), shown)
 
 
 def of_image(models: RunModels, shown: Shown, kind: str) -> np.ndarray:

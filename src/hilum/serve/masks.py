@@ -28,8 +28,15 @@ KINDS = ("reference", "found", "corrected", "mirrored", "neighbour")
 FAR = 3.0  # standard deviations from reference masks, from which a shape is unusual
 
 
-def encoded(desk: Desk, row: int, kind: str) -> bytes:
-    """Return a mask as PNG. Raises `NotFound` where the image has none of this kind."""
+def encoded(desk: Desk, row: int, kind: str, run: str = "") -> bytes:
+    """Return a mask as PNG, or the one that another run predicted.
+
+    Raises `NotFound` where the image has none of this kind.
+    """
+    if run:
+        return desk.masks.get(
+            (row, kind, run), lambda: pixels.encoded_labels(_of_run(desk, row, kind, run))
+        )
     key = (row, kind, desk.state.last if kind != "found" else 0)
     return desk.masks.get(key, lambda: pixels.encoded_labels(labels(desk, row, kind)))
 
@@ -48,6 +55,21 @@ def labels(desk: Desk, row: int, kind: str) -> np.ndarray:
     else:
         made = _of_neighbour(desk, row, shown)
     return shown.to_sent(made)
+
+
+def _of_run(desk: Desk, row: int, kind: str, run: str) -> np.ndarray:
+    """Return the mask that another run predicted, uint8 of the size that is sent."""
+    if kind != "found":
+        raise Refusal(422, f"no {kind} mask belongs to another run", "leave `run` out")
+    other = desk.other(run)
+    place = other.row(desk.study.image_id(row))
+    small = None if place is None or other.found is None else other.found.get(place)
+    if small is None:
+        raise NotFound(
+            f"run '{run}' has no lung mask of {desk.study.image_id(row)}; `hilum run` predicts it"
+        )
+    shown = desk.shown(row)
+    return shown.to_sent(pixels.enlarged(small, shown.radiograph.size))
 
 
 def available(desk: Desk, row: int) -> Facts:

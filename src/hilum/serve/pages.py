@@ -12,7 +12,7 @@ from hilum.serve import api_figures, api_history, api_images, facts, listing, qu
 from hilum.serve.desk import Desk
 from hilum.serve.facts import Facts
 from hilum.serve.parameters import Parameter
-from hilum.serve.replies import HTML, Refusal, Reply
+from hilum.serve.replies import HTML, Refusal, Reply, finite
 from hilum.serve.routing import ROW, Call, Route
 
 Data = Callable[[Desk, Call], Facts]
@@ -52,7 +52,7 @@ def _rendered(template: str, page: str, study: Facts, data: Facts, call: Call) -
             author=call.session.author or None,
             read_only=study["read_only"],
             page=page,
-            data=data,
+            data=finite(data),
             query=parse_qsl(call.address),
         )
     )

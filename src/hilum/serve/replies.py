@@ -62,17 +62,18 @@ class Refusal(HilumError):
 
 def as_json(value: Json, status: int = 200) -> Reply:
     """Return a value as JSON; numbers that JSON cannot write (nan, infinity) become null."""
-    text = json.dumps(_finite(value), ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(finite(value), ensure_ascii=False, separators=(",", ":"))
     return Reply(text.encode("utf-8", "replace"), JSON, status)
 
 
-def _finite(value: Json) -> Json:
+def finite(value: Json) -> Json:
+    """Return a value with null in place of the numbers that JSON cannot write."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {key: _finite(one) for key, one in value.items()}
+        return {key: finite(one) for key, one in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_finite(one) for one in value]
+        return [finite(one) for one in value]
     return value
 
 

@@ -1,9 +1,13 @@
 // Requests to the desk's own server: token, JSON, and errors as sentences.
 
 const token = document.querySelector("meta[name=hilum-token]").content;
-const MEANS = { 401: "this page's session has ended; open the address that `hilum serve` printed", 413: "the file is too large" };
+const MEANS = {
+  401: "this page's session has ended; open the address that `hilum serve` printed",
+  413: "the file is too large",
+};
 
-/** An answer other than 2xx. `status` is HTTP's; `current` is the revision that came between (409). */
+/** An answer other than 2xx. `status` is HTTP's; `current` is the revision that came between
+ *  (409). */
 export class Refused extends Error {
   constructor(status, answer) {
     super(answer.error ?? MEANS[status] ?? `the server answered ${status}`);
@@ -22,7 +26,8 @@ async function request(path, options = {}) {
   try {
     return await checked(await fetch(path, { credentials: "same-origin", ...options }));
   } catch (error) {
-    if (error instanceof TypeError) throw new Error("the server does not answer; is `hilum serve` still running?");
+    if (error instanceof TypeError)
+      throw new Error("the server does not answer; is `hilum serve` still running?");
     throw error;
   }
 }

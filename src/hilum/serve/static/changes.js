@@ -7,9 +7,27 @@ import { el, when } from "./dom.js";
 
 /** Let the reader choose between another's revision and the own change; true: the own one. */
 export async function choose(current, own, details = null) {
-  const theirs = current ? `Revision ${current.number} by ${current.author}, ${when(current.time)}: ${current.what}` : "It was changed meanwhile.";
-  const content = el("div", {}, el("p", {}, "Somebody changed this after you opened it. Nothing of yours was written, and nothing of theirs is lost."), el("p", {}, el("b", {}, "Theirs: "), theirs), el("p", {}, el("b", {}, "Yours: "), own), details);
-  const answer = await ask("Two changes of the same thing", content, { confirm: "Write mine after theirs", cancel: "Keep theirs", wide: Boolean(details) });
+  const theirs = current
+    ? `Revision ${current.number} by ${current.author}, ${when(current.time)}: ${current.what}`
+    : "It was changed meanwhile.";
+  const content = el(
+    "div",
+    {},
+    el(
+      "p",
+      {},
+      "Somebody changed this after you opened it. Nothing of yours was written, " +
+        "and nothing of theirs is lost.",
+    ),
+    el("p", {}, el("b", {}, "Theirs: "), theirs),
+    el("p", {}, el("b", {}, "Yours: "), own),
+    details,
+  );
+  const answer = await ask("Two changes of the same thing", content, {
+    confirm: "Write mine after theirs",
+    cancel: "Keep theirs",
+    wide: Boolean(details),
+  });
   return answer !== null;
 }
 
@@ -18,7 +36,8 @@ export async function change(path, body, own) {
   try {
     return await send("POST", path, body);
   } catch (error) {
-    if (!(error instanceof Refused && error.status === 409 && error.current !== undefined)) throw error;
+    if (!(error instanceof Refused && error.status === 409 && error.current !== undefined))
+      throw error;
     if (!(await choose(error.current, own))) return null;
     return send("POST", path, { ...body, expected: error.current?.number ?? 0 });
   }

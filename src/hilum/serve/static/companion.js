@@ -32,17 +32,30 @@ export class Companion {
       move();
       this.following = false;
     };
-    leader.on("view", follow(() => follower.place(leader.relative())));
-    leader.on("window", follow(() => {
-      follower.window.follow(leader.window, leader.pixels, follower.pixels);
-      follower.changed("window");
-    }));
+    leader.on(
+      "view",
+      follow(() => follower.place(leader.relative())),
+    );
+    leader.on(
+      "window",
+      follow(() => {
+        follower.window.follow(leader.window, leader.pixels, follower.pixels);
+        follower.changed("window");
+      }),
+    );
   }
 
   async show(row, title, run = null) {
     Object.assign(this, { row, run });
     this.pane.setAttribute("aria-label", title);
-    this.caption.replaceChildren(el("span", {}, title), el("button", { type: "button", "aria-label": "Close this pane", onclick: () => this.close() }, "✕"));
+    this.caption.replaceChildren(
+      el("span", {}, title),
+      el(
+        "button",
+        { type: "button", "aria-label": "Close this pane", onclick: () => this.close() },
+        "✕",
+      ),
+    );
     const found = this.store.get(row);
     const both = await attempt(() => Promise.all([found.facts, found.pixels]));
     if (!both || this.row !== row || this.run !== run) return;

@@ -22,7 +22,8 @@ function openHelp() {
 async function followPreparation() {
   const study = await getJson("/api/v1/study").catch(() => null);
   if (study?.ready) return location.reload();
-  if (study?.steps.some((step) => step.state === "failed")) $("#preparing-title").textContent = "The images could not be prepared";
+  if (study?.steps.some((step) => step.state === "failed"))
+    $("#preparing-title").textContent = "The images could not be prepared";
   for (const step of study?.steps ?? []) {
     const node = document.querySelector(`[data-step="${CSS.escape(step.name)}"]`);
     if (!node) continue;
@@ -43,8 +44,17 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "?" && !isTyping(event)) openHelp();
 });
 // htmx answers a failed swap with silence; say what happened instead.
-document.addEventListener("htmx:sendError", () => notice("the server does not answer; is `hilum serve` still running?", { error: true }));
-document.addEventListener("htmx:responseError", (event) => notice(`the server answered ${event.detail.xhr.status}`, { error: true }));
+document.addEventListener("htmx:sendError", () =>
+  notice("the server does not answer; is `hilum serve` still running?", { error: true }),
+);
+document.addEventListener("htmx:responseError", (event) =>
+  notice(`the server answered ${event.detail.xhr.status}`, { error: true }),
+);
+// Filters stand beside the form that they belong to, where its events do not reach it.
+document.addEventListener("change", (event) => {
+  const { form } = event.target;
+  if (form?.hasAttribute("hx-get") && !form.contains(event.target)) form.requestSubmit();
+});
 // An address is easier to read, and to send to a colleague, without the fields that are empty.
 document.addEventListener("htmx:configRequest", (event) => {
   const { formData } = event.detail;
@@ -53,7 +63,11 @@ document.addEventListener("htmx:configRequest", (event) => {
   }
 });
 if ($("#preparing")) followPreparation();
-else if (!pageData("study-data").author && !pageData("study-data").read_only && !sessionStorage.getItem("author-requested")) {
+else if (
+  !pageData("study-data").author &&
+  !pageData("study-data").read_only &&
+  !sessionStorage.getItem("author-requested")
+) {
   sessionStorage.setItem("author-requested", "yes");
   enterAuthor();
 }

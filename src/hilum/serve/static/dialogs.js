@@ -8,10 +8,26 @@ const SHOWN_MS = 6000;
 export function notice(text, { error = false, action = null } = {}) {
   const close = () => node.remove();
   const node = el(
-    "div", { class: error ? "notice error" : "notice", role: error ? "alert" : null },
+    "div",
+    { class: error ? "notice error" : "notice", role: error ? "alert" : null },
     el("span", {}, error ? `Not done: ${text}` : text),
-    action && el("button", { type: "button", onclick: () => { close(); action.run(); } }, action.name),
-    el("button", { type: "button", class: "quiet", "aria-label": "Close this notice", onclick: close }, "✕"),
+    action &&
+      el(
+        "button",
+        {
+          type: "button",
+          onclick: () => {
+            close();
+            action.run();
+          },
+        },
+        action.name,
+      ),
+    el(
+      "button",
+      { type: "button", class: "quiet", "aria-label": "Close this notice", onclick: close },
+      "✕",
+    ),
   );
   $("#notices").append(node);
   if (!error) setTimeout(close, SHOWN_MS);
@@ -44,18 +60,32 @@ export function openSheet(dialog) {
     };
     dialog.addEventListener("close", cancel);
     form.addEventListener("submit", submit);
-    for (const button of dialog.querySelectorAll("[data-close]")) button.onclick = () => dialog.close();
+    for (const button of dialog.querySelectorAll("[data-close]"))
+      button.onclick = () => dialog.close();
     dialog.showModal();
   });
 }
 
 /** Put a sheet together from fields and open it. Resolves as `openSheet` does. */
-export async function ask(title, content, { confirm = "Keep", cancel = "Cancel", wide = false } = {}) {
+export async function ask(
+  title,
+  content,
+  { confirm = "Keep", cancel = "Cancel", wide = false } = {},
+) {
   const dialog = el(
-    "dialog", { "aria-label": title, class: wide ? "wide" : null },
+    "dialog",
+    { "aria-label": title, class: wide ? "wide" : null },
     el(
-      "form", {}, el("h2", {}, title), content,
-      el("p", { class: "actions" }, el("button", { type: "button", "data-close": true }, cancel), el("button", { class: "primary" }, confirm)),
+      "form",
+      {},
+      el("h2", {}, title),
+      content,
+      el(
+        "p",
+        { class: "actions" },
+        el("button", { type: "button", "data-close": true }, cancel),
+        el("button", { class: "primary" }, confirm),
+      ),
     ),
   );
   document.body.append(dialog);
@@ -66,7 +96,12 @@ export async function ask(title, content, { confirm = "Keep", cancel = "Cancel",
 
 /** Ask for the reason of a change; resolves with the text, or null when it was cancelled. */
 export async function askReason(title, { required = false, text = "" } = {}) {
-  const field = el("label", { class: "field" }, el("span", {}, required ? "Reason" : "Reason (may stay empty)"), el("input", { name: "reason", maxlength: 500, required, autocomplete: "off" }));
+  const field = el(
+    "label",
+    { class: "field" },
+    el("span", {}, required ? "Reason" : "Reason (may stay empty)"),
+    el("input", { name: "reason", maxlength: 500, required, autocomplete: "off" }),
+  );
   const answer = await ask(title, el("div", {}, text && el("p", {}, text), field));
   return answer && answer.get("reason").trim();
 }

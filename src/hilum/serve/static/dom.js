@@ -1,4 +1,5 @@
-// Building and finding elements. Text goes in as text nodes only, so nothing from a data set can be markup.
+// Building and finding elements. Text goes in as text nodes only, so nothing from a data set can be
+// markup.
 
 export const $ = (selector, within = document) => within.querySelector(selector);
 export const $$ = (selector, within = document) => [...within.querySelectorAll(selector)];
@@ -9,7 +10,11 @@ function fill(node, attributes, children) {
     if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
     else node.setAttribute(name, value === true ? "" : value);
   }
-  node.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  node.append(
+    ...children
+      .flat(Infinity)
+      .filter((child) => child !== null && child !== undefined && child !== false),
+  );
   return node;
 }
 
@@ -27,11 +32,14 @@ export function pageData(id = "page-data") {
   return node ? JSON.parse(node.textContent) : null;
 }
 
-/** Return whether a key press belongs to what has the focus (a field, an open dialog), not to the page. */
+/** Return whether a key press belongs to what has the focus (a field, an open dialog), not to
+ *  the page. */
 export function isTyping(event) {
   if (document.querySelector("dialog[open]")) return true;
   const node = event.target;
-  const field = node.matches?.("textarea, select, input:not([type=checkbox]):not([type=radio]):not([type=range])");
+  const field = node.matches?.(
+    "textarea, select, input:not([type=checkbox]):not([type=radio]):not([type=range])",
+  );
   return Boolean(field || node.isContentEditable);
 }
 
@@ -43,9 +51,13 @@ export function debounce(wait, action) {
   };
 }
 
-export const percent = (value) => (value === null || value === undefined ? "–" : `${(100 * value).toFixed(1)} %`);
-export const decimal = (value, places = 2) => (value === null || value === undefined ? "–" : value.toFixed(places));
+export const percent = (value) =>
+  value === null || value === undefined ? "–" : `${(100 * value).toFixed(1)} %`;
+export const decimal = (value, places = 2) =>
+  value === null || value === undefined ? "–" : value.toFixed(places);
 
 export function when(iso) {
-  return iso ? new Date(iso).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" }) : "";
+  return iso
+    ? new Date(iso).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" })
+    : "";
 }

@@ -1,5 +1,5 @@
-// The figures of a run at a threshold and a prevalence that the reader moves. All values and intervals
-// come from the server, which computes them as for the report.
+// The figures of a run at a threshold and a prevalence that the reader moves. All values and
+// intervals come from the server, which computes them as for the report.
 
 import { getJson } from "./api.js";
 import { chart, interval } from "./charts.js";
@@ -13,30 +13,102 @@ let requests = 0;
 function cell(key, name, kind) {
   const { count, query } = data.cells[key];
   const content = [el("b", {}, count.toLocaleString()), name];
-  return el("td", {}, count ? el("a", { href: `/?${query}`, class: kind, "data-cell": key, "aria-label": `${count} ${name}: show the images` }, content) : el("span", { class: kind }, content));
+  return el(
+    "td",
+    {},
+    count
+      ? el(
+          "a",
+          {
+            href: `/?${query}`,
+            class: kind,
+            "data-cell": key,
+            "aria-label": `${count} ${name}: show the images`,
+          },
+          content,
+        )
+      : el("span", { class: kind }, content),
+  );
 }
 
 function matrix() {
-  const head = el("tr", {}, el("td"), el("th", { scope: "col" }, "called present"), el("th", { scope: "col" }, "called absent"));
-  const present = el("tr", {}, el("th", { scope: "row" }, "labelled present"), cell("tp", "true positive", "right"), cell("fn", "false negative", "wrong"));
-  const absent = el("tr", {}, el("th", { scope: "row" }, "labelled absent"), cell("fp", "false positive", "wrong"), cell("tn", "true negative", "right"));
+  const head = el(
+    "tr",
+    {},
+    el("td"),
+    el("th", { scope: "col" }, "called present"),
+    el("th", { scope: "col" }, "called absent"),
+  );
+  const present = el(
+    "tr",
+    {},
+    el("th", { scope: "row" }, "labelled present"),
+    cell("tp", "true positive", "right"),
+    cell("fn", "false negative", "wrong"),
+  );
+  const absent = el(
+    "tr",
+    {},
+    el("th", { scope: "row" }, "labelled absent"),
+    cell("fp", "false positive", "wrong"),
+    cell("tn", "true negative", "right"),
+  );
   return el("table", { class: "matrix" }, el("tbody", {}, head, present, absent));
 }
 
 function metrics() {
   const row = (one) => {
     const range = one.low === null ? "–" : `${decimal(one.low, 3)} to ${decimal(one.high, 3)}`;
-    return el("tr", {}, el("th", { scope: "row" }, one.name), el("td", { class: "number" }, el("b", {}, decimal(one.value, 3))), el("td", { class: "number" }, range), el("td", {}, el("div", { class: "interval" }, interval(one)), one.note && el("span", { class: "soft small" }, one.note)));
+    return el(
+      "tr",
+      {},
+      el("th", { scope: "row" }, one.name),
+      el("td", { class: "number" }, el("b", {}, decimal(one.value, 3))),
+      el("td", { class: "number" }, range),
+      el(
+        "td",
+        {},
+        el("div", { class: "interval" }, interval(one)),
+        one.note && el("span", { class: "soft small" }, one.note),
+      ),
+    );
   };
-  const head = el("thead", {}, el("tr", {}, ["", "Value", "Interval", ""].map((name, at) => el("th", { class: at === 1 || at === 2 ? "number" : null }, name))));
+  const head = el(
+    "thead",
+    {},
+    el(
+      "tr",
+      {},
+      ["", "Value", "Interval", ""].map((name, at) =>
+        el("th", { class: at === 1 || at === 2 ? "number" : null }, name),
+      ),
+    ),
+  );
   return el("table", {}, head, el("tbody", {}, data.figures.map(row)));
 }
 
 function showCurves() {
-  $("#roc").replaceChildren(chart({ name: "ROC curve, with the threshold as a point", xName: "1 − specificity", yName: "Sensitivity", curves: [data.roc], point: data.point, diagonal: true }));
+  $("#roc").replaceChildren(
+    chart({
+      name: "ROC curve, with the threshold as a point",
+      xName: "1 − specificity",
+      yName: "Sensitivity",
+      curves: [data.roc],
+      point: data.point,
+      diagonal: true,
+    }),
+  );
   const risks = data.risk_coverage.map(([, risk]) => risk);
   const top = [0.05, 0.1, 0.2, 0.5, 1].find((one) => risks.every((risk) => risk <= one)) ?? 1;
-  $("#risk").replaceChildren(chart({ name: "Error against coverage", xName: "Coverage", yName: "Error", curves: [data.risk_coverage], top }));
+  $("#risk").replaceChildren(
+    chart({
+      name: "Error against coverage",
+      xName: "Coverage",
+      yName: "Error",
+      curves: [data.risk_coverage],
+      top,
+    }),
+  );
 }
 
 function show() {
@@ -44,10 +116,24 @@ function show() {
   $("#message").textContent = data.message ?? "";
   $("#shown").hidden = Boolean(data.message);
   if (data.message) return;
-  const uncalled = data.no_call ? ` ${data.no_call.toLocaleString()} of them have no call of their own, for which the models give a reason.` : "";
-  $("#numbers").textContent = `${data.n.toLocaleString()} images of ${data.patients.toLocaleString()} patients with a known label, ${data.n_positive.toLocaleString()} present (${percent(data.observed_prevalence)}).${uncalled}`;
-  Object.assign($("#threshold"), { min: data.low_score, max: data.high_score, value: data.threshold });
-  $("#threshold-value").value = Number(data.threshold?.toPrecision(6));
+  const uncalled = data.no_call
+    ? ` For ${data.no_call.toLocaleString()} of them the models give no call of their own.`
+    : "";
+  $("#numbers").textContent =
+    `${data.n.toLocaleString()} images of ${data.patients.toLocaleString()} patients, of which ` +
+    `${data.n_positive.toLocaleString()} are labelled present ` +
+    `(${percent(data.observed_prevalence)}).${uncalled}`;
+  // A cross-validated run has a threshold for each fold, which no single value stands for.
+  const known = data.threshold !== null;
+  Object.assign($("#threshold"), {
+    min: data.low_score,
+    max: data.high_score,
+    value: known ? data.threshold : (data.low_score + data.high_score) / 2,
+  });
+  Object.assign($("#threshold-value"), {
+    value: known ? Number(data.threshold.toPrecision(6)) : "",
+    placeholder: known ? "" : "each fold's own",
+  });
   const prevalence = Number((100 * (data.prevalence ?? data.observed_prevalence)).toFixed(1));
   $("#prevalence").value = prevalence;
   $("#prevalence-value").value = prevalence;
@@ -83,9 +169,29 @@ function follow(slider, field, send) {
 }
 
 function comparison(found) {
-  const row = (one) => el("tr", {}, el("th", { scope: "row" }, one.name), ...[one.a, one.b, one.difference].map((value) => el("td", { class: "number" }, decimal(value, 3))), el("td", { class: "number" }, one.low === null ? "–" : `${decimal(one.low, 3)} to ${decimal(one.high, 3)}`), el("td", { class: "soft small" }, one.note));
-  const head = ["", found.run, found.other, "Difference", "95 % interval", ""].map((name, at) => el("th", { class: at > 0 && at < 5 ? "number" : null }, name));
-  return [found.message && el("p", {}, found.message), found.rows.length > 0 && el("table", {}, el("thead", {}, el("tr", {}, head)), el("tbody", {}, found.rows.map(row)))].filter(Boolean);
+  const row = (one) =>
+    el(
+      "tr",
+      {},
+      el("th", { scope: "row" }, one.name),
+      ...[one.a, one.b, one.difference].map((value) =>
+        el("td", { class: "number" }, decimal(value, 3)),
+      ),
+      el(
+        "td",
+        { class: "number" },
+        one.low === null ? "–" : `${decimal(one.low, 3)} to ${decimal(one.high, 3)}`,
+      ),
+      el("td", { class: "soft small" }, one.note),
+    );
+  const head = ["", found.run, found.other, "Difference", "95 % interval", ""].map((name, at) =>
+    el("th", { class: at > 0 && at < 5 ? "number" : null }, name),
+  );
+  return [
+    found.message && el("p", {}, found.message),
+    found.rows.length > 0 &&
+      el("table", {}, el("thead", {}, el("tr", {}, head)), el("tbody", {}, found.rows.map(row))),
+  ].filter(Boolean);
 }
 
 async function compare(run) {
@@ -93,7 +199,9 @@ async function compare(run) {
   node.replaceChildren(el("p", { class: "soft" }, run ? "is being computed …" : ""));
   if (!run) return;
   const concept = data.concept ? `&concept=${encodeURIComponent(data.concept)}` : "";
-  const found = await attempt(() => getJson(`/api/v1/compare?run=${encodeURIComponent(run)}${concept}`));
+  const found = await attempt(() =>
+    getJson(`/api/v1/compare?run=${encodeURIComponent(run)}${concept}`),
+  );
   node.replaceChildren(...(found ? comparison(found) : []));
 }
 

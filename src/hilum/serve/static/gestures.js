@@ -54,16 +54,22 @@ export class Gestures {
     const before = this.pointers.get(event.pointerId);
     if (before) this.pointers.set(event.pointerId, event);
     if (this.active === "pinch" && before) this.pinch(event, before);
-    else if (this.active === "pan" && before) this.view.panBy(event.clientX - before.clientX, event.clientY - before.clientY);
+    else if (this.active === "pan" && before)
+      this.view.panBy(event.clientX - before.clientX, event.clientY - before.clientY);
     else if (this.active === "tool" && before) this.toolMoves(event, before);
     this.tool().hover?.(this.view.point(event), event);
   }
 
-  /** Hand over every sample of a pen or mouse, also those between two frames: strokes stay round. */
+  /** Hand over every sample of a pen or mouse, also those between two frames: strokes stay
+   *  round. */
   toolMoves(event, before) {
     const samples = event.getCoalescedEvents?.() ?? [];
     for (const sample of samples.length ? samples : [event]) {
-      this.tool().move?.(this.view.point(sample), sample, { dx: event.clientX - before.clientX, dy: event.clientY - before.clientY, last: sample === samples.at(-1) || !samples.length });
+      this.tool().move?.(this.view.point(sample), sample, {
+        dx: event.clientX - before.clientX,
+        dy: event.clientY - before.clientY,
+        last: sample === samples.at(-1) || !samples.length,
+      });
     }
   }
 
@@ -71,7 +77,10 @@ export class Gestures {
     const other = [...this.pointers.values()].find((one) => one.pointerId !== event.pointerId);
     if (!other) return;
     const distance = (one) => Math.hypot(one.clientX - other.clientX, one.clientY - other.clientY);
-    const middle = this.view.point({ clientX: (event.clientX + other.clientX) / 2, clientY: (event.clientY + other.clientY) / 2 });
+    const middle = this.view.point({
+      clientX: (event.clientX + other.clientX) / 2,
+      clientY: (event.clientY + other.clientY) / 2,
+    });
     this.view.zoomAt(distance(event) / Math.max(distance(before), 1), middle.x, middle.y);
     this.view.panBy((event.clientX - before.clientX) / 2, (event.clientY - before.clientY) / 2);
   }

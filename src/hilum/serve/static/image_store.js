@@ -37,6 +37,10 @@ export class ImageStore {
     return found;
   }
 
+  drop(row) {
+    this.kept.delete(row);
+  }
+
   prefetch(row) {
     if (row !== null) this.get(row);
   }

@@ -1,8 +1,8 @@
 // One image on the page: its pixels through a window, zoom and pan, and what lies over it.
 //
-// The film is a canvas as large as the pane and is drawn anew for each view; overlays lie on canvases
-// of their own in the image's pixels, which the browser moves and scales. So a window step never
-// touches an overlay, and a brush stroke never touches the film.
+// The film is a canvas as large as the pane and is drawn anew for each view; overlays lie on
+// canvases of their own in the image's pixels, which the browser moves and scales. So a window step
+// never touches an overlay, and a brush stroke never touches the film.
 
 import { el, svg } from "./dom.js";
 import { valueAt } from "./pixels.js";
@@ -43,7 +43,8 @@ export class ImageView {
     this.stage.style.width = `${pixels.width}px`;
     this.stage.style.height = `${pixels.height}px`;
     this.measurePane();
-    if (!(keepView && before?.width === pixels.width && before.height === pixels.height)) this.fit();
+    if (!(keepView && before?.width === pixels.width && before.height === pixels.height))
+      this.fit();
     this.changed("image");
     this.render();
   }
@@ -65,14 +66,18 @@ export class ImageView {
   }
 
   fitScale() {
-    return Math.max(0.001, Math.min(this.width / this.pixels.width, this.height / this.pixels.height));
+    return Math.max(
+      0.001,
+      Math.min(this.width / this.pixels.width, this.height / this.pixels.height),
+    );
   }
 
   fit() {
     this.place({ zoom: 1, u: 0.5, v: 0.5 });
   }
 
-  /** Return the view in terms that hold for an image of another size: magnification, and the centre. */
+  /** Return the view in terms that hold for an image of another size: magnification, and the
+   *  centre. */
   relative() {
     const { pixels } = this;
     return {
@@ -153,8 +158,15 @@ export class ImageView {
     const unit = level.factor * scale;
     context.imageSmoothingEnabled = this.scale < PIXELS_SHOW;
     context.drawImage(
-      this.scratch, 0, 0, part.width, part.height,
-      this.x * ratio + part.left * unit, this.y * ratio + part.top * unit, part.width * unit, part.height * unit,
+      this.scratch,
+      0,
+      0,
+      part.width,
+      part.height,
+      this.x * ratio + part.left * unit,
+      this.y * ratio + part.top * unit,
+      part.width * unit,
+      part.height * unit,
     );
   }
 
@@ -169,8 +181,13 @@ export class ImageView {
     const left = Math.max(0, Math.floor((-this.x * this.ratio) / unit));
     const top = Math.max(0, Math.floor((-this.y * this.ratio) / unit));
     const right = Math.min(level.width, Math.ceil((this.film.width - this.x * this.ratio) / unit));
-    const bottom = Math.min(level.height, Math.ceil((this.film.height - this.y * this.ratio) / unit));
-    return right > left && bottom > top ? { left, top, width: right - left, height: bottom - top } : null;
+    const bottom = Math.min(
+      level.height,
+      Math.ceil((this.film.height - this.y * this.ratio) / unit),
+    );
+    return right > left && bottom > top
+      ? { left, top, width: right - left, height: bottom - top }
+      : null;
   }
 
   throughWindow(level, { left, top, width, height }, lut) {
@@ -178,11 +195,13 @@ export class ImageView {
     if (scratch.width < width) scratch.width = width;
     if (scratch.height < height) scratch.height = height;
     this.scratchContext ??= scratch.getContext("2d");
-    if (this.buffer?.width !== width || this.buffer.height !== height) this.buffer = new ImageData(width, height);
+    if (this.buffer?.width !== width || this.buffer.height !== height)
+      this.buffer = new ImageData(width, height);
     const shown = new Uint32Array(this.buffer.data.buffer);
     const { data, width: stride } = level;
     for (let y = 0, to = 0; y < height; y++) {
-      for (let at = (top + y) * stride + left, end = at + width; at < end; at++, to++) shown[to] = lut[data[at]];
+      for (let at = (top + y) * stride + left, end = at + width; at < end; at++, to++)
+        shown[to] = lut[data[at]];
     }
     this.scratchContext.putImageData(this.buffer, 0, 0);
   }

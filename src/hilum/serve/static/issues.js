@@ -7,14 +7,19 @@ const readOnly = document.body.hasAttribute("data-read-only");
 
 function reload(number) {
   const done = () => $(`[data-issue="${number}"]`)?.focus();
-  window.htmx.ajax("GET", location.pathname + location.search, { target: "#issues", select: "#issues", swap: "outerHTML" }).then(done);
+  window.htmx
+    .ajax("GET", location.pathname + location.search, {
+      target: "#issues",
+      select: "#issues",
+      swap: "outerHTML",
+    })
+    .then(done);
 }
 
 function fill() {
   for (const issue of pageData("issue-data") ?? []) {
     const card = issueCard(issue, { readOnly, linked: true, changed: () => reload(issue.number) });
     card.tabIndex = -1;
-    // The rule's heading says what to do already.
     $(`[data-card="${issue.number}"]`)?.replaceWith(card);
   }
 }
@@ -27,7 +32,8 @@ function move(by) {
 
 function press(sign) {
   const card = document.activeElement.closest?.(".issue");
-  const button = card && $$(".choices button", card).find((one) => one.textContent.startsWith(sign));
+  const button =
+    card && $$(".choices button", card).find((one) => one.textContent.startsWith(sign));
   button?.click();
 }
 

@@ -1,8 +1,8 @@
 // The mask in work: one label for each pixel, with its history and its overlap with the reference.
 //
-// The map is cut into tiles. A change first keeps the tiles that it is about to touch; undo exchanges
-// kept tiles with those of the map, which makes redo the same operation. So a stroke costs what it
-// covers, not what the image has.
+// The map is cut into tiles. A change first keeps the tiles that it is about to touch; undo
+// exchanges kept tiles with those of the map, which makes redo the same operation. So a stroke
+// costs what it covers, not what the image has.
 
 const TILE = 128; // pixels
 const HISTORY = 96 * 2 ** 20; // bytes of kept tiles; the oldest changes go first
@@ -22,7 +22,10 @@ export class LabelMap {
   /** Keep what is within a rectangle before it is changed. A change may touch many rectangles. */
   touch({ left, top, right, bottom }) {
     this.open ??= new Map();
-    const [x1, y1] = [Math.min(this.across - 1, Math.floor((right - 1) / TILE)), Math.min(this.down - 1, Math.floor((bottom - 1) / TILE))];
+    const [x1, y1] = [
+      Math.min(this.across - 1, Math.floor((right - 1) / TILE)),
+      Math.min(this.down - 1, Math.floor((bottom - 1) / TILE)),
+    ];
     for (let y = Math.max(0, Math.floor(top / TILE)); y <= y1; y++) {
       for (let x = Math.max(0, Math.floor(left / TILE)); x <= x1; x++) {
         const tile = y * this.across + x;
@@ -34,7 +37,12 @@ export class LabelMap {
   box(tile) {
     const left = (tile % this.across) * TILE;
     const top = Math.floor(tile / this.across) * TILE;
-    return { left, top, right: Math.min(left + TILE, this.width), bottom: Math.min(top + TILE, this.height) };
+    return {
+      left,
+      top,
+      right: Math.min(left + TILE, this.width),
+      bottom: Math.min(top + TILE, this.height),
+    };
   }
 
   tile(number) {
@@ -49,7 +57,8 @@ export class LabelMap {
   setTile(number, kept) {
     const { left, top, right, bottom } = this.box(number);
     const wide = right - left;
-    for (let y = top, at = 0; y < bottom; y++, at += wide) this.labels.set(kept.subarray(at, at + wide), y * this.width + left);
+    for (let y = top, at = 0; y < bottom; y++, at += wide)
+      this.labels.set(kept.subarray(at, at + wide), y * this.width + left);
   }
 
   /** End a change. Returns the tiles that differ; a change of nothing leaves no trace. */
@@ -108,8 +117,8 @@ export class LabelMap {
   }
 }
 
-/** Dice of two label maps for right, left and both lungs, kept up to date tile by tile.
- *  Pixels that either map ignores do not count (as in `hilum.statistics`). Nan where both are empty. */
+/** Dice of two label maps for right, left and both lungs, kept up to date tile by tile. Pixels
+ *  that either map ignores do not count (as in `hilum.statistics`). Nan where both are empty. */
 export class Overlap {
   constructor(map, reference) {
     Object.assign(this, { map, reference });
@@ -137,9 +146,15 @@ export class Overlap {
 
   dice() {
     const total = new Float64Array(6);
-    for (const sums of this.counts) sums.forEach((value, at) => { total[at] += value; });
+    for (const sums of this.counts)
+      sums.forEach((value, at) => {
+        total[at] += value;
+      });
     const [rightBoth, rightMine, rightTheirs, leftBoth, leftMine, leftTheirs] = total;
     const of = (both, mine, theirs) => (2 * both) / (mine + theirs);
-    return { right: of(rightBoth, rightMine, rightTheirs), left: of(leftBoth, leftMine, leftTheirs) };
+    return {
+      right: of(rightBoth, rightMine, rightTheirs),
+      left: of(leftBoth, leftMine, leftTheirs),
+    };
   }
 }

@@ -1,4 +1,5 @@
-// The overlays of one image view, and the part of the panel that turns them on, off, and translucent.
+// The overlays of one image view, and the part of the panel that turns them on, off, and
+// translucent.
 
 import { attempt } from "./dialogs.js";
 import { el } from "./dom.js";
@@ -16,15 +17,14 @@ export const BOXES = { kind: "boxes", title: "Boxes of findings", swatch: "boxes
 /** What the reader chose; it holds for all images and all panes of the page. */
 export class Choices {
   constructor() {
-    this.shown = new Map([["reference", true], ["corrected", true], ["boxes", true]]);
+    this.shown = new Map();
     this.opacity = new Map(KINDS.map(({ kind, group }) => [kind, group === "heat" ? 0.7 : 0.9]));
   }
 
-  /** A predicted mask is shown unasked only where there is no better one. */
+  /** Unless the reader chose otherwise, the best mask of an image is shown, and boxes are. */
   isShown(kind, masks) {
-    const chosen = this.shown.get(kind);
-    if (kind !== "found" || chosen !== undefined) return Boolean(chosen);
-    return !masks.reference && !masks.corrected;
+    const best = ["corrected", "reference", "found"].find((one) => masks[one]);
+    return this.shown.get(kind) ?? (kind === best || kind === BOXES.kind);
   }
 }
 
@@ -34,27 +34,35 @@ export class Layers {
     this.overlays = new Map(KINDS.map((one) => [one.kind, new Overlay(view, one)]));
   }
 
-  /** Point all overlays at an image; `run` names another run whose masks and heat maps they are. */
+  /** Point all overlays at an image; `run`: predictions are those of another run. */
   setImage(facts, run = null) {
     this.facts = facts;
-    const suffix = run ? `?run=${encodeURIComponent(run)}` : "";
+    const ofRun = run ? `?run=${encodeURIComponent(run)}` : "";
     for (const [kind, overlay] of this.overlays) {
-      const there = overlay.group === "heat" ? facts.heats.includes(kind) : Boolean(facts.masks[kind]);
+      const there =
+        overlay.group === "heat" ? facts.heats.includes(kind) : Boolean(facts.masks[kind]);
       const folder = overlay.group === "heat" ? "heat" : "masks";
-      // A corrected mask changes under its address; its revision makes a new one.
-      overlay.setSource(there ? `/api/v1/images/${facts.row}/${folder}/${kind}${suffix}` : null);
+      // Set anew after each change: a corrected mask changes under its address.
+      const address = `/api/v1/images/${facts.row}/${folder}/${kind}`;
+      const isOfRun = kind === "found" || overlay.group === "heat";
+      overlay.setSource(there ? address + (isOfRun ? ofRun : "") : null);
     }
     this.marks.boxes = facts.boxes;
     this.apply();
   }
 
-  apply() {
-    for (const [kind, overlay] of this.overlays) {
-      overlay.setOpacity(this.choices.opacity.get(kind));
-      attempt(() => overlay.setShown(this.choices.isShown(kind, this.facts.masks)));
-    }
+  async apply() {
+    const { pane } = this.view;
     this.marks.boxesShown = this.choices.isShown("boxes", this.facts.masks);
     this.marks.draw();
+    const shown = [...this.overlays].map(([kind, overlay]) => {
+      overlay.setOpacity(this.choices.opacity.get(kind));
+      return attempt(() => overlay.setShown(this.choices.isShown(kind, this.facts.masks)));
+    });
+    // A heat map takes the server a second or two.
+    pane.classList.add("computing");
+    await Promise.all(shown);
+    pane.classList.remove("computing");
   }
 }
 
@@ -66,19 +74,40 @@ export function layerControls(choices, facts, changed) {
   };
   return [...KINDS, BOXES].map((one) => {
     const there = available(one);
-    const box = el("input", { type: "checkbox", checked: there && choices.isShown(one.kind, facts.masks), disabled: !there, "data-layer": one.kind });
+    const box = el("input", {
+      type: "checkbox",
+      checked: there && choices.isShown(one.kind, facts.masks),
+      disabled: !there,
+      "data-layer": one.kind,
+    });
     box.addEventListener("change", () => {
       choices.shown.set(one.kind, box.checked);
       changed();
     });
-    const slider = one.kind !== "boxes" && el("input", { type: "range", min: 0, max: 1, step: 0.05, value: choices.opacity.get(one.kind), disabled: !there, "aria-label": `Opacity: ${one.title}` });
+    const slider =
+      one.kind !== "boxes" &&
+      el("input", {
+        type: "range",
+        min: 0,
+        max: 1,
+        step: 0.05,
+        value: choices.opacity.get(one.kind),
+        disabled: !there,
+        "aria-label": `Opacity: ${one.title}`,
+      });
     if (slider) {
       slider.addEventListener("input", () => {
         choices.opacity.set(one.kind, slider.valueAsNumber);
         changed();
       });
     }
-    const label = el("label", {}, box, el("span", { class: `swatch ${one.swatch}`, "aria-hidden": "true" }), there ? one.title : `${one.title}: none`);
+    const label = el(
+      "label",
+      {},
+      box,
+      el("span", { class: `swatch ${one.swatch}`, "aria-hidden": "true" }),
+      there ? one.title : `${one.title}: none`,
+    );
     return el("div", { class: "layer", "data-missing": !there }, label, slider);
   });
 }

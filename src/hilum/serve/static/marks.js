@@ -1,5 +1,6 @@
-// What is drawn over the image in lines and words: boxes, distances, the outline in work, the scale.
-// They are drawn in the pane's coordinates, so that lines and letters keep their size at each zoom.
+// What is drawn over the image in lines and words: boxes, distances, the outline in work, the
+// scale. They are drawn in the pane's coordinates, so that lines and letters keep their size at
+// each zoom.
 
 import { decimal, el, svg } from "./dom.js";
 
@@ -68,8 +69,15 @@ export class Marks {
     const [x2, y2] = this.view.toPane(to.column, to.row);
     return [
       svg("line", { class: "distance", x1, y1, x2, y2 }),
-      ...[[x1, y1], [x2, y2]].map(([cx, cy]) => svg("circle", { class: "distance", cx, cy, r: 3 })),
-      svg("text", { class: "distance-name", x: x2 + 8, y: y2 - 6 }, distance(from, to, this.view.pixels.spacing)),
+      ...[
+        [x1, y1],
+        [x2, y2],
+      ].map(([cx, cy]) => svg("circle", { class: "distance", cx, cy, r: 3 })),
+      svg(
+        "text",
+        { class: "distance-name", x: x2 + 8, y: y2 - 6 },
+        distance(from, to, this.view.pixels.spacing),
+      ),
     ];
   }
 
@@ -118,12 +126,15 @@ export function measureTool(view, marks) {
   };
 }
 
-/** Say what is under the pointer: place, value, and millimetres from the corner where they are known. */
+/** Say what is under the pointer: place, value, and millimetres from the corner where they are
+ *  known. */
 export function probeText(view, point) {
   const value = view.valueAt(point);
   if (value === null) return "";
   const { spacing } = view.pixels;
   const [column, row] = [Math.floor(point.column), Math.floor(point.row)];
-  const place = spacing ? ` · ${decimal(row * spacing.row, 1)}, ${decimal(column * spacing.column, 1)} mm` : "";
+  const place = spacing
+    ? ` · ${decimal(row * spacing.row, 1)}, ${decimal(column * spacing.column, 1)} mm`
+    : "";
   return `row ${row}, column ${column}${place} · value ${value}`;
 }

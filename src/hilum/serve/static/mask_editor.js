@@ -20,8 +20,20 @@ export class MaskEditor {
     Object.assign(this, { view, marks, changed, restyled });
     this.canvas = el("canvas", { class: "overlay work", "aria-hidden": "true" });
     view.stage.append(this.canvas);
-    Object.assign(this, { map: null, overlap: null, layer: RIGHT, protect: true, radius: 24, points: null });
-    this.tools = { brush: this.strokes(false), eraser: this.strokes(true), polygon: this.corners(), fill: this.areas() };
+    Object.assign(this, {
+      map: null,
+      overlap: null,
+      layer: RIGHT,
+      protect: true,
+      radius: 24,
+      points: null,
+    });
+    this.tools = {
+      brush: this.strokes(false),
+      eraser: this.strokes(true),
+      polygon: this.corners(),
+      fill: this.areas(),
+    };
   }
 
   /** Take up a label map; null ends the work on this image. */
@@ -96,7 +108,11 @@ export class MaskEditor {
 
   smooth() {
     // About 2 mm on a chest radiograph of 400 mm.
-    smooth(this.map, this.layer, Math.max(2, Math.round(Math.max(this.map.width, this.map.height) / 200)));
+    smooth(
+      this.map,
+      this.layer,
+      Math.max(2, Math.round(Math.max(this.map.width, this.map.height) / 200)),
+    );
     this.commit();
   }
 
@@ -180,7 +196,11 @@ export class MaskEditor {
     return {
       cursor: "cell",
       down: (point) => {
-        const inside = point.column >= 0 && point.row >= 0 && point.column < this.map.width && point.row < this.map.height;
+        const inside =
+          point.column >= 0 &&
+          point.row >= 0 &&
+          point.column < this.map.width &&
+          point.row < this.map.height;
         if (!inside) return;
         fill(this.map, point, this.ink());
         this.commit();

@@ -30,7 +30,14 @@ export async function saveMask(row, draft) {
   } catch (error) {
     if (!(error instanceof Refused && error.status === 409 && error.current)) throw error;
     const theirs = await getBlob(path(row)).then(decodeLabels, () => null);
-    const both = el("div", { class: "conflict" }, theirs ? preview(theirs, `Theirs: ${error.current.author}`) : el("p", {}, "Theirs: the mask was taken back."), preview(map, "Yours"));
+    const both = el(
+      "div",
+      { class: "conflict" },
+      theirs
+        ? preview(theirs, `Theirs: ${error.current.author}`)
+        : el("p", {}, "Theirs: the mask was taken back."),
+      preview(map, "Yours"),
+    );
     if (!(await choose(error.current, "the mask that you drew", both))) return null;
     answer = await put(row, png, error.current.number);
   }
@@ -48,7 +55,8 @@ export async function plausibility(row, map) {
   return send("POST", `/api/v1/images/${row}/plausibility`, png, { "Content-Type": "image/png" });
 }
 
-/** Return the row whose mask would help the next model most, other than this one; null at the end. */
+/** Return the row whose mask would help the next model most, other than this one; null at the
+ *  end. */
 export async function nextToDraw(row) {
   const { rows } = await getJson(`/api/v1/next-to-draw?limit=2&after=${row}`);
   return rows.find((one) => one.row !== row)?.row ?? null;

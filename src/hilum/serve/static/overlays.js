@@ -1,6 +1,6 @@
 // What lies over the image: masks and heat maps, each on a canvas of its own with its opacity.
-// Masks differ by pattern as well as by colour: reference is plain, found is hatched, corrected has a
-// thick edge; right and left lung carry their letters in the list of layers.
+// Masks differ by pattern as well as by colour: reference is plain, found is hatched, corrected has
+// a thick edge; right and left lung carry their letters in the list of layers.
 
 import { getBlob } from "./api.js";
 import { el } from "./dom.js";
@@ -22,7 +22,10 @@ function palette(alpha) {
 
 /** Decode a PNG label map: {width, height, labels}, one byte for each pixel. */
 export async function decodeLabels(blob) {
-  const bitmap = await createImageBitmap(blob, { colorSpaceConversion: "none", premultiplyAlpha: "none" });
+  const bitmap = await createImageBitmap(blob, {
+    colorSpaceConversion: "none",
+    premultiplyAlpha: "none",
+  });
   const { width, height } = bitmap;
   const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
   context.drawImage(bitmap, 0, 0);
@@ -33,7 +36,8 @@ export async function decodeLabels(blob) {
   return { width, height, labels };
 }
 
-/** A way to draw a label map: "plain", "hatched" (proposals), or "work" (the mask that is edited). */
+/** A way to draw a label map: "plain", "hatched" (proposals), or "work" (the mask that is
+ *  edited). */
 export class LabelPainter {
   constructor(canvas, width, height, pattern) {
     Object.assign(canvas, { width, height });
@@ -42,7 +46,10 @@ export class LabelPainter {
     this.inside = palette(FILL[pattern]);
     this.edge = palette(255);
     // An edge stays visible when a large film is shown small.
-    this.thickness = Math.max(1, Math.round((Math.max(width, height) / 900) * (pattern === "work" ? 2 : 1.3)));
+    this.thickness = Math.max(
+      1,
+      Math.round((Math.max(width, height) / 900) * (pattern === "work" ? 2 : 1.3)),
+    );
     this.period = Math.max(6, Math.round(Math.max(width, height) / 70));
   }
 
@@ -68,19 +75,35 @@ export class LabelPainter {
     const { width, thickness: t, period } = this;
     const first = x < t ? at : at - t;
     const last = x >= width - t ? at : at + t;
-    if (labels[at + up] !== label || labels[at + down] !== label || labels[first] !== label || labels[last] !== label) return this.edge[label];
+    if (
+      labels[at + up] !== label ||
+      labels[at + down] !== label ||
+      labels[first] !== label ||
+      labels[last] !== label
+    )
+      return this.edge[label];
     return this.hatched && (x + y) % period > period >> 2 ? 0 : this.inside[label];
   }
 }
 
 /** Colours from transparent over purple and red to yellow, of which lightness rises throughout. */
 function heatColours() {
-  const stops = [[0, [60, 0, 90, 0]], [0.3, [120, 20, 130, 90]], [0.6, [225, 60, 60, 170]], [1, [255, 235, 90, 225]]];
+  const stops = [
+    [0, [60, 0, 90, 0]],
+    [0.3, [120, 20, 130, 90]],
+    [0.6, [225, 60, 60, 170]],
+    [1, [255, 235, 90, 225]],
+  ];
   return Uint32Array.from({ length: 256 }, (_, value) => {
     const at = value / 255;
-    const upper = Math.max(1, stops.findIndex(([stop]) => stop >= at));
+    const upper = Math.max(
+      1,
+      stops.findIndex(([stop]) => stop >= at),
+    );
     const [[from, low], [to, high]] = [stops[upper - 1], stops[upper]];
-    const mixed = low.map((one, channel) => Math.round(one + ((high[channel] - one) * (at - from)) / (to - from)));
+    const mixed = low.map((one, channel) =>
+      Math.round(one + ((high[channel] - one) * (at - from)) / (to - from)),
+    );
     return rgba(mixed, mixed[3]);
   });
 }
@@ -89,7 +112,10 @@ const HEAT = heatColours();
 async function paintHeat(canvas, blob) {
   const bitmap = await createImageBitmap(blob, { colorSpaceConversion: "none" });
   const scale = Math.min(1, HEAT_SIDE / Math.max(bitmap.width, bitmap.height));
-  Object.assign(canvas, { width: Math.round(bitmap.width * scale), height: Math.round(bitmap.height * scale) });
+  Object.assign(canvas, {
+    width: Math.round(bitmap.width * scale),
+    height: Math.round(bitmap.height * scale),
+  });
   const context = canvas.getContext("2d", { willReadFrequently: true });
   context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
   bitmap.close();
@@ -102,7 +128,16 @@ async function paintHeat(canvas, blob) {
 export class Overlay {
   /** `kind` is a mask's or heat map's name in the API; it is loaded when it is first shown. */
   constructor(view, { group, kind, title, pattern = "plain" }) {
-    Object.assign(this, { view, group, kind, title, pattern, shown: false, source: null, labels: null });
+    Object.assign(this, {
+      view,
+      group,
+      kind,
+      title,
+      pattern,
+      shown: false,
+      source: null,
+      labels: null,
+    });
     this.canvas = el("canvas", { class: `overlay ${kind}`, "aria-hidden": "true" });
     this.canvas.hidden = true;
     view.stage.append(this.canvas);

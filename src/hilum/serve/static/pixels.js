@@ -6,7 +6,8 @@ import { get } from "./api.js";
 
 const SMALLEST = 256; // pixels; no copy is smaller
 
-/** Return the image at half its size, each pixel the mean of four. An odd last row or column goes. */
+/** Return the image at half its size, each pixel the mean of four. An odd last row or column
+ *  goes. */
 function halved({ width, height, data, factor }) {
   const [w, h] = [width >> 1, height >> 1];
   const half = new Uint16Array(w * h);
@@ -20,7 +21,12 @@ function halved({ width, height, data, factor }) {
 
 export function pyramid(width, height, data) {
   const levels = [{ width, height, data, factor: 1 }];
-  for (let last = levels[0]; Math.min(last.width, last.height) >= 2 * SMALLEST; last = levels.at(-1)) levels.push(halved(last));
+  for (
+    let last = levels[0];
+    Math.min(last.width, last.height) >= 2 * SMALLEST;
+    last = levels.at(-1)
+  )
+    levels.push(halved(last));
   return levels;
 }
 
@@ -40,12 +46,23 @@ function quantiles({ data }) {
 
 /** Load an image: width, height, levels, its window as read, and mm between pixels or null. */
 export async function loadPixels(row, { signal, run } = {}) {
-  const response = await get(`/api/v1/images/${row}/pixels${run ? `?run=${encodeURIComponent(run)}` : ""}`, { signal });
+  const response = await get(
+    `/api/v1/images/${row}/pixels${run ? `?run=${encodeURIComponent(run)}` : ""}`,
+    { signal },
+  );
   const number = (name) => (response.headers.has(name) ? Number(response.headers.get(name)) : null);
   const [width, height] = [number("X-Width"), number("X-Height")];
   const levels = pyramid(width, height, new Uint16Array(await response.arrayBuffer()));
   const spacing = { row: number("X-Row-Spacing-Mm"), column: number("X-Column-Spacing-Mm") };
-  return { width, height, levels, low: number("X-Low"), high: number("X-High"), spacing: spacing.row ? spacing : null, quantile: quantiles(levels.at(-1)) };
+  return {
+    width,
+    height,
+    levels,
+    low: number("X-Low"),
+    high: number("X-High"),
+    spacing: spacing.row ? spacing : null,
+    quantile: quantiles(levels.at(-1)),
+  };
 }
 
 export function valueAt(pixels, column, row) {

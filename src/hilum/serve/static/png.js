@@ -17,7 +17,10 @@ function chunk(type, data) {
   const bytes = new Uint8Array(12 + data.length);
   const view = new DataView(bytes.buffer);
   view.setUint32(0, data.length);
-  bytes.set([...type].map((letter) => letter.charCodeAt(0)), 4);
+  bytes.set(
+    [...type].map((letter) => letter.charCodeAt(0)),
+    4,
+  );
   bytes.set(data, 8);
   view.setUint32(8 + data.length, crc(bytes.subarray(4, 8 + data.length)));
   return bytes;
@@ -29,7 +32,8 @@ function filtered(labels, width, height) {
   const rows = new Uint8Array((width + 1) * height);
   for (let y = 0, at = 0, to = 0; y < height; y++) {
     rows[to++] = y ? UP : 0;
-    for (let x = 0; x < width; x++, at++, to++) rows[to] = y ? labels[at] - labels[at - width] : labels[at];
+    for (let x = 0; x < width; x++, at++, to++)
+      rows[to] = y ? labels[at] - labels[at - width] : labels[at];
   }
   return rows;
 }
@@ -45,6 +49,11 @@ export async function encodeLabels(labels, width, height) {
   header.setUint32(4, height);
   header.setUint8(8, 8); // bits; colour type 0 (grey) and no interlacing are the zeros that follow
   const data = await deflated(filtered(labels, width, height));
-  const parts = [new Uint8Array(SIGNATURE), chunk("IHDR", new Uint8Array(header.buffer)), chunk("IDAT", data), chunk("IEND", new Uint8Array())];
+  const parts = [
+    new Uint8Array(SIGNATURE),
+    chunk("IHDR", new Uint8Array(header.buffer)),
+    chunk("IDAT", data),
+    chunk("IEND", new Uint8Array()),
+  ];
   return new Blob(parts, { type: "image/png" });
 }

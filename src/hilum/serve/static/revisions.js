@@ -9,11 +9,22 @@ function localTimes() {
 }
 
 async function undo(number) {
-  const reason = await askReason(`Undo revision ${number}`, { text: "What stood before it will stand again." });
+  const reason = await askReason(`Undo revision ${number}`, {
+    text: "What stood before it will stand again.",
+  });
   if (reason === null) return;
-  if (!(await attempt(() => send("POST", `/api/v1/revisions/${number}/undo`, { reason: reason || null })))) return;
+  if (
+    !(await attempt(() =>
+      send("POST", `/api/v1/revisions/${number}/undo`, { reason: reason || null }),
+    ))
+  )
+    return;
   notice(`revision ${number} is undone`);
-  window.htmx.ajax("GET", location.pathname + location.search, { target: "#revisions", select: "#revisions", swap: "outerHTML" });
+  window.htmx.ajax("GET", location.pathname + location.search, {
+    target: "#revisions",
+    select: "#revisions",
+    swap: "outerHTML",
+  });
 }
 
 document.addEventListener("click", (event) => {

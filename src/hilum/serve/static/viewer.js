@@ -1,5 +1,7 @@
-// The viewer: one image at a time, with what is known of it, where it is corrected, and what is next.
+// The viewer: one image at a time, with what is known of it, where it is corrected, and what is
+// next.
 
+import { DISPLAYED } from "./choices.js";
 import { Companion } from "./companion.js";
 import { attempt } from "./dialogs.js";
 import { $, $$, el, isTyping, pageData } from "./dom.js";
@@ -15,7 +17,15 @@ import { readingSection } from "./reading_panel.js";
 import { viewerKeys } from "./viewer_keys.js";
 import { PRESETS } from "./window_level.js";
 
-const NOT_FRONTAL = ["LATERAL", "OBLIQUE", "DECUBITUS"]; // views without a right and a left side of the image
+// Views in which no side of the image is the patient's right.
+const NOT_FRONTAL = ["LATERAL", "OBLIQUE", "DECUBITUS"];
+
+const displayOf = (facts) =>
+  JSON.stringify(
+    facts.corrections
+      .filter(({ action }) => DISPLAYED.includes(action))
+      .map(({ action, value }) => [action, value]),
+  );
 
 class Viewer {
   constructor(facts) {
@@ -33,7 +43,12 @@ class Viewer {
     this.drafts = new Drafts();
     this.masks = this.readOnly || this.blind ? null : new MaskPanel(this.view, this.marks, this);
     this.companion = null;
-    this.tools = { window: windowTool(this.view), pan: panTool(this.view), measure: measureTool(this.view, this.marks), ...this.masks?.editor.tools };
+    this.tools = {
+      window: windowTool(this.view),
+      pan: panTool(this.view),
+      measure: measureTool(this.view, this.marks),
+      ...this.masks?.editor.tools,
+    };
     this.toolName = "window";
     this.addPaneTexts();
     this.listen();
@@ -42,10 +57,14 @@ class Viewer {
 
   addPaneTexts() {
     this.corner = el("div", { class: "corner" });
-    this.busy = el("div", { class: "busy", hidden: true });
     this.fault = el("p", { class: "fault", role: "alert" });
     // Display convention: the patient's right is at the left of a frontal image.
-    this.view.pane.append(el("span", { class: "side right", "aria-hidden": "true" }, "R"), el("span", { class: "side left", "aria-hidden": "true" }, "L"), this.corner, this.busy, this.fault);
+    this.view.pane.append(
+      el("span", { class: "side right", "aria-hidden": "true" }, "R"),
+      el("span", { class: "side left", "aria-hidden": "true" }, "L"),
+      this.corner,
+      this.fault,
+    );
     this.view.on("window", () => this.showCorner());
     this.view.on("view", () => this.showCorner());
   }
@@ -56,8 +75,17 @@ class Viewer {
     pane.addEventListener("pointermove", (event) => {
       if (this.view.pixels) $("#probe").textContent = probeText(this.view, this.view.point(event));
     });
-    for (const button of $$("#pointer-tools [data-tool]")) button.addEventListener("click", () => this.useTool(button.dataset.tool));
-    $("#presets").replaceChildren(...PRESETS.map(({ key, name }) => el("button", { type: "button", "data-preset": key, onclick: () => this.usePreset(key) }, name)));
+    for (const button of $$("#pointer-tools [data-tool]"))
+      button.addEventListener("click", () => this.useTool(button.dataset.tool));
+    $("#presets").replaceChildren(
+      ...PRESETS.map(({ key, name }) =>
+        el(
+          "button",
+          { type: "button", "data-preset": key, onclick: () => this.usePreset(key) },
+          name,
+        ),
+      ),
+    );
     $("#fit").addEventListener("click", () => this.view.fit());
     $("#actual").addEventListener("click", () => this.actualSize());
     $("#zoom-in").addEventListener("click", () => this.view.zoomAt(1.25));
@@ -65,7 +93,9 @@ class Viewer {
     $("#previous").addEventListener("click", () => this.step("previous"));
     $("#next").addEventListener("click", () => this.step("next"));
     $("#compare").addEventListener("click", () => this.toggleCompanion());
-    addEventListener("popstate", () => this.open(Number(location.pathname.split("/").pop()), { push: false }));
+    addEventListener("popstate", () =>
+      this.open(Number(location.pathname.split("/").pop()), { push: false }),
+    );
     document.addEventListener("keydown", (event) => {
       if (!isTyping(event) && viewerKeys(this, event)) event.preventDefault();
     });
@@ -75,7 +105,7 @@ class Viewer {
 
   async open(row, { known = null, push = true } = {}) {
     this.wanted = row;
-    this.busy.hidden = false;
+    this.view.pane.classList.add("busy");
     this.fault.textContent = "";
     const found = this.store.get(row, known);
     // What is known of an image is shown although its pixels cannot be read.
@@ -86,7 +116,7 @@ class Viewer {
       return null;
     });
     if (this.wanted !== row) return;
-    this.busy.hidden = true;
+    this.view.pane.classList.remove("busy");
     if (push) history.pushState(null, "", this.store.address(row));
     this.facts = facts;
     this.useToolQuietly();
@@ -105,10 +135,25 @@ class Viewer {
     const { row } = this.facts;
     const facts = await attempt(() => this.store.refresh(row));
     if (!facts || this.facts.row !== row) return;
+    const displayChanged = displayOf(facts) !== displayOf(this.facts);
     this.facts = facts;
+    if (displayChanged) return void (await this.reloadPixels());
     this.layers.setImage(facts, null);
     if (this.masks?.draft) this.hideMasks();
     this.showPanel();
+  }
+
+  /** The image lies otherwise than before: what was drawn on it does not fit any more. */
+  async reloadPixels() {
+    this.drafts.drop(this.facts.row);
+    this.store.drop(this.facts.row);
+    await this.open(this.facts.row, { push: false });
+  }
+
+  /** Return why an image cannot be corrected by `action` now; null where it can. */
+  hindrance(action) {
+    const unsaved = DISPLAYED.includes(action) && this.drafts.isUnsaved(this.facts.row);
+    return unsaved ? "save or discard the mask first; it would not fit the image any more" : null;
   }
 
   /** The same, where the server's mask is no longer the one that was drawn here. */
@@ -125,7 +170,8 @@ class Viewer {
     this.view.pane.setAttribute("aria-label", `Radiograph ${facts.path}`);
     $("#to-list").href = `/?${this.store.query}`;
     const { index, total, previous, next } = facts.position;
-    $("#place").textContent = index < 0 ? "" : `${(index + 1).toLocaleString()} / ${total.toLocaleString()}`;
+    $("#place").textContent =
+      index < 0 ? "" : `${(index + 1).toLocaleString()} / ${total.toLocaleString()}`;
     $("#previous").disabled = previous === null;
     $("#next").disabled = next === null;
     for (const side of $$(".side", this.view.pane)) side.hidden = NOT_FRONTAL.includes(facts.view);
@@ -140,12 +186,31 @@ class Viewer {
 
   showPanel() {
     const { facts, blind, readOnly } = this;
-    const options = { readOnly, changed: () => this.refresh() };
+    const options = {
+      readOnly,
+      changed: () => this.refresh(),
+      hindrance: (action) => this.hindrance(action),
+    };
     const scroll = $("#panel").scrollTop;
     const sections = blind
-      ? [readingSection(facts, { ...options, next: () => this.step("next") }), ...fileSections(facts)]
-      : [section("layers", "Layers", layerControls(this.choices, facts, () => this.applyLayers())), this.masks?.render(), this.others(), ...aboutSections(facts, options)];
-    $("#panel").replaceChildren(el("h2", { class: "hidden" }, "About this image"), ...sections.filter(Boolean));
+      ? [
+          readingSection(facts, { ...options, next: () => this.step("next") }),
+          ...fileSections(facts),
+        ]
+      : [
+          section(
+            "layers",
+            "Layers",
+            layerControls(this.choices, facts, () => this.applyLayers()),
+          ),
+          this.masks?.render(),
+          this.others(),
+          ...aboutSections(facts, options),
+        ];
+    $("#panel").replaceChildren(
+      el("h2", { class: "hidden" }, "About this image"),
+      ...sections.filter(Boolean),
+    );
     $("#panel").scrollTop = scroll;
     this.showTool();
   }
@@ -157,8 +222,10 @@ class Viewer {
 
   /** The mask in work takes the place of the saved ones, until the reader turns them on again. */
   hideMasks() {
-    for (const kind of ["reference", "found", "corrected"]) this.layers.overlays.get(kind).setShown(false);
-    for (const box of $$("#panel [data-layer]")) if (["reference", "found", "corrected"].includes(box.dataset.layer)) box.checked = false;
+    for (const kind of ["reference", "found", "corrected"])
+      this.layers.overlays.get(kind).setShown(false);
+    for (const box of $$("#panel [data-layer]"))
+      if (["reference", "found", "corrected"].includes(box.dataset.layer)) box.checked = false;
   }
 
   toggleOverlays() {
@@ -167,7 +234,10 @@ class Viewer {
 
   showCorner() {
     const { window: shown, scale } = this.view;
-    if (shown) this.corner.textContent = `W ${Math.round(shown.high - shown.low)}  L ${Math.round((shown.low + shown.high) / 2)}${shown.inverted ? "  inverted" : ""}  ·  ${Math.round(100 * scale)} %`;
+    if (!shown) return;
+    const [width, level] = [shown.high - shown.low, (shown.low + shown.high) / 2].map(Math.round);
+    const windowed = `W ${width}  L ${level}${shown.inverted ? "  inverted" : ""}`;
+    this.corner.textContent = `${windowed}  ·  ${Math.round(100 * scale)} %`;
   }
 
   // ------------------------------------------------------------------------- tools and views
@@ -180,7 +250,8 @@ class Viewer {
 
   useToolQuietly() {
     this.marks.moveBrush(null);
-    if (this.masks?.editor.tools[this.toolName] && !this.drafts.get(this.facts.row)) this.toolName = "window";
+    if (this.masks?.editor.tools[this.toolName] && !this.drafts.get(this.facts.row))
+      this.toolName = "window";
   }
 
   async useTool(name) {
@@ -193,7 +264,8 @@ class Viewer {
   }
 
   showTool() {
-    for (const button of $$("[data-tool]")) button.setAttribute("aria-checked", String(button.dataset.tool === this.toolName));
+    for (const button of $$("[data-tool]"))
+      button.setAttribute("aria-pressed", String(button.dataset.tool === this.toolName));
     this.view.pane.style.cursor = this.tools[this.toolName].cursor;
   }
 
@@ -214,14 +286,41 @@ class Viewer {
     const runs = this.study.compare_with;
     if (!images.length && !runs.length) return null;
     const image = (one) => {
-      const about = [one.view, one.follow_up !== null && `follow-up ${one.follow_up}`, one.path.split("/").pop()].filter(Boolean).join(", ");
-      return el("button", { type: "button", "data-beside": one.row, onclick: () => this.beside(one.row, one.path) }, el("img", { src: `/api/v1/images/${one.row}/thumbnail`, alt: "", loading: "lazy" }), el("span", {}, about));
+      const about = [
+        one.view,
+        one.follow_up !== null && `follow-up ${one.follow_up}`,
+        one.path.split("/").pop(),
+      ]
+        .filter(Boolean)
+        .join(", ");
+      return el(
+        "button",
+        { type: "button", "data-beside": one.row, onclick: () => this.beside(one.row, one.path) },
+        el("img", { src: `/api/v1/images/${one.row}/thumbnail`, alt: "", loading: "lazy" }),
+        el("span", {}, about),
+      );
     };
-    const run = (name) => el("button", { type: "button", onclick: () => this.beside(facts.row, `run ${name}`, name) }, `Run ${name}`);
-    return section("others", ["Beside it ", el("span", { class: "count" }, String(images.length + runs.length))], el("div", { class: "others" }, images.map(image)), runs.length > 0 && el("p", {}, runs.map(run)));
+    const run = (name) =>
+      el(
+        "button",
+        { type: "button", onclick: () => this.beside(facts.row, `run ${name}`, name) },
+        `Run ${name}`,
+      );
+    return section(
+      "others",
+      ["Beside it ", el("span", { class: "count" }, String(images.length + runs.length))],
+      el("div", { class: "others" }, images.map(image)),
+      runs.length > 0 && el("p", {}, runs.map(run)),
+    );
   }
 
   beside(row, title, run = null) {
+    if (run) {
+      // Two runs differ in what they predict, so that is what is shown.
+      this.choices.shown.set("found", true);
+      this.applyLayers();
+      this.showPanel();
+    }
     this.companion ??= new Companion(this.view, this.store, this.choices, () => {
       this.companion = null;
       $("#compare").setAttribute("aria-pressed", "false");

@@ -1,6 +1,14 @@
 // Keys of the viewer; the help sheet of the page lists them.
 
-const TOOLS = { w: "window", g: "pan", m: "measure", b: "brush", e: "eraser", p: "polygon", f: "fill" };
+const TOOLS = {
+  w: "window",
+  g: "pan",
+  m: "measure",
+  b: "brush",
+  e: "eraser",
+  p: "polygon",
+  f: "fill",
+};
 const PRESETS = { r: "as-read", l: "lung", k: "bone", i: "inverted" };
 const LAYERS = { 1: 1, 2: 2, 3: 255 };
 
@@ -42,7 +50,12 @@ export function viewerKeys(desk, event) {
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
   if (event.ctrlKey || event.metaKey) return Boolean(masks) && withControl(masks, event) !== false;
   // A button that has the focus keeps Enter and the space bar; a slider its arrows.
-  if (event.altKey || (event.target.closest("button, a, summary") && key === "Enter") || event.target.matches("input[type=range]")) return false;
+  if (
+    event.altKey ||
+    (event.target.closest("button, a, summary") && key === "Enter") ||
+    event.target.matches("input[type=range]")
+  )
+    return false;
   if (TOOLS[key]) desk.useTool(TOOLS[key]);
   else if (PRESETS[key]) desk.usePreset(PRESETS[key]);
   else if (VIEW[key] && desk.view.pixels) VIEW[key](desk);

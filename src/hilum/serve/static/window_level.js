@@ -8,7 +8,8 @@ export class Window {
     this.low = low;
     this.high = Math.max(high, low + 1);
     this.inverted = inverted;
-    this.lut = new Uint32Array(65536); // RGBA as one number, as ImageData has it on little-endian machines
+    // RGBA as one number, as ImageData has it on little-endian machines.
+    this.lut = new Uint32Array(65536);
     this.fill();
   }
 
@@ -47,10 +48,19 @@ export class Window {
   }
 }
 
-// Quantiles of the image: air-filled lung is its dark part, bone and mediastinum are its bright part.
+// Quantiles of the image: air-filled lung is its dark part, bone and mediastinum are its bright
+// part.
 export const PRESETS = [
   { key: "as-read", name: "As read", of: (pixels) => [pixels.low, pixels.high, false] },
-  { key: "lung", name: "Lung", of: (pixels) => [pixels.quantile(0.03), pixels.quantile(0.68), false] },
-  { key: "bone", name: "Bone", of: (pixels) => [pixels.quantile(0.4), pixels.quantile(0.999), false] },
+  {
+    key: "lung",
+    name: "Lung",
+    of: (pixels) => [pixels.quantile(0.03), pixels.quantile(0.68), false],
+  },
+  {
+    key: "bone",
+    name: "Bone",
+    of: (pixels) => [pixels.quantile(0.4), pixels.quantile(0.999), false],
+  },
   { key: "inverted", name: "Inverted", of: (pixels) => [pixels.low, pixels.high, true] },
 ];

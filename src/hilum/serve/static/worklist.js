@@ -122,28 +122,47 @@ function selectPage() {
 function changeOf(action, answer) {
   const [kind, what, value] = action.split(":");
   const reason = answer.get("reason").trim() || null;
-  if (kind === "label") return { kind, concept: answer.get("concept"), state: answer.get("state"), reason };
+  if (kind === "label")
+    return { kind, concept: answer.get("concept"), state: answer.get("state"), reason };
   if (kind === "issue") return { kind, decision: what, reason };
-  return { kind, action: what, value: what === "set patient" ? answer.get("value").trim() : value ?? null, reason };
+  return {
+    kind,
+    action: what,
+    value: what === "set patient" ? answer.get("value").trim() : (value ?? null),
+    reason,
+  };
 }
 
 async function changeSelected(action, name) {
   const sheet = $("#bulk-sheet");
   const count = everything ? total() : selected.size;
-  $("#bulk-title").textContent = `${name.replace("…", "").trim()}: ${count.toLocaleString()} image${count === 1 ? "" : "s"}`;
+  $("#bulk-title").textContent =
+    `${name.replace("…", "").trim()}: ${count.toLocaleString()} image${count === 1 ? "" : "s"}`;
   $("#bulk-label").hidden = action !== "label";
   $("#bulk-value").hidden = action !== "correction:set patient";
   $("[name=value]", sheet).required = action === "correction:set patient";
   $("[name=reason]", sheet).required = action === "issue:dismissed";
   const answer = await openSheet(sheet);
   if (!answer) return;
-  const which = everything ? { rows: null, filter: list().dataset.query } : { rows: [...selected], filter: null };
-  const result = await attempt(() => send("POST", "/api/v1/bulk", { ...which, change: changeOf(action, answer) }));
+  const which = everything
+    ? { rows: null, filter: list().dataset.query }
+    : { rows: [...selected], filter: null };
+  const result = await attempt(() =>
+    send("POST", "/api/v1/bulk", { ...which, change: changeOf(action, answer) }),
+  );
   if (!result) return;
-  const skipped = result.skipped.length ? `; ${result.skipped.length} left as they were: ${result.skipped[0].why}` : "";
-  notice(`${result.changed.toLocaleString()} images changed${skipped}`, { action: { name: "Show", run: () => location.assign("/revisions") } });
+  const skipped = result.skipped.length
+    ? `; ${result.skipped.length} left as they were: ${result.skipped[0].why}`
+    : "";
+  notice(`${result.changed.toLocaleString()} images changed${skipped}`, {
+    action: { name: "Show", run: () => location.assign("/revisions") },
+  });
   clear();
-  window.htmx.ajax("GET", location.pathname + location.search, { target: "#worklist", select: "#worklist", swap: "outerHTML" });
+  window.htmx.ajax("GET", location.pathname + location.search, {
+    target: "#worklist",
+    select: "#worklist",
+    swap: "outerHTML",
+  });
 }
 
 document.addEventListener("click", onClick);
