@@ -16,7 +16,7 @@ from dicom_files import write
 from hypothesis import given
 from hypothesis import strategies as st
 from test_cached_masks import PIXELS, manifest, of
-from test_label_images import LABELS, SIZE, VALUES, grey
+from test_label_images import LABELS, SIZE, VALUES, WHITE, grey
 
 from hilum import storage
 from hilum.annotations import shapes
@@ -152,7 +152,7 @@ def corrected(made: Manifest, *entries: tuple[str, ...]) -> Manifest:
 
 
 def test_a_correction_of_one_image_reads_that_image_again_and_no_other(tmp_path):
-    made = manifest(tmp_path, {name: grey(VALUES) for name in "abc"})
+    made = manifest(tmp_path, {name: grey(WHITE) for name in "abc"})
     before = cache.fill(made, PIXELS, tmp_path / "cache")
     images, masks = np.array(before.images[:]), np.array(before.masks[:])
     totals: list[int] = []
