@@ -19,8 +19,9 @@ RIGHT, LEFT = 1, 2
 AIR, FULL = PROTOCOLS = ("air", "full")
 IGNORE = 255  # in training labels: the source does not state whether this is lung
 SIDES = {"right": RIGHT, "left": LEFT}
-# Names of shapes that are lungs, and their side; None: both.
-REFERENCE = {"right_lung": RIGHT, "left_lung": LEFT, "lungs": None}
+IGNORED = "ignored"  # name of a shape whose pixels count neither as lung nor as background
+# Names of shapes that make a reference mask, and their label; None: both lungs.
+REFERENCE = {"right_lung": RIGHT, "left_lung": LEFT, "lungs": None, IGNORED: IGNORE}
 _SECOND_LUNG = 0.2  # of the larger component's area: a smaller second one is a fragment, not a lung
 _TWO_LUNGS_WIDE = 0.55  # of the image's width: a single component wider than this is two lungs
 

@@ -78,11 +78,13 @@ class QualityFlag:
     """A suspected fault of an image.
 
     `fault` is EMPTY, INVERTED, ROTATED, MIRRORED or OUT_OF_DISTRIBUTION; `words` describe it and
-    complete the phrase "it appears ...".
+    complete the phrase "it appears ...". `upright` is of a rotated image: the degrees clockwise
+    that make it upright.
     """
 
     fault: str
     words: str
+    upright: int | None = None
 
 
 def describe_orientation(images: np.ndarray, sizes: Sequence[Size]) -> pl.DataFrame:
@@ -182,7 +184,9 @@ def _flags(row: Mapping[str, float | None]) -> list[QualityFlag]:
         ]
     turns = int(row[QUARTER_TURNS] or 0)
     return [
-        QualityFlag(fault, ROTATIONS[turns] if fault == ROTATED else WORDS[fault])
+        QualityFlag(ROTATED, ROTATIONS[turns], 90 * turns)
+        if fault == ROTATED
+        else QualityFlag(fault, WORDS[fault])
         for fault in faults
     ]
 
