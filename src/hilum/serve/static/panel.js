@@ -168,12 +168,32 @@ async function correct(facts, [action, title, value], { changed, hindrance }) {
   changed();
 }
 
+async function takeBack(facts, { action, value, other }, { changed, hindrance }) {
+  const reasonAgainst = hindrance(action);
+  if (reasonAgainst) return void notice(reasonAgainst, { error: true });
+  const body = { action, value, other, remove: true, reason: null, expected: facts.image_revision };
+  const path = `/api/v1/images/${facts.row}/corrections`;
+  const done = await attempt(() => change(path, body, `not: ${action}`));
+  if (done) confirmChange(`${action}: taken back`, done.revision, changed);
+  changed();
+}
+
 function corrections(facts, { readOnly, ...options }) {
   if (readOnly && !facts.corrections.length) return null;
-  const made = facts.corrections.map(({ action, value, author, revision }) => {
-    const what = [action, value].filter(Boolean).join(" ");
-    const who = `by ${author ?? "the corrections file"}`;
-    return el("li", {}, [what, who, revision && `revision ${revision}`].filter(Boolean).join(", "));
+  const made = facts.corrections.map((one) => {
+    const what = [one.action, one.value].filter(Boolean).join(" ");
+    const who = `by ${one.author ?? "the corrections file"}`;
+    const words = [what, who, one.revision && `revision ${one.revision}`]
+      .filter(Boolean)
+      .join(", ");
+    const undo = () => takeBack(facts, one, options);
+    const isOwn = !readOnly && CORRECTIONS.some(([action]) => action === one.action);
+    return el(
+      "li",
+      {},
+      `${words} `,
+      isOwn && el("button", { type: "button", class: "quiet", onclick: undo }, "Take back"),
+    );
   });
   const select = el(
     "select",
