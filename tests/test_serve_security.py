@@ -19,6 +19,7 @@ from hilum.errors import BadRecipe
 from hilum.imaging import synthetic
 from hilum.serve import api, guard, pages
 from hilum.serve.app import create_app
+from hilum.serve.desk import SLOW
 from hilum.serve.preparation import Preparation
 from hilum.serve.sessions import Sessions
 from hilum.serve.settings import Limits, Settings
@@ -406,7 +407,7 @@ def test_a_slow_request_holds_up_no_quick_one(desk, monkeypatch):
             loop.call_soon_threadsafe(begun.set)
             time.sleep(0.3)
 
-        jobs = [asyncio.create_task(desk.desk.work(slow, slow=True)) for _ in range(6)]
+        jobs = [asyncio.create_task(desk.desk.work(slow, SLOW)) for _ in range(6)]
         await begun.wait()
         await desk.desk.work(lambda: None)
         waiting = [one for one in jobs if not one.done()]

@@ -23,7 +23,7 @@ from hilum.revisions.changes import (
 )
 from hilum.revisions.revision import Revision
 from hilum.serve import masks, queries
-from hilum.serve.desk import Desk
+from hilum.serve.desk import SLOW, Desk
 from hilum.serve.guard import SIGN_IN
 from hilum.serve.parameters import Choice, Flag, Integer, ListOf, Object, Parameter, Text
 from hilum.serve.queries import Query
@@ -410,7 +410,7 @@ ROUTES = (
             Parameter("change", _CHANGE, "the change of each", "body", required=True),
         ),
         changes=True,
-        slow=True,
+        work=SLOW,
     ),
     Route(
         "POST",

@@ -24,7 +24,7 @@ from hilum.pipeline.truth import truths
 from hilum.run_folder import Run
 from hilum.runs import compare as comparing
 from hilum.serve import queries
-from hilum.serve.desk import Desk
+from hilum.serve.desk import SLOW, Desk
 from hilum.serve.facts import Facts
 from hilum.serve.parameters import Choice, Number, Parameter, Text
 from hilum.serve.replies import JSON, Json, Refusal, Reply, as_json
@@ -274,7 +274,7 @@ ROUTES = (
         "Confusion matrix, figures and curves of one finding at a threshold and a prevalence",
         figures,
         PARAMETERS,
-        slow=True,
+        work=SLOW,
     ),
     Route(
         "GET",
@@ -285,6 +285,6 @@ ROUTES = (
             Parameter("run", Text(200, 1), "its name", required=True),
             Parameter("concept", Text(200), "a finding"),
         ),
-        slow=True,
+        work=SLOW,
     ),
 )

@@ -14,7 +14,7 @@ from hilum.imaging.files import image_file
 from hilum.revisions import changes
 from hilum.revisions.changes import Read
 from hilum.serve import facts, heat_maps, listing, masks, pixels, queries
-from hilum.serve.desk import Desk
+from hilum.serve.desk import MODELS, Desk
 from hilum.serve.facts import Facts
 from hilum.serve.parameters import Choice, Flag, Integer, ListOf, Parameter, Text
 from hilum.serve.replies import BINARY, PNG, WEBP, Json, Reply, as_json
@@ -329,6 +329,7 @@ ROUTES = (
         mask,
         (ROW, _KIND, _RUN),
         media_type=PNG,
+        work=masks.work,
     ),
     Route(
         "GET",
@@ -337,7 +338,7 @@ ROUTES = (
         heat,
         (ROW, _HEAT, _RUN),
         media_type=PNG,
-        slow=True,
+        work=MODELS,
     ),
     Route("GET", "/api/v1/issues", "A page of the audit's issues", issues, ISSUE_FILTERS),
 )

@@ -98,21 +98,21 @@ async def _answered(desk: Desk, route: Route, request: Request) -> Reply:
     values = _values(route, request)
     call = Call(values, request.state.session, address=request.url.query)
     if route.body is None:
-        return await desk.work(partial(route.handler, desk, call), slow=route.slow)
+        return await desk.work(partial(route.handler, desk, call), route.threads(desk, call))
     limits = desk.settings.limits
     if route.body.media_type == FORM:
         with TemporaryDirectory(prefix="hilum-") as folder:
             place = Path(folder) / "film"
             name = await incoming.save_file(request, place, limits)
             call = Call(values, call.session, file=place, file_name=name)
-            return await desk.work(partial(route.handler, desk, call), slow=route.slow)
+            return await desk.work(partial(route.handler, desk, call), route.threads(desk, call))
     most = limits.mask_bytes if route.takes_png else limits.json_bytes
     data = await body_of(request.receive, most, limits.body_seconds)
     content: Mapping[str, Json] = {}
     if route.body.content is not None:
         content = incoming.checked_json(data, route.body.content)
     call = Call(values, call.session, content, data)
-    return await desk.work(partial(route.handler, desk, call), slow=route.slow)
+    return await desk.work(partial(route.handler, desk, call), route.threads(desk, call))
 
 
 def _values(route: Route, request: Request) -> Mapping[str, Json]:

@@ -24,6 +24,7 @@ from hilum.revisions.state import State
 from hilum.run_folder import Run
 from hilum.serve import pixels
 from hilum.serve.keeping import Recent, Results
+from hilum.serve.model_process import ModelProcess
 from hilum.serve.preparation import Preparation
 from hilum.serve.queries import Query
 from hilum.serve.replies import Refusal
@@ -33,7 +34,10 @@ from hilum.serve.study import Study
 from hilum.serve.worklist import NOT_MENTIONED, Worklist
 
 Result = TypeVar("Result")
-QUICK, SLOW = 4, 2  # threads for what a reader waits for, and for what may take seconds
+QUICK, SLOW, MODELS = "quick", "slow", "models"
+# Threads: for what a reader waits for, for what may take seconds, and for the process of models.
+THREADS = {QUICK: 4, SLOW: 2, MODELS: 1}
+MOST_DECODING = 2  # image files at once
 _ORDERS, _MASKS, _ANSWERS = 1 << 22, 1 << 24, 1 << 21  # bytes
 _CODES = {name: NOT_MENTIONED if one is None else int(one) for one, name in LABEL_NAMES.items()}
 
@@ -51,8 +55,9 @@ class Desk:
         self.orders: Recent[np.ndarray] = Recent(_ORDERS, lambda one: one.nbytes)
         self.answers: Recent[bytes] = Recent(_ANSWERS, len)
         self.results = Results(limits.results_in_memory, limits.results_seconds)
-        self._quick = ThreadPoolExecutor(QUICK, "quick")
-        self._slow = ThreadPoolExecutor(SLOW, "slow")
+        self.models = ModelProcess(limits.seconds)
+        self._pools = {name: ThreadPoolExecutor(count, name) for name, count in THREADS.items()}
+        self._decoding = threading.Semaphore(MOST_DECODING)
         self._lock = threading.RLock()
         self._journal: Journal | None = None
         self._state = State()
@@ -62,8 +67,9 @@ class Desk:
     def close(self) -> None:
         """End its threads and close the journal."""
         self.preparation.stop()
-        for pool in (self._quick, self._slow):
+        for pool in self._pools.values():
             pool.shutdown(wait=True, cancel_futures=True)
+        self.models.close()
         with self._lock:
             if self._journal is not None:
                 self._journal.close()
@@ -71,14 +77,13 @@ class Desk:
 
     # -------------------------------------------------------------------------------------- work
 
-    async def work(self, job: Callable[[], Result], *, slow: bool = False) -> Result:
+    async def work(self, job: Callable[[], Result], kind: str = QUICK) -> Result:
         """Do a job in a thread. Raises `Refusal` (503) where it takes too long.
 
         The job goes on in its thread, of which there are a few only: a flood of slow requests
         waits for one another, and never for more threads.
         """
-        pool = self._slow if slow else self._quick
-        future = asyncio.get_running_loop().run_in_executor(pool, job)
+        future = asyncio.get_running_loop().run_in_executor(self._pools[kind], job)
         try:
             async with asyncio.timeout(self.settings.limits.seconds):
                 return await asyncio.shield(future)
@@ -164,7 +169,11 @@ class Desk:
 
     def shown(self, row: int) -> pixels.Shown:
         """Return the decoded file of an image."""
-        return self.files.get(row, partial(pixels.read, self.study, row))
+        return self.files.get(row, partial(self._decoded, row))
+
+    def _decoded(self, row: int) -> pixels.Shown:
+        with self._decoding:  # each takes several times the memory of its image
+            return pixels.read(self.study, row)
 
 
 def _heard(future: asyncio.Future[Result]) -> None:

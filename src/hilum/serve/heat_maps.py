@@ -16,13 +16,12 @@ import numpy as np
 from hilum.errors import NotFound
 from hilum.imaging.geometry import resize
 from hilum.imaging.radiograph import to_uint8
-from hilum.inference import saliency
-from hilum.pipeline.predict import Prediction, RunModels
 from hilum.run_folder import Run
+from hilum.serve import model_jobs
 from hilum.serve.desk import Desk
+from hilum.serve.model_jobs import ANOMALY, SALIENCY
 from hilum.serve.pixels import Shown
 
-SALIENCY, ANOMALY = "saliency", "anomaly"
 _LEVEL = 1  # of PNG compression: quick rather than small
 
 
@@ -55,27 +54,8 @@ def encoded(desk: Desk, row: int, kind: str, run: str = "") -> bytes:
 
 
 def _made(desk: Desk, row: int, kind: str, run: Run) -> bytes:
-    shown = desk.shown(row)
-    return as_png(of_image(RunModels.of(run), shown, kind), shown)
-
-
-def of_image(models: RunModels, shown: Shown, kind: str) -> np.ndarray:
-    """Return a map of one kind in display orientation, float32, 0 where it says nothing."""
-    found = models.of_radiograph(shown.radiograph)
-    if kind == ANOMALY:
-        empty = np.zeros(shown.radiograph.size, np.float32)
-        return empty if found.anomaly_map is None else found.anomaly_map
-    return _saliency(models, shown, found)
-
-
-def _saliency(models: RunModels, shown: Shown, found: Prediction) -> np.ndarray:
-    """Return the map of the leading finding."""
-    model, cut = models.models["finding"], found.region
-    column = model.contract.concepts.index(found.concept)
-    own = saliency.MAP in model.contract.outputs
-    chosen = (saliency.activation if own else saliency.occlusion)(model, cut.image, column)
-    grown = saliency.upsample(np.maximum(chosen, 0), cut.image.shape[0])
-    return cut.to_file(shown.radiograph.size).back(grown)
+    found = desk.models.run(model_jobs.heat_map, run.folder, desk.study.place(row), kind)
+    return as_png(found, desk.shown(row))
 
 
 def as_png(found: np.ndarray, shown: Shown) -> bytes:

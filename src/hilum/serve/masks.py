@@ -16,12 +16,13 @@ from hilum.audit.checks import mask_shape
 from hilum.errors import NotFound
 from hilum.imaging.files import image_file
 from hilum.imaging.geometry import Letterbox
-from hilum.inference import lung_finder, segment_images
+from hilum.inference import lung_finder
 from hilum.revisions.changes import SetMask
-from hilum.serve import pixels
-from hilum.serve.desk import Desk
+from hilum.serve import model_jobs, pixels
+from hilum.serve.desk import MODELS, QUICK, Desk
 from hilum.serve.facts import Facts
 from hilum.serve.replies import Refusal
+from hilum.serve.routing import Call
 from hilum.statistics.metrics import overlap
 
 KINDS = ("reference", "found", "corrected", "mirrored", "neighbour")
@@ -107,9 +108,16 @@ def _found(desk: Desk, row: int, shown: pixels.Shown) -> np.ndarray:
     predicted = study.found.get(row) if study.found else None
     if predicted is not None:
         return pixels.enlarged(predicted, shown.radiograph.size)
-    path, _ = study.file_place(row)
-    model = segment_images.load_lung_model()
-    return segment_images.segment_image(model, shown.file, path).upright_labels
+    return desk.models.run(model_jobs.found_lungs, study.place(row))
+
+
+def work(desk: Desk, call: Call) -> str:
+    """Return which threads make a mask: those of the models where no step of the run made it."""
+    row, kind = call.whole("row"), call.text("kind")
+    if kind in ("reference", "corrected") or call.text("run"):
+        return QUICK
+    found = desk.study.found
+    return MODELS if found is None or found.get(row) is None else QUICK
 
 
 def _best(desk: Desk, row: int) -> np.ndarray:

@@ -18,7 +18,6 @@ import numpy as np
 from hilum.annotations import lung_masks
 from hilum.errors import BadData
 from hilum.imaging.files import dicom, image_file, raster
-from hilum.imaging.files.pose import Display
 from hilum.imaging.geometry import Letterbox, Size, resize
 from hilum.imaging.radiograph import Radiograph, apply_lut, to_uint16
 from hilum.pipeline import reference_masks
@@ -88,8 +87,8 @@ class Shown:
 
 def read(study: Study, row: int) -> Shown:
     """Decode the file of an image. Raises `BadData` as every reader of files does."""
-    path, root = study.file_place(row)
-    return Shown(image_file.read(path, root, Display.of(study.manifest.table.row(row, named=True))))
+    image = study.place(row)
+    return Shown(image_file.read(image.path, image.root, image.display))
 
 
 def default_window(pixels: np.ndarray) -> tuple[int, int]:

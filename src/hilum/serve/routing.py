@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hilum.serve.desk import Desk
+from hilum.serve.desk import QUICK, Desk
 from hilum.serve.parameters import Integer, Object, Parameter
 from hilum.serve.queries import PARAMETERS, Query
 from hilum.serve.replies import JSON, PNG, Json, Refusal, Reply
@@ -109,8 +109,12 @@ class Route:
     body: Body | None = None
     media_type: str = JSON
     changes: bool = False  # of the study, which a read-only desk refuses
-    slow: bool = False  # it may take seconds, and waits for others like it only
+    work: str | Callable[[Desk, Call], str] = QUICK  # which threads of the desk do it
     is_large: bool = False  # its reply has megabytes, of which a few are sent at once
+
+    def threads(self, desk: Desk, call: Call) -> str:
+        """Return which threads of the desk answer a request."""
+        return self.work if isinstance(self.work, str) else self.work(desk, call)
 
     @property
     def takes_png(self) -> bool:

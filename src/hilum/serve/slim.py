@@ -12,7 +12,8 @@ import polars as pl
 
 from hilum.dataset.manifest import COLUMNS, LABEL_COLUMNS, Manifest
 
-TEXT = ("image_id", "patient_id", "path", "reading")  # columns that are searched as text
+KEYS = ("image_id",)  # columns by which tables are joined
+TEXT = ("patient_id", "path", "reading")  # columns that are searched as text
 MOST_WORDS = 4096  # different words of a column that is kept as categories
 
 
@@ -22,7 +23,9 @@ def table(full: pl.DataFrame) -> pl.DataFrame:
 
 
 def _column(values: pl.Series) -> pl.Series | pl.Expr:
-    if len(values) and values.null_count() == len(values):
+    if values.name in KEYS:
+        return values
+    if values.null_count() == len(values):
         return pl.lit(None).alias(values.name)
     if values.name in TEXT or values.dtype != pl.String:
         return values
@@ -41,6 +44,6 @@ def some(slim: Manifest, image_ids: list[str]) -> Manifest:
     here = slim.only(image_ids)
     return replace(
         here,
-        table=here.table.cast(dict(COLUMNS)),
-        labels=here.labels.cast(dict(LABEL_COLUMNS)),
+        table=here.table.cast(pl.Schema(COLUMNS)),
+        labels=here.labels.cast(pl.Schema(LABEL_COLUMNS)),
     )

@@ -23,6 +23,7 @@ from hilum.dataset import mask_files
 from hilum.dataset.manifest import Manifest
 from hilum.dataset.pixel_cache import Cache
 from hilum.errors import NotFound
+from hilum.imaging.files.pose import Display
 from hilum.imaging.image_stack import ImageStack
 from hilum.pipeline import audit, cache, division, evaluate, predict, reference_masks, segment
 from hilum.pipeline.division import Division
@@ -31,6 +32,7 @@ from hilum.pipeline.reference_masks import ImageRow
 from hilum.revisions.changes import split_issue_key
 from hilum.run_folder import Run
 from hilum.serve import slim
+from hilum.serve.model_jobs import ImagePlace
 from hilum.serve.replies import Json
 
 SCORED = {
@@ -303,3 +305,8 @@ class Study:
         """Return the file of an image, and the `root` to read it with."""
         self.image_id(row)
         return self.manifest.located(self.manifest.table["path"][row])
+
+    def place(self, row: int) -> ImagePlace:
+        """Return where an image is and how it is displayed, for the process of the models."""
+        path, root = self.file_place(row)
+        return ImagePlace(path, root, Display.of(self.manifest.table.row(row, named=True)))

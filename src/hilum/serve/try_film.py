@@ -8,37 +8,21 @@ desk's own; what is to be downloaded is kept in memory for some minutes.
 
 from __future__ import annotations
 
-import io
-import json
-import zipfile
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
-import cv2
-import imagecodecs
-import numpy as np
-
-from hilum.annotations import lung_masks
 from hilum.annotations.vocabulary import name_of
-from hilum.errors import BadData
-from hilum.imaging.files import image_file
-from hilum.imaging.geometry import Size, resize
-from hilum.imaging.radiograph import to_uint8
-from hilum.inference import classify_images, lung_finder, pretrained, segment_images
-from hilum.inference.calls import FindingScore, ImageResult
-from hilum.runs import predict_images
-from hilum.serve.desk import Desk
+from hilum.inference import pretrained
+from hilum.inference.calls import FindingScore
+from hilum.serve import model_jobs
+from hilum.serve.desk import MODELS, Desk
 from hilum.serve.facts import Facts
 from hilum.serve.parameters import Choice, Parameter, Text
 from hilum.serve.replies import PNG, ZIP, Json, Refusal, Reply, as_json
 from hilum.serve.routing import FORM, Body, Call, Route
 
-SHOWN = 1024  # pixels of the longer side of an image of the result
 FILES = {"film": PNG, "mask": PNG, "saliency": PNG, "download": ZIP}
 DOWNLOAD = "hilum-film.zip"
 _LONGEST_NAME = 120  # characters of a file's name that are repeated
-_COLOURS = {lung_masks.RIGHT: (255, 166, 0), lung_masks.LEFT: (54, 214, 247)}
-_COVER = 110  # of 255: how much of the film a lung's colour covers
 
 
 def models_facts(desk: Desk, call: Call) -> Facts:
@@ -55,38 +39,11 @@ def attempt(desk: Desk, call: Call) -> Reply:
     """Answer everything that the models say of the film that was sent."""
     if call.file is None:
         raise Refusal(422, "no film was sent", "send a form with one file under the name 'file'")
-    try:
-        return as_json(_results(desk, call.file, _shown_name(call.file_name)))
-    except BadData as error:  # of a place that is nobody's business
-        named = str(error).replace(str(call.file), _shown_name(call.file_name))
-        raise BadData(named.replace(str(call.file.parent), "")) from None
-
-
-def _results(desk: Desk, path: Path, name: str) -> Facts:
-    """Try a film; return what the page shows, and keep what it may download."""
-    file = image_file.read(path)
-    lungs = segment_images.segment_image(segment_images.load_lung_model(), file, path)
-    folder = path.parent / "results"
-    results = _classified(path, folder)
-    if desk.study.run.done("train"):
-        own, faults = predict_images.predict_images(desk.study.run.folder, [path])
-        _refuse_faults(faults)
-        results = [*results, *own]
-    images = _images(lungs, folder)
-    images["download"] = _zipped(folder, results, lungs, name)
-    token = desk.results.put(images)
-    return _facts(results, lungs, name) | _places(token, images)
-
-
-def _classified(path: Path, folder: Path) -> list[ImageResult]:
-    found, faults = classify_images.classify_images([path], folder, scores=True)
-    _refuse_faults(faults)
-    return found
-
-
-def _refuse_faults(faults: Sequence[str]) -> None:
-    if faults:
-        raise BadData("; ".join(faults))
+    run, name = desk.study.run, _shown_name(call.file_name)
+    own = run.folder if run.done("train") else None
+    found = desk.models.run(model_jobs.film, call.file, own, name)
+    token = desk.results.put(found.files)
+    return as_json(_facts(found, name) | _places(token, found.files))
 
 
 def _shown_name(name: str) -> str:
@@ -95,28 +52,27 @@ def _shown_name(name: str) -> str:
     return "".join(one if one.isprintable() else " " for one in last)[:_LONGEST_NAME] or "film"
 
 
-def _facts(results: Sequence[ImageResult], lungs: segment_images.LungResult, name: str) -> Facts:
-    height, width = lungs.radiograph.size
-    scores = [(one, result) for result in results for one in result.scores]
-    refused = [result.refused for result in results if result.refused]
-    area = lungs.upright_labels.size
+def _facts(found: model_jobs.Film, name: str) -> Facts:
+    scores = [one for result in found.results for one in result.scores]
+    refused = [result.refused for result in found.results if result.refused]
+    lungs = found.lungs
     return {
         "name": name,
-        "height": height,
-        "width": width,
-        "processing_log": list(lungs.radiograph.processing_log),
-        "quality_flags": [flag.fault for flag in lungs.quality_flags],
+        "height": lungs.height,
+        "width": lungs.width,
+        "processing_log": list(lungs.processing_log),
+        "quality_flags": list(lungs.quality_flags),
         "lungs": {
-            "right_fraction": float((lungs.upright_labels == lung_masks.RIGHT).sum() / area),
-            "left_fraction": float((lungs.upright_labels == lung_masks.LEFT).sum() / area),
+            "right_fraction": lungs.right_fraction,
+            "left_fraction": lungs.left_fraction,
             "quality": lungs.quality,
-            "trusted": lungs.quality >= lung_finder.GOOD,
+            "trusted": lungs.trusted,
         }
-        if lungs.native_labels.any()
+        if lungs.any_lung
         else None,
-        "calls": [_call(one) for one, _ in scores],
+        "calls": [_call(one) for one in scores],
         "no_call_reason": refused[0] if refused else None,
-        "domain": _domain([one for one, _ in scores]),
+        "domain": _domain(scores),
     }
 
 
@@ -153,68 +109,6 @@ def _places(token: str, images: Mapping[str, bytes]) -> Facts:
     }
 
 
-# ---------------------------------------------------------------------------------------- images
-
-
-def _images(lungs: segment_images.LungResult, folder: Path) -> dict[str, bytes]:
-    """Return the film, its lungs and a heat map as PNG of one size."""
-    height, width = lungs.radiograph.size
-    scale = min(1.0, SHOWN / max(height, width))
-    size = max(1, round(height * scale)), max(1, round(width * scale))
-    grey = resize(lungs.radiograph.pixels, size)
-    low, high = np.quantile(grey, (0.005, 0.995))
-    film = to_uint8((grey - low) / max(float(high - low), 1e-6))
-    found = {"film": _png(film)}
-    if lungs.native_labels.any():
-        found["mask"] = _png(_coloured(resize(lungs.upright_labels, size, labels=True)))
-    maps = sorted(path for path in folder.glob("*/*.jpg") if path.parent.name != "overlay")
-    if maps:
-        found["saliency"] = _png(_resized(maps[0], size))
-    return found
-
-
-def _coloured(labels: np.ndarray) -> np.ndarray:
-    """Return labels as colours with transparency, uint8 (height, width, 4)."""
-    found = np.zeros((*labels.shape, 4), np.uint8)
-    for side, colour in _COLOURS.items():
-        found[labels == side] = (*colour, _COVER)
-    return found
-
-
-def _resized(path: Path, size: Size) -> np.ndarray:
-    decoded = imagecodecs.jpeg_decode(path.read_bytes())
-    return cv2.resize(decoded, size[::-1], interpolation=cv2.INTER_AREA)
-
-
-def _png(pixels: np.ndarray) -> bytes:
-    return bytes(imagecodecs.png_encode(np.ascontiguousarray(pixels), level=3))
-
-
-def _zipped(
-    folder: Path,
-    results: Sequence[ImageResult],
-    lungs: segment_images.LungResult,
-    name: str,
-) -> bytes:
-    """Return everything as a ZIP: overlays, the mask in the file's own pixels, calls and scores."""
-    stream = io.BytesIO()
-    calls = [{**one.reported(scores=True), "image": name, "name": name} for one in results]
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
-        for path in sorted(folder.rglob("*.jpg")):
-            archive.writestr(path.relative_to(folder).as_posix(), path.read_bytes())
-        values = np.array([0, 127, 255], np.uint8)[lungs.native_labels]
-        archive.writestr("lungs.png", _png(values))
-        archive.writestr("calls.json", json.dumps(calls, indent=1, ensure_ascii=False))
-        archive.writestr("processing.txt", "\n".join(_lines(lungs)))
-    return stream.getvalue()
-
-
-def _lines(lungs: segment_images.LungResult) -> Iterator[str]:
-    yield from lungs.radiograph.processing_log
-    yield "lungs.png: 127 right lung, 255 left lung, in the file's own pixels"
-    yield "For research only; not for diagnosis."
-
-
 def result(desk: Desk, call: Call) -> Reply:
     """Answer a file of a result."""
     file = call.text("file")
@@ -242,7 +136,7 @@ ROUTES = (
         attempt,
         (),
         Body("one PNG, JPEG, TIFF or DICOM file under the name 'file'", FORM),
-        slow=True,
+        work=MODELS,
     ),
     Route(
         "GET",
