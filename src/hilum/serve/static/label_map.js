@@ -16,7 +16,6 @@ export class LabelMap {
     this.undone = [];
     this.open = null;
     this.bytes = 0;
-    this.version = 0; // rises with each change, also with undo and redo
   }
 
   /** Keep what is within a rectangle before it is changed. A change may touch many rectangles. */
@@ -75,7 +74,6 @@ export class LabelMap {
     for (const gone of this.undone) this.forget(gone);
     this.undone = [];
     while (this.bytes > HISTORY && this.done.length > 1) this.forget(this.done.shift());
-    this.version++;
     return [...change.keys()];
   }
 
@@ -108,8 +106,12 @@ export class LabelMap {
       change.set(tile, now);
     }
     to.push(change);
-    this.version++;
     return [...change.keys()];
+  }
+
+  /** What stands, as something to compare: the last change, which undo and redo bring back. */
+  get state() {
+    return this.done.at(-1) ?? null;
   }
 
   get whole() {
