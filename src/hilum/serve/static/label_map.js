@@ -53,6 +53,16 @@ export class LabelMap {
     return kept;
   }
 
+  differs(number, kept) {
+    const { left, top, right, bottom } = this.box(number);
+    for (let y = top, to = 0; y < bottom; y++) {
+      for (let at = y * this.width + left, end = at + right - left; at < end; at++, to++) {
+        if (this.labels[at] !== kept[to]) return true;
+      }
+    }
+    return false;
+  }
+
   setTile(number, kept) {
     const { left, top, right, bottom } = this.box(number);
     const wide = right - left;
@@ -65,8 +75,7 @@ export class LabelMap {
     const change = this.open ?? new Map();
     this.open = null;
     for (const [tile, before] of change) {
-      const now = this.tile(tile);
-      if (now.every((label, at) => label === before[at])) change.delete(tile);
+      if (!this.differs(tile, before)) change.delete(tile);
       else this.bytes += before.length;
     }
     if (!change.size) return [];
