@@ -58,9 +58,10 @@ def draw(desk: Desk, call: Call) -> Reply:
     """Keep a mask that was drawn, in the file's own pixels."""
     expected, row = _seen(call), call.whole("row")
     image_id = desk.study.image_id(row)
-    own = desk.shown(row).to_own(mask_store.decoded(call.data, "the mask that was sent"))
-    author = call.author
-    digest = desk.writing.put_mask(own)
+    author, shown = call.author, desk.shown(row)
+    with desk.drawing:
+        own = shown.to_own(mask_store.decoded(call.data, "the mask that was sent"))
+        digest = desk.writing.put_mask(own)
     was = "reference mask" if desk.study.has_reference[row] else "no mask"
     made = desk.writing.append(SetMask(image_id, digest), author=author, expected=expected, was=was)
     return _answer([made])
@@ -86,8 +87,9 @@ def _seen(call: Call) -> int:
 
 def plausibility(desk: Desk, call: Call) -> Reply:
     """Say how a mask compares with the reference and with usual lungs; nothing is kept."""
-    drawn = mask_store.decoded(call.data, "the mask that was sent")
-    return as_json(masks.plausibility(desk, call.whole("row"), drawn))
+    with desk.drawing:
+        drawn = mask_store.decoded(call.data, "the mask that was sent")
+        return as_json(masks.plausibility(desk, call.whole("row"), drawn))
 
 
 def correct(desk: Desk, call: Call) -> Reply:

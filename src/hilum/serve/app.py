@@ -85,7 +85,8 @@ def _endpoint(desk: Desk, route: Route, large: LargeReplies) -> Endpoint:
                 )
             return _response(await _answered(desk, route, request))
         except HilumError as error:
-            return await _refused(desk, route, request, error)
+            # Its frames hold whole images, and would until the next collection of garbage.
+            return await _refused(desk, route, request, error.with_traceback(None))
         except Exception:  # noqa: BLE001 (a request must not end the desk; it is printed)
             traceback.print_exc(file=sys.stderr)
             return await _refused(desk, route, request, _FAILED)

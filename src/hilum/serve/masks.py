@@ -44,18 +44,17 @@ def encoded(desk: Desk, row: int, kind: str, run: str = "") -> bytes:
 
 def labels(desk: Desk, row: int, kind: str) -> np.ndarray:
     """Return a mask, uint8 of the size that is sent. Raises `NotFound` where there is none."""
-    shown = desk.shown(row)
     if kind == "reference":
-        made = _reference(desk, row, shown)
+        made = _reference(desk, row)
     elif kind == "corrected":
-        made = _corrected(desk, row, shown)
+        made = _corrected(desk, row)
     elif kind == "found":
-        made = _found(desk, row, shown)
+        made = _found(desk, row)
     elif kind == "mirrored":
         made = pixels.mirrored(_best(desk, row))
     else:
-        made = _of_neighbour(desk, row, shown)
-    return shown.to_sent(made)
+        made = _of_neighbour(desk, row)
+    return desk.shown(row).to_sent(made)
 
 
 def _of_run(desk: Desk, row: int, kind: str, run: str) -> np.ndarray:
@@ -89,25 +88,24 @@ def available(desk: Desk, row: int) -> Facts:
     }
 
 
-def _reference(desk: Desk, row: int, shown: pixels.Shown) -> np.ndarray:
-    found = pixels.reference(desk.study, row, shown)
-    if not found.any():
+def _reference(desk: Desk, row: int) -> np.ndarray:
+    if not desk.worklist.reference[row]:
         raise _none(desk, row, "reference")
-    return found
+    return pixels.reference(desk.study, row, desk.shown(row))
 
 
-def _corrected(desk: Desk, row: int, shown: pixels.Shown) -> np.ndarray:
+def _corrected(desk: Desk, row: int) -> np.ndarray:
     standing, journal = desk.state.masks.get(desk.study.image_id(row)), desk.journal
     if standing is None or journal is None or not isinstance(standing.change, SetMask):
         raise _none(desk, row, "corrected")
-    return image_file.to_display(shown.file, journal.mask(standing.change.digest))
+    return image_file.to_display(desk.shown(row).file, journal.mask(standing.change.digest))
 
 
-def _found(desk: Desk, row: int, shown: pixels.Shown) -> np.ndarray:
+def _found(desk: Desk, row: int) -> np.ndarray:
     study = desk.study
     predicted = study.found.get(row) if study.found else None
     if predicted is not None:
-        return pixels.enlarged(predicted, shown.radiograph.size)
+        return pixels.enlarged(predicted, desk.shown(row).radiograph.size)
     return desk.models.run(model_jobs.found_lungs, study.place(row))
 
 
@@ -143,12 +141,12 @@ def _neighbour(desk: Desk, row: int) -> int | None:
     return min(others, key=lambda one: abs(one - row), default=None)
 
 
-def _of_neighbour(desk: Desk, row: int, shown: pixels.Shown) -> np.ndarray:
+def _of_neighbour(desk: Desk, row: int) -> np.ndarray:
     other = _neighbour(desk, row)
     if other is None:
         raise _none(desk, row, "neighbour's")
     onto = labels(desk, row, "found")
-    return pixels.fitted(_best(desk, other), shown.size, onto)
+    return pixels.fitted(_best(desk, other), desk.shown(row).size, onto)
 
 
 def _none(desk: Desk, row: int, kind: str) -> NotFound:

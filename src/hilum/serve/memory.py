@@ -13,11 +13,13 @@ import os
 # Polars has an allocator of its own, which reads this when Polars is loaded.
 _POLARS, _AT_ONCE = "_RJEM_MALLOC_CONF", "dirty_decay_ms:0,muzzy_decay_ms:0"
 _ARENA_MAX, _TRIM_THRESHOLD, _MMAP_THRESHOLD = -8, -1, -3  # mallopt(3), of the GNU C library
+_COLLECTED = (5_000, 10, 10)  # the command line collects garbage more rarely
 _ARENAS, _LARGE = 2, 1 << 20  # blocks from 1 MiB on go back to the system when they are freed
 
 
 def give_back_at_once() -> None:
     """Set the allocators up; before anything large is imported, and once in a process."""
+    gc.set_threshold(*_COLLECTED)
     os.environ.setdefault(_POLARS, _AT_ONCE)
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
     if mallopt is not None:

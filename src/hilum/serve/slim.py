@@ -23,7 +23,7 @@ def table(full: pl.DataFrame) -> pl.DataFrame:
 
 
 def _column(values: pl.Series) -> pl.Series | pl.Expr:
-    if values.name in KEYS:
+    if values.name in KEYS or not len(values):
         return values
     if values.null_count() == len(values):
         return pl.lit(None).alias(values.name)
