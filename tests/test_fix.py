@@ -39,11 +39,11 @@ def images_of(manifest: Manifest) -> list[str]:
     return manifest.table["image_id"].to_list()
 
 
-def issues(*rows: tuple[str, str, str | None, str | None]) -> pl.DataFrame:
+def issues(*rows: tuple[str | None, ...]) -> pl.DataFrame:
     found = pl.DataFrame(
         [
-            (rule, severity, first, second, f"seen in {first}", "Mend it.")
-            for rule, severity, first, second in rows
+            (rule, severity, first, second, f"seen in {first}", "Mend it.", *(value or [None]))
+            for rule, severity, first, second, *value in rows
         ],
         schema=FOUND,
         orient="row",
@@ -550,3 +550,42 @@ def test_a_recipe_names_its_corrections_from_its_own_place(tmp_path):
     (tmp_path / "recipe.toml").write_text('[data]\nfolder = "data"\ncorrections = "fixes.toml"\n')
     assert Recipe.read(tmp_path / "recipe.toml").data.corrections == str(tmp_path / "fixes.toml")
     assert Recipe.from_sections({"data": {"folder": "x"}}).data.corrections == ""
+
+
+def test_proposals_for_an_image_that_is_corrected_already_are_of_what_is_displayed():
+    before = [
+        Correction("a", "rotate", value="90", why="first"),
+        Correction("b", "invert", author="Ann"),
+        Correction("c", "mirror"),
+        Correction("d", "mirror"),
+        Correction("e", "leave out mask", why="by hand"),
+    ]
+    found = [
+        Correction("a", "rotate", value="180", why="second"),
+        Correction("b", "invert"),
+        Correction("c", "rotate", value="90", rule="image-rotated"),
+        Correction("e", "mirror", rule="image-mirrored"),
+    ]
+    assert set(corrections.together(before, found)) == {
+        Correction("a", "rotate", value="270", why="second"),
+        # First mirrored and then by 90 degrees is first by 270 and then mirrored.
+        Correction("c", "rotate", value="270", rule="image-rotated"),
+        Correction("c", "mirror"),
+        Correction("d", "mirror"),
+        Correction("e", "leave out mask", why="by hand"),
+        Correction("e", "mirror", rule="image-mirrored"),
+    }
+
+
+def test_an_issue_without_the_degrees_that_its_correction_needs_is_listed_and_not_proposed():
+    found = issues(
+        ("image-rotated", "warning", "a", None, "270"), ("image-rotated", "warning", "b", None)
+    )
+    assert [(one.image_id, one.value) for one in propose_corrections.proposed(found)] == [
+        ("a", "270")
+    ]
+    assert propose_corrections.listing(found).select("issues", "fixable", "action").rows() == [
+        (2, 1, "rotate")
+    ]
+    earlier = found.drop("value")  # as an audit of before wrote it
+    assert propose_corrections.proposed(earlier) == []

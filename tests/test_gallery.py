@@ -29,7 +29,7 @@ def release(tmp_path_factory):
 
 
 def issues(*rows: tuple[str, str, str | None, str | None, str]) -> pl.DataFrame:
-    table = pl.DataFrame([(*row, "Mend it.") for row in rows], schema=FOUND, orient="row")
+    table = pl.DataFrame([(*row, "Mend it.", None) for row in rows], schema=FOUND, orient="row")
     return decided(table, uptake.empty()).sort(
         pl.col("severity").cast(pl.Enum(SEVERITIES)),
         "rule",

@@ -4,9 +4,10 @@
 
 A process saves labels and masks in turn as fast as it can and says of each when it is on the disk.
 It is killed (SIGKILL) at a random moment, and a next one goes on in the same folder. After each
-kill: the journal opens, its chain of digests holds and every mask that it names is whole (`verify`);
-every save that was acknowledged is in it; and of what was not, there is at most the one save that
-the process was about to acknowledge. A second process, never killed, writes all the while.
+kill: the journal opens, its chain of digests holds and every mask that it names is whole
+(`verify`); every save that was acknowledged is in it; and of what was not, there is at most the one
+save that the process was about to acknowledge. A second process, never killed, writes all the
+while.
 
 tests/test_journal.py does the same with three kills.
 """

@@ -45,12 +45,12 @@ class QuarterTurns:
         return (source[1], source[0]) if self.transposed else source
 
     def forward(self, image: np.ndarray) -> np.ndarray:
-        """Return an image (height, width) turned, contiguous in memory."""
+        """Return an image (height, width) afterwards, contiguous in memory."""
         image = image.T if self.transposed else image
         return np.ascontiguousarray(self._reversed(image))
 
     def back(self, image: np.ndarray) -> np.ndarray:
-        """Return an image that `forward` turned as it was."""
+        """Return an image as it was before `forward`."""
         image = self._reversed(image)
         return np.ascontiguousarray(image.T if self.transposed else image)
 
@@ -58,15 +58,15 @@ class QuarterTurns:
         return image[:: -1 if self.upended else 1, :: -1 if self.mirrored else 1]
 
     def shape(self, shape: shapes.Shape, source: Size) -> shapes.Shape:
-        """Return a shape on an image of size `source` as it is on the turned image.
+        """Return a shape on an image of size `source` as it is on the image afterwards.
 
-        Its mask is the turned mask, but for centres of pixels exactly on a polygon's outline,
+        Its mask is moved likewise, but for centres of pixels exactly on a polygon's outline,
         which are inside on one side of it only.
         """
-        return shape if self == QuarterTurns() else _turned(shape, self, source)
+        return shape if self == QuarterTurns() else _moved(shape, self, source)
 
     def ring(self, ring: Ring, source: Size) -> Ring:
-        """Return the points of an outline on an image of size `source` on the turned image."""
+        """Return the points of an outline on an image of size `source` as they are afterwards."""
         height, width = self.size(source)
         points = ((column, row) for row, column in ring) if self.transposed else ring
         return tuple(
@@ -76,11 +76,11 @@ class QuarterTurns:
 
 
 @singledispatch
-def _turned(shape: shapes.Shape, turns: QuarterTurns, source: Size) -> shapes.Shape:
+def _moved(shape: shapes.Shape, turns: QuarterTurns, source: Size) -> shapes.Shape:
     raise TypeError(f"expected a shape, got {type(shape).__name__}")
 
 
-@_turned.register
+@_moved.register
 def _(shape: shapes.Box, turns: QuarterTurns, source: Size) -> shapes.Shape:
     top, left, bottom, right = shape.edges
     rows, columns = turns.reverses
@@ -90,13 +90,13 @@ def _(shape: shapes.Box, turns: QuarterTurns, source: Size) -> shapes.Shape:
     return shapes.Box(row, column, *((width, height) if turns.transposed else (height, width)))
 
 
-@_turned.register
+@_moved.register
 def _(shape: shapes.Polygon, turns: QuarterTurns, source: Size) -> shapes.Shape:
     exterior, *holes = (turns.ring(ring, source) for ring in shape.rings)
     return shapes.Polygon(exterior, tuple(holes))
 
 
-@_turned.register
+@_moved.register
 def _(shape: shapes.Bitmap, turns: QuarterTurns, source: Size) -> shapes.Shape:
     (rows, columns), (height, width) = turns.reverses, shape.mask.shape
     top = source[0] - shape.top - height if rows else shape.top
@@ -105,6 +105,6 @@ def _(shape: shapes.Bitmap, turns: QuarterTurns, source: Size) -> shapes.Shape:
     return shapes.Bitmap(*place, turns.forward(shape.mask))
 
 
-@_turned.register
+@_moved.register
 def _(shape: shapes.RunLengths, turns: QuarterTurns, source: Size) -> shapes.Shape:
     return shapes.RunLengths.of(turns.forward(shape.to_mask(source)))

@@ -99,9 +99,9 @@ def rotated(manifest: Manifest, degrees: Mapping[str, int]) -> Manifest:
     By a quarter turn rows become columns, so stated sizes and spacings change places.
     """
     lying = [image_id for image_id, angle in degrees.items() if angle % 180]
-    turned = pl.col("image_id").is_in(lying)
+    sideways = pl.col("image_id").is_in(lying)
     exchanged = [
-        pl.when(turned).then(two).otherwise(one).alias(one)
+        pl.when(sideways).then(two).otherwise(one).alias(one)
         for pair in (("stated_height", "stated_width"), ("row_spacing_mm", "column_spacing_mm"))
         for one, two in (pair, pair[::-1])
     ]

@@ -211,7 +211,6 @@ def unreliable(found: pl.DataFrame, least: float) -> pl.DataFrame:
             remedy=pl.lit(UNRELIABLE.remedy),
             value=pl.lit(None, pl.String),
         )
-        .cast({"severity": pl.String, "message": pl.String})
         .pipe(decided, uptake.empty())
     )
 

@@ -46,6 +46,11 @@ _MADE = (
 _TABLES = (".csv", ".tsv", ".xlsx", ".parquet", ".json", ".jsonl", ".toml", ".md", ".pdf")
 _APART = r"[\W_]*"  # whatever stands between the parts of an identifier, or nothing
 
+# Who made a correction, as `hilum.dataset.corrections` states it.
+_CORRECTED_BY = re.compile(
+    r"(?P<before>(?:^corrections: |, by |^left out by )[^:]+? by )(?P<author>[^:]+?)(?=: |$)"
+)
+
 Names = dict[str, dict[str, str]]  # by column: what is passed on, by what stands in the manifest
 
 
@@ -100,8 +105,8 @@ def pass_on(
     )
     for row in rows.iter_rows(named=True):
         naming.add(row)
+    people = {*manifest.shapes["author"].drop_nulls(), *_correctors(manifest), *authors}
     if not share.keep_identifiers:
-        people = {*manifest.shapes["author"].drop_nulls(), *authors}
         naming.names["author"] = {one: pseudonyms.of("person", one) for one in sorted(people)}
     naming.make_unique()
     naming.hide_left_out(manifest.remarks["path"].unique())
@@ -338,7 +343,7 @@ def _renamed(
     labels = given.labels.with_columns(
         new["image_id"],
         words=pl.when(kept).then(_worded("words", given.labels, words)),
-        source=_worded("source", given.labels, words),
+        source=_worded("source", given.labels, words, names["author"]),
     )
     shapes = given.shapes.with_columns(
         new["image_id"],
@@ -347,7 +352,7 @@ def _renamed(
     )
     remarks = given.remarks.with_columns(
         path=_worded("path", given.remarks, words),
-        message=_worded("message", given.remarks, words),
+        message=_worded("message", given.remarks, words, names["author"]),
     )
     originals = {new: place for column in PLACES for place, new in names[column].items()}
     return replace(
@@ -355,7 +360,23 @@ def _renamed(
     )
 
 
-def _worded(column: str, table: pl.DataFrame, words: Wording) -> pl.Expr:
+def _correctors(manifest: Manifest) -> set[str]:
+    """Return who made corrections, by the sources of labels and by remarks."""
+    texts = (*manifest.labels["source"].unique(), *manifest.remarks["message"].unique())
+    return {found["author"] for text in texts if (found := _CORRECTED_BY.search(text))}
+
+
+def _worded(
+    column: str, table: pl.DataFrame, words: Wording, authors: Mapping[str, str] | None = None
+) -> pl.Expr:
+    """Return a column of sentences as they are passed on, `authors` of corrections by name."""
+
+    def signed(found: re.Match[str]) -> str:
+        """Return who made a correction as passed on; a short name counts in this place alone."""
+        return found["before"] + (authors or {}).get(found["author"], found["author"])
+
     texts = table[column].drop_nulls().unique()
-    changed = {text: words.of(text) for text in texts}
+    changed = {
+        text: words.of(_CORRECTED_BY.sub(signed, text) if authors else text) for text in texts
+    }
     return pl.col(column).replace({text: new for text, new in changed.items() if text != new})

@@ -96,7 +96,12 @@ def agreement(
     states = [[_state(by_author[author][image_id]) for image_id in both] for author in authors]
     patients = [patient_of[image_id] for image_id in both]
     found = reader_agreement.agreement(
-        *states, patients, resamples=resamples, confidence=confidence, seed=seed
+        states[0],
+        states[1],
+        patients,
+        resamples=resamples,
+        confidence=confidence,
+        seed=seed,
     )
     count = Counter(zip(*states, strict=True))
     return Agreement(

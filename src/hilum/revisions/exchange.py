@@ -28,7 +28,7 @@ from hilum.revisions.state import State
 
 TOML, JSON = ".toml", ".json"
 HEAD = """\
-# Corrections of readers, exported by `hilum annotations export`. Each names its author and revision.
+# Corrections of readers, exported by `hilum annotations export`, each with author and revision.
 # `hilum run DATA --corrections FILE` makes them. Masks and decisions without corrections are not in
 # it: export masks to a file of COCO (.json) or to a folder of PNG.
 """

@@ -131,6 +131,8 @@ def translated(path: Path) -> Iterator[None]:
         raise damaged(path, words) from error
     except (sqlite3.DatabaseError, OverflowError) as error:
         raise damaged(path, str(error)) from error
+    except UnicodeDecodeError as error:  # of SQLite's own message, which quotes the damage
+        raise damaged(path, "its schema is no text") from error
 
 
 def damaged(path: Path, what: str) -> Damaged:

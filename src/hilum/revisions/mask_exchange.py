@@ -35,7 +35,7 @@ from hilum.revisions.state import State
 from hilum.safety import path_names, untrusted_files
 from hilum.safety.untrusted_files import Folder
 
-# In the order in which they are drawn: a later one goes before an earlier one.
+# Drawn in the order of their labels: a later one goes before an earlier one.
 LABELS = {name: label for name, label in lung_masks.REFERENCE.items() if label is not None}
 CATEGORIES = {name: number for number, name in enumerate(LABELS, 1)}
 _PNG = ".png"
@@ -117,28 +117,30 @@ def of_coco(file: Path, manifest: Manifest, remarks: dict[str, object]) -> Itera
     content = untrusted_files.read_json(file)
     lists = [_list(file, content, key) for key in ("images", "annotations", "categories")]
     images, annotations, categories = lists
-    label_of = {one.get("id"): _category(str(one.get("name"))) for one in categories}
-    name_of = {one.get("id"): str(one.get("name")) for one in categories}
-    found: dict[Any, list[Mapping[str, Any]]] = defaultdict(list)
+    name_of = {_number(one): str(one.get("name")) for one in categories}
+    found: dict[int | None, list[tuple[int, Mapping[str, Any]]]] = defaultdict(list)
     others: Counter[str] = Counter()
     for one in annotations:
-        if label_of.get(one.get("category_id")) is None:
-            others[name_of.get(one.get("category_id"), "no category")] += 1
+        name = name_of.get(_number(one, "category_id"), "no category")
+        if (label := _category(name)) is None:
+            others[name] += 1
         else:
-            found[one.get("image_id")].append(one)
+            found[_number(one, "image_id")].append((label, one))
     if others:
         remarks["left out, no lungs"] = dict(others)
     finder = _Finder(manifest)
-    drawn_on = [(image, found[image.get("id")]) for image in images if found.get(image.get("id"))]
+    drawn_on = [
+        (image, drawn) for image in images if (drawn := found.pop(_number(image), None)) is not None
+    ]
+    if found:
+        raise BadData(f"{file}: annotations of images that it does not list: {list(found)[:5]}")
     ids = finder.all_of([_stated_name(image) for image, _ in drawn_on], file)
     for image_id, (_, drawn) in zip(ids, drawn_on, strict=True):
         size = _size(manifest.folder, finder.path[image_id])
-        labels = _drawn(
-            file, image_id, size, [(label_of[one["category_id"]], one) for one in drawn]
-        )
-        authors = {one.get("author") for one in drawn} - {None}
+        labels = _drawn(file, image_id, size, drawn)
+        authors = {str(one.get("author") or "") for _, one in drawn} - {""}
         author = authors.pop() if len(authors) == 1 else None
-        yield ReadMask(image_id, labels, str(author) if author else None)
+        yield ReadMask(image_id, labels, author)
 
 
 def _list(file: Path, content: object, key: str) -> list[Mapping[str, Any]]:
@@ -146,6 +148,12 @@ def _list(file: Path, content: object, key: str) -> list[Mapping[str, Any]]:
     if not isinstance(value, list) or not all(isinstance(one, Mapping) for one in value):
         raise BadData(f"{file}: expected COCO, with a list of objects '{key}'")
     return value
+
+
+def _number(one: Mapping[str, Any], key: str = "id") -> int | None:
+    """Return the number by which parts of COCO name one another; None for what is none."""
+    found = one.get(key)
+    return found if isinstance(found, int) else None
 
 
 def _category(name: str) -> int | None:
@@ -157,19 +165,16 @@ def _stated_name(image: Mapping[str, Any]) -> str:
 
 
 def _drawn(
-    file: Path, image_id: str, size: Size, drawn: list[tuple[int | None, Mapping[str, Any]]]
+    file: Path, image_id: str, size: Size, drawn: list[tuple[int, Mapping[str, Any]]]
 ) -> np.ndarray:
     """Return the label map of an image's annotations."""
     labels = np.zeros(size, np.uint8)
-    for wanted in LABELS.values():
-        for label, one in drawn:
-            if label != wanted:
-                continue
-            try:
-                for shape in _shapes(one.get("segmentation")):
-                    labels[shape.to_mask(size)] = label
-            except BadData as error:
-                raise BadData(f"{file}: {image_id}: {error}") from None
+    try:
+        for label, one in sorted(drawn, key=lambda pair: pair[0]):
+            for shape in _shapes(one.get("segmentation")):
+                labels[shape.to_mask(size)] = label
+    except BadData as error:
+        raise BadData(f"{file}: {image_id}: {error}") from None
     mask_store.check(labels, f"{file}: the mask of {image_id}")
     return labels
 

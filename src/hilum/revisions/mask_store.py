@@ -124,4 +124,4 @@ def encoded(labels: np.ndarray) -> bytes:
     import imagecodecs
 
     check(labels)
-    return imagecodecs.png_encode(np.ascontiguousarray(labels), level=4)
+    return bytes(imagecodecs.png_encode(np.ascontiguousarray(labels), level=4))

@@ -49,8 +49,8 @@ ROTATED = Rule(
     "warning",
     "An image appears rotated by a quarter turn or upside down.",
     "Lungs are searched for upright, and sides and zones come out wrong.",
-    "Review the image. A correction rotates it here; an orientation tag that a converter dropped is "
-    "the usual cause.",
+    "Review the image. A correction rotates it here; the usual cause is an orientation tag that a "
+    "converter dropped.",
     correction="rotate",
 )
 MIRRORED = Rule(
@@ -59,8 +59,8 @@ MIRRORED = Rule(
     "The heart appears on the wrong side: left and right of an image may be exchanged.",
     "Right and left of masks, readings and findings would be exchanged; a mirrored copy also hides "
     "that two images are one.",
-    "Check for a side marker, whose letters show it at once. A correction mirrors it here; make none "
-    "where the patient has situs inversus or a displaced heart.",
+    "Check for a side marker, whose letters show it at once. A correction mirrors it here; make "
+    "none where the patient has situs inversus or a displaced heart.",
     correction="mirror",
 )
 NOT_A_CHEST = Rule(

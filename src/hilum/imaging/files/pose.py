@@ -31,7 +31,7 @@ _ROTATIONS = {
 
 @dataclass(frozen=True)
 class Display:
-    """A correction of how a file is displayed: turned clockwise, then mirrored; and inverted.
+    """A correction of how a file is displayed: rotated clockwise, then mirrored; and inverted.
 
     `of` reads it from the columns of the same names of a manifest's table.
     """
@@ -112,5 +112,5 @@ class Pose:
 
     def shape(self, shape: Shape) -> Shape:
         """Return a shape of the file's own pixels in those displayed."""
-        turned = self.turns.shape(shape, self.source)
-        return Scale(self.rotated, self.target).shape(turned)
+        upright = self.turns.shape(shape, self.source)
+        return Scale(self.rotated, self.target).shape(upright)
