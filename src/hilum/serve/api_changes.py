@@ -199,7 +199,7 @@ def _refuse_impossible(desk: Desk, entries: Sequence[Correction]) -> None:
         and one.cell not in decided
         and (one.other in images or not one.other)
     ]
-    here = desk.study.manifest.only(sorted(images))
+    here = desk.study.of_images(sorted(images))
     corrections.apply(here, [*standing, *entries], JOURNAL)
 
 

@@ -64,7 +64,7 @@ def figures(desk: Desk, call: Call) -> Reply:
 def figure_facts(desk: Desk, call: Call) -> Facts:
     """Return the figures of one finding of a part, or a message why there are none."""
     study, part = desk.study, call.text("part")
-    scores = study.scores.filter(pl.col("task") == "finding")
+    scores = study.scores().filter(pl.col("task") == "finding")
     concepts = scores["concept"].unique(maintain_order=True).to_list()
     about: Facts = {
         "concepts": [{"id": one, "name": name_of(one)} for one in concepts],

@@ -122,9 +122,8 @@ def _label(desk: Desk, image_id: str, concept: str, *, blind: bool) -> Facts:
 
 
 def _calls(desk: Desk, image_id: str) -> list[Json]:
-    scores = desk.study.scores
     found: list[Json] = []
-    for one in scores.filter(scores["image_id"] == image_id).iter_rows(named=True):
+    for one in desk.study.scores(image_id).iter_rows(named=True):
         word = "no call"
         if not one["no_call"] and one["called"] == one["called"]:
             word = "present" if one["called"] else "absent"

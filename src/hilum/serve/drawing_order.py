@@ -24,7 +24,7 @@ class DrawingOrder:
     """The order to draw of one study. Threads may share it."""
 
     def __init__(self, study: Study, base: Worklist) -> None:
-        self._study = study
+        self._study, self._base = study, base
         self._rows = _chosen(study, base)
         self._features: np.ndarray | None = None
         self._lock = threading.Lock()
@@ -41,6 +41,7 @@ class DrawingOrder:
             made.append(next_to_draw.describe([cached.images[int(place)]]))
         with self._lock:
             self._features, self._found = np.concatenate(made) if made else None, None
+        self.order(self._base)
 
     def order(self, listed: Worklist) -> pl.DataFrame:
         """Return row, rank, gain and why of the images to draw next, the best first."""

@@ -66,7 +66,7 @@ def _of_study(desk: Desk) -> Facts:
             "found": study.found is not None,
             "saliency": study.run.done("train"),
             "anomaly": study.run.done("train"),
-            "scores": bool(study.scores.height),
+            "scores": study.has_scores,
             "issues": bool(study.issues.height),
         },
         "masks": {word: int(listed.with_mask(word).sum()) for word in queries.MASKS},

@@ -17,6 +17,7 @@ from hilum.errors import HilumError
 from hilum.progress import Progress
 from hilum.run_folder import Run, is_run
 from hilum.runs import run_all
+from hilum.serve import memory
 from hilum.serve.drawing_order import DrawingOrder
 from hilum.serve.replies import Refusal
 from hilum.serve.study import Study
@@ -133,6 +134,7 @@ class Preparation:
             self._made = study, listed, DrawingOrder(study, listed)
             self._set(OPENING, state="done")
             self._made[2].describe(self._stopping)
+            memory.give_back_now()
         except _Stopped:
             return
         except HilumError as error:

@@ -20,7 +20,7 @@ class Limits:
     json_bytes: int = 1 << 20
     mask_bytes: int = 16 << 20
     upload_bytes: int = 64 << 20
-    files_in_memory: int = 48 << 20  # decoded image files, each uint8 or uint16
+    files_in_memory: int = 32 << 20  # decoded image files, each uint8 or uint16
     thumbnails_in_memory: int = 12 << 20
     results_in_memory: int = 64 << 20  # of films that were tried, until they are downloaded
     results_seconds: float = 600.0
@@ -28,8 +28,8 @@ class Limits:
     body_seconds: float = 60.0  # until a request's body must have come
     chunk_seconds: float = 10.0  # that a reader of a response may pause
     slow_bytes_per_second: float = 200_000.0  # below it, after a pause, a reader is cut off
-    images_at_once: int = 8  # that are being sent
-    images_per_session: int = 4
+    images_at_once: int = 4  # that are being sent
+    images_per_session: int = 3
 
 
 @dataclass(frozen=True)

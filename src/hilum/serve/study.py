@@ -30,6 +30,7 @@ from hilum.pipeline.evaluation import classification
 from hilum.pipeline.reference_masks import ImageRow
 from hilum.revisions.changes import split_issue_key
 from hilum.run_folder import Run
+from hilum.serve import slim
 from hilum.serve.replies import Json
 
 SCORED = {
@@ -105,8 +106,8 @@ class Study:
         recipe = run.recipe()
         cached = cache.opened(run, recipe)
         # Digests and signatures of 100,000 files would take more memory than everything else.
-        index = cached.index.select(KEPT)
-        return cls(run, recipe, run.manifest(), replace(cached, index=index))
+        index = slim.table(cached.index.select(KEPT))
+        return cls(run, recipe, slim.manifest(run.manifest()), replace(cached, index=index))
 
     @property
     def name(self) -> str:
@@ -134,8 +135,12 @@ class Study:
     def image_row(self, row: int) -> ImageRow:
         """Return a row of the manifest's table with `drawn`, as reference masks are read by."""
         image_id = self.image_id(row)
-        (image,) = reference_masks.images(self.manifest.only([image_id]))
+        (image,) = reference_masks.images(self.of_images([image_id]))
         return image
+
+    def of_images(self, image_ids: list[str]) -> Manifest:
+        """Return the manifest of some images."""
+        return slim.some(self.manifest, image_ids)
 
     @cached_property
     def meanings(self) -> mask_files.Meanings:
@@ -145,7 +150,7 @@ class Study:
     @cached_property
     def concepts(self) -> tuple[str, ...]:
         """The findings that labels or scores are of, the leading one first, then by name."""
-        named = set(self.manifest.labels["concept"].unique()) | set(self.scores["concept"].unique())
+        named = {*self.manifest.labels["concept"].unique(), *self.scores()["concept"].unique()}
         return tuple(sorted(named, key=lambda one: (one != self.finding, one)))
 
     @cached_property
@@ -171,12 +176,18 @@ class Study:
             return parts.with_columns(part=pl.lit("test"))
         return parts
 
-    @cached_property
-    def scores(self) -> pl.DataFrame:
-        """Scores of the run's models with their calls (`SCORED`); no row where there are none."""
-        if not self.run.done("predict"):
+    @property
+    def has_scores(self) -> bool:
+        """Whether the run's models have scored its images."""
+        return self.run.done("predict")
+
+    def scores(self, image_id: str | None = None) -> pl.DataFrame:
+        """Return scores of the run's models with their calls, `SCORED`; of one image or of all."""
+        if not self.has_scores:
             return pl.DataFrame(schema=SCORED)
         scores = self.run.table("predict", predict.SCORES)
+        if image_id is not None:
+            scores = scores.filter(pl.col("image_id") == image_id)
         if self.run.done("evaluate"):
             scores = evaluate.transferred(self.run, scores)
         missing = {name: kind for name, kind in SCORED.items() if name not in scores.columns}
@@ -184,19 +195,19 @@ class Study:
             pl.lit(float("nan") if kind == pl.Float64 else None, kind).alias(name)
             for name, kind in missing.items()
         )
-        few = pl.col("task", "concept", "part", "no_call", "quality_flags").cast(pl.Categorical)
-        return found.select(list(SCORED)).with_columns(few)
+        return found.select(list(SCORED))
 
-    @property
     def calls(self) -> pl.DataFrame:
-        """image_id, concept, score, called and call (1, 0 or NO_CALL) of each score of a finding."""
+        """Return image_id, concept, score, called and call (1, 0 or NO_CALL) of findings' scores."""
         call = (
-            pl.when((pl.col("no_call").cast(pl.String) != "") | pl.col("called").is_nan())
+            pl.when((pl.col("no_call") != "") | pl.col("called").is_nan())
             .then(NO_CALL)
             .otherwise("called")
         )
-        return self.scores.filter(pl.col("task") == "finding").select(
-            "image_id", "concept", "score", "called", call=call.cast(pl.Int8)
+        return (
+            self.scores()
+            .filter(pl.col("task") == "finding")
+            .select("image_id", "concept", "score", "called", call=call.cast(pl.Int8))
         )
 
     @cached_property

@@ -56,8 +56,13 @@ class IssueLinks:
             for row in ("row", "other_row")
         ]
         links = pl.concat(both).cast(pl.Int32).unique().sort("row", "number")
-        columns = (links[name].to_numpy() for name in ("row", "number", "severity", "rule"))
-        return cls(*columns, tuple(names))
+        return cls(
+            links["row"].to_numpy(),
+            links["number"].to_numpy(),
+            links["severity"].to_numpy(),
+            links["rule"].to_numpy(),
+            tuple(names),
+        )
 
     def of_row(self, row: int) -> np.ndarray:
         """Return the numbers of the issues of an image, in order."""
@@ -92,15 +97,15 @@ class Worklist:
         count = table.height
         text = pl.concat_str(
             pl.col("image_id", "patient_id", "source").cast(pl.String).str.to_lowercase(),
-            pl.lit(study.manifest.table["reading"]).str.to_lowercase(),
+            pl.lit(study.manifest.table["reading"].cast(pl.String)).str.to_lowercase(),
             separator="\n",
             ignore_nulls=True,
         )
         of = table.select("image_id")
-        calls = study.calls
+        calls = study.calls()
         concepts = calls["concept"].unique(maintain_order=True).to_list()
         called = {one: _joined(of, calls.filter(pl.col("concept") == one)) for one in concepts}
-        unknown = np.full(count, np.nan)
+        unknown, no_image = np.full(count, np.nan), np.zeros(count, bool)
         states = {one: _states(of, study, one) for one in study.concepts}
         return cls(
             table,
@@ -114,8 +119,8 @@ class Worklist:
             study.found.quality if study.found else unknown,
             IssueLinks.of(study.issues),
             np.zeros(study.issues.height, bool),
-            np.zeros(count, bool),
-            np.zeros(count, bool),
+            no_image,
+            no_image,
             unknown,
             pl.DataFrame(),
         )

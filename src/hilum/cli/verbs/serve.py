@@ -65,6 +65,9 @@ def verb(
     labels, complete lung masks. What readers change is kept as revisions in the run's folder, and
     the next `hilum run` takes it up; the data are never changed. Nothing leaves the machine.
     """
+    from hilum.serve import memory
+
+    memory.give_back_at_once()
     from hilum.serve import running
     from hilum.serve.preparation import Preparation
     from hilum.serve.settings import Settings, read_password

@@ -4,7 +4,7 @@
 import { svg } from "./dom.js";
 
 const SIDE = 320; // units of the drawing within the axes
-const MARGIN = { left: 48, top: 8, right: 10, bottom: 40 };
+const MARGIN = { left: 58, top: 8, right: 10, bottom: 40 };
 
 function axes(xName, yName, top) {
   const parts = [];

@@ -51,13 +51,18 @@ export class Layers {
     this.apply();
   }
 
-  apply() {
-    for (const [kind, overlay] of this.overlays) {
-      overlay.setOpacity(this.choices.opacity.get(kind));
-      attempt(() => overlay.setShown(this.choices.isShown(kind, this.facts.masks)));
-    }
+  async apply() {
+    const { pane } = this.view;
     this.marks.boxesShown = this.choices.isShown("boxes", this.facts.masks);
     this.marks.draw();
+    const shown = [...this.overlays].map(([kind, overlay]) => {
+      overlay.setOpacity(this.choices.opacity.get(kind));
+      return attempt(() => overlay.setShown(this.choices.isShown(kind, this.facts.masks)));
+    });
+    // A heat map takes the server a second or two.
+    pane.classList.add("computing");
+    await Promise.all(shown);
+    pane.classList.remove("computing");
   }
 }
 

@@ -61,7 +61,6 @@ export class MaskPanel {
         "button",
         {
           type: "button",
-          role: "radio",
           "data-layer-label": label,
           title: `${name} (${key})`,
           onclick: () => this.editor.set({ layer: label }),
@@ -74,7 +73,6 @@ export class MaskPanel {
         "button",
         {
           type: "button",
-          role: "radio",
           "data-tool": key,
           title: `${name} (${letter})`,
           onclick: () => this.desk.useTool(key),
@@ -114,14 +112,10 @@ export class MaskPanel {
       ),
       el(
         "div",
-        { class: "toolset three", role: "radiogroup", "aria-label": "Layer" },
+        { class: "toolset three", role: "group", "aria-label": "Layer" },
         LAYERS.map(layer),
       ),
-      el(
-        "div",
-        { class: "toolset", role: "radiogroup", "aria-label": "Drawing tool" },
-        TOOLS.map(tool),
-      ),
+      el("div", { class: "toolset", role: "group", "aria-label": "Drawing tool" }, TOOLS.map(tool)),
       el("label", { class: "field" }, el("span", { id: "brush-name" }), size),
       el("label", {}, protect, " Leave other layers alone"),
       el(
@@ -180,7 +174,7 @@ export class MaskPanel {
     if (!this.node) return;
     const { layer, radius } = this.editor;
     for (const button of $$("[data-layer-label]", this.node))
-      button.setAttribute("aria-checked", String(Number(button.dataset.layerLabel) === layer));
+      button.setAttribute("aria-pressed", String(Number(button.dataset.layerLabel) === layer));
     const spacing = this.view.pixels?.spacing;
     const mm = spacing ? `, ${decimal(2 * radius * spacing.column, 1)} mm` : "";
     $("#brush-name", this.node).textContent = `Brush: ${Math.round(2 * radius)} pixels wide${mm}`;
@@ -253,7 +247,8 @@ export class MaskPanel {
   async compareWithReference() {
     const { row } = this;
     if (!this.desk.facts.masks.reference) return;
-    const reference = await this.desk.layers.overlays.get("reference").load();
+    const overlay = this.desk.layers.overlays.get("reference");
+    const reference = await attempt(() => overlay.load());
     if (row !== this.row || !this.draft || reference?.width !== this.draft.map.width) return;
     this.editor.setReference(reference.labels);
     this.showState();

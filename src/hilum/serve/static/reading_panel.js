@@ -21,8 +21,7 @@ export function readingSection(facts, { readOnly, changed, next }) {
         "button",
         {
           type: "button",
-          role: "radio",
-          "aria-checked": String(reading.state === state),
+          "aria-pressed": String(reading.state === state),
           disabled: readOnly,
           onclick: () => read(state),
         },
@@ -34,7 +33,7 @@ export function readingSection(facts, { readOnly, changed, next }) {
       el("legend", {}, reading.name),
       el(
         "div",
-        { class: "choices", role: "radiogroup", "aria-label": reading.name },
+        { class: "choices", role: "group", "aria-label": reading.name },
         STATES.map(button),
       ),
     );

@@ -57,14 +57,12 @@ class Viewer {
 
   addPaneTexts() {
     this.corner = el("div", { class: "corner" });
-    this.busy = el("div", { class: "busy", hidden: true });
     this.fault = el("p", { class: "fault", role: "alert" });
     // Display convention: the patient's right is at the left of a frontal image.
     this.view.pane.append(
       el("span", { class: "side right", "aria-hidden": "true" }, "R"),
       el("span", { class: "side left", "aria-hidden": "true" }, "L"),
       this.corner,
-      this.busy,
       this.fault,
     );
     this.view.on("window", () => this.showCorner());
@@ -107,7 +105,7 @@ class Viewer {
 
   async open(row, { known = null, push = true } = {}) {
     this.wanted = row;
-    this.busy.hidden = false;
+    this.view.pane.classList.add("busy");
     this.fault.textContent = "";
     const found = this.store.get(row, known);
     // What is known of an image is shown although its pixels cannot be read.
@@ -118,7 +116,7 @@ class Viewer {
       return null;
     });
     if (this.wanted !== row) return;
-    this.busy.hidden = true;
+    this.view.pane.classList.remove("busy");
     if (push) history.pushState(null, "", this.store.address(row));
     this.facts = facts;
     this.useToolQuietly();
@@ -267,7 +265,7 @@ class Viewer {
 
   showTool() {
     for (const button of $$("[data-tool]"))
-      button.setAttribute("aria-checked", String(button.dataset.tool === this.toolName));
+      button.setAttribute("aria-pressed", String(button.dataset.tool === this.toolName));
     this.view.pane.style.cursor = this.tools[this.toolName].cursor;
   }
 
