@@ -1,0 +1,205 @@
+"""Measure the order in which lung masks are best corrected next, against random order.
+
+    python -m benchmarks.accuracy.next_to_draw --data ../shared/data --work WORK
+
+Dice after 10, 20 and 40 corrected masks: see `benchmarks._lib.mask_corrections`. Each seed draws
+the patients that are tested, the network that starts, the random order and the training. The mix of
+`hilum.inference.next_to_draw` is chosen on one target, by the mean Dice of all its films after the
+work (corrected masks count as 1, mean of 10, 20 and 40), and reported on the others.
+
+Masks saved: networks of the bundled kind that were trained without a source
+(tools/build_models/train_lungs.py leaves their weights in WORK/lung-weights) propose its masks;
+counted is how many of the first 10, 20 and 40 have a Dice below 0.95. What was computed stays in
+WORK.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from benchmarks._lib import mask_corrections
+from benchmarks._lib.lung_films import Films, read_films
+from benchmarks._lib.mask_corrections import CORRECTED, STARTS, Order, Proposals
+from benchmarks._lib.results import machine, record
+from hilum import storage
+from hilum.inference import next_to_draw
+from hilum.inference.next_to_draw import Mix
+from hilum.statistics.bootstrap import bootstrap_patients
+
+TITLE = "Next to draw: the order of masks to correct"
+CHOOSING = ("montgomery", "shenzhen")  # trained on -> corrected
+REPORTED = (("covid", "kermany"), ("shenzhen", "montgomery"), ("kermany", "covid"))
+RANDOM = "random"
+SINGLE = {
+    RANDOM: Order(None),
+    "uncertainty alone": Order(Mix(1.0, 0.0, 0.0)),
+    "disagreement of two networks alone": Order(Mix(1.0, 0.0, 0.0), estimate="disagreement"),
+    "novelty alone": Order(Mix(0.0, 1.0, 0.0)),
+    "density alone": Order(Mix(0.0, 0.0, 1.0)),
+}
+MIXED = {
+    "uncertainty and disagreement": Order(Mix(1.0, 0.0, 0.0), estimate="both"),
+    "uncertainty x novelty": Order(Mix(1.0, 1.0, 0.0)),
+    "uncertainty x density": Order(Mix(1.0, 0.0, 1.0)),
+    "uncertainty x novelty x density": Order(Mix(1.0, 1.0, 1.0)),
+    "novelty x density": Order(Mix(0.0, 1.0, 1.0)),
+    "uncertainty x novelty, network's features": Order(Mix(1.0, 1.0, 0.0), by="network"),
+    "uncertainty x novelty x density, network's features": Order(Mix(1.0, 1.0, 1.0), by="network"),
+}
+CHOSEN = Order(next_to_draw.MIX)
+FINAL = {**SINGLE, "as `next_to_draw.MIX`": CHOSEN}
+
+
+def kept(path: Path, make: Callable[[], dict[str, list[float]]]) -> dict[str, list[float]]:
+    """Return what `path` holds; made and written there if it is not there yet."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        storage.write_json(path, make())
+    return json.loads(path.read_text())
+
+
+class Target:
+    """A source whose masks are corrected, with the networks of another that start."""
+
+    def __init__(self, films: Films, source: str, target: str, work: Path) -> None:
+        self.films, self.source, self.target = films, source, target
+        self.rows, self.work = films.of(target), work / "next-to-draw"
+        self._started: dict[int, nn.Module] = {}
+        self._proposed: dict[int, Proposals] = {}
+
+    def start(self, seed: int) -> nn.Module:
+        """Return the network of a seed, trained on the other source."""
+        number = seed % STARTS
+        if number not in self._started:
+            path = self.work / f"start-{self.source}-{number}.pt"
+            if not path.exists():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                torch.save(mask_corrections.started(self.films, self.source, number), path)
+            self._started[number] = torch.load(path, weights_only=False)
+        return self._started[number]
+
+    def proposals(self, seed: int) -> Proposals:
+        """Return what the network of a seed proposes for all films."""
+        number = seed % STARTS
+        if number not in self._proposed:
+            self._proposed[number] = mask_corrections.propose(
+                self.start(seed), self.start(seed + 1), self.films, self.rows
+            )
+        return self._proposed[number]
+
+    def result(self, order: Order, seed: int) -> dict[str, list[float]]:
+        """Return the Dice of each film after 0, 10, 20 and 40 masks, see `simulated`."""
+        name = storage.digest(repr(order))[:12]
+        path = self.work / f"{self.source}-{self.target}-{seed}-{name}.json"
+        return kept(path, partial(self._simulated, order, seed))
+
+    def _simulated(self, order: Order, seed: int) -> dict[str, list[float]]:
+        print(f"{self.source} -> {self.target}, seed {seed}: {order}", flush=True)
+        starts = (self.start(seed), self.start(seed + 1))
+        return mask_corrections.simulated(
+            order, self.films, self.rows, starts, self.proposals(seed), seed, partial(print, " ")
+        )
+
+    def tested(self, seed: int) -> np.ndarray:
+        """Return which films are tested, bool."""
+        return mask_corrections.tested(self.films, self.rows, seed)
+
+
+def gains(
+    target: Target, order: Order, count: int, seeds: Iterable[int], whole: bool
+) -> np.ndarray:
+    """Return the Dice above random order of each seed and film, nan where it is not counted.
+
+    Counted are the tested films, or the `whole` set.
+    """
+    found = []
+    for seed in seeds:
+        ours, random = (
+            np.array(target.result(one, seed)[str(count)]) for one in (order, SINGLE[RANDOM])
+        )
+        found.append(np.where(whole | target.tested(seed), ours - random, np.nan))
+    return np.array(found)
+
+
+def mean(values: np.ndarray) -> float:
+    """Return the mean over seeds of the mean over films."""
+    return float(np.nanmean(values, axis=1).mean())
+
+
+def both_intervals(values: np.ndarray, patients: np.ndarray) -> str:
+    """Return the mean, and its 95 % intervals over seeds and over patients, in 0.001."""
+    by_seed = np.nanmean(values, axis=1)
+    seeds = bootstrap_patients(
+        lambda rows: float(by_seed[rows].mean()), [str(seed) for seed in range(len(by_seed))]
+    )
+    counted = ~np.isnan(values).all(axis=0)
+    by_film = np.nanmean(values[:, counted], axis=0)
+    films = bootstrap_patients(lambda rows: float(by_film[rows].mean()), patients[counted])
+    return (
+        f"{1000 * seeds.value:+.1f} ({1000 * seeds.ci_low:+.1f} to {1000 * seeds.ci_high:+.1f}; "
+        f"{1000 * films.ci_low:+.1f} to {1000 * films.ci_high:+.1f})"
+    )
+
+
+def table(target: Target, orders: dict[str, Order], seeds: range, whole: bool) -> list[str]:
+    """Return the lines of a table: Dice of random order, and what each order adds to it."""
+    lines = [f"| order | {' | '.join(f'{count} masks' for count in CORRECTED)} |"]
+    lines.append("| --- | --: | --: | --: |")
+    for name, order in orders.items():
+        cells = []
+        for count in CORRECTED:
+            if name == RANDOM:
+                cells.append(f"{dice_after(target, order, count, seeds, whole):.4f}")
+                continue
+            values = gains(target, order, count, seeds, whole)
+            cells.append(both_intervals(values, target.films.patients[target.rows]))
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return lines
+
+
+def dice_after(
+    target: Target, order: Order, count: int, seeds: Iterable[int], whole: bool
+) -> float:
+    """Return the mean Dice after `count` masks, over seeds and films."""
+    return mean(
+        np.array(
+            [
+                np.where(
+                    whole | target.tested(seed), target.result(order, seed)[str(count)], np.nan
+                )
+                for seed in seeds
+            ]
+        )
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--choosing-seeds", type=int, default=6)
+    parser.add_argument("--only", choices=("choose", "report"), help="print a part, record nothing")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    films = mask_corrections.small(read_films(arguments.data, arguments.work))
+    target = Target(films, *CHOOSING, arguments.work)
+    seeds = range(arguments.choosing_seeds)
+    for name, order in (SINGLE | MIXED).items() if arguments.only != "report" else ():
+        found = [mean(gains(target, order, count, seeds, True)) for count in CORRECTED]
+        test = [mean(gains(target, order, count, seeds, False)) for count in CORRECTED]
+        print(f"{name}: all {1000 * np.mean(found):+.2f}, test {1000 * np.mean(test):+.2f}")
+
+
+if __name__ == "__main__":
+    main()
