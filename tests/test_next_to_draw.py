@@ -69,7 +69,7 @@ def test_novelty_never_counts_an_image_from_itself_twice():
 def test_density_prefers_what_many_images_are_like():
     features = np.array([[-9.0], [0.1], [0.0], [0.1], [9.0]])
     found = next_to_draw.order(candidates(0.5, 0.5, 0.5, 0.5, 0.5), features, mix=DENSITY)
-    assert ids(found)[-2:] == [0, 4]
+    assert set(ids(found)[-2:]) == {0, 4}
     assert "like 60% of all images" in found["why"][0]
 
 

@@ -22,15 +22,18 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import torch
 from torch import nn
 
-from benchmarks._lib import mask_corrections
+from benchmarks._lib import mask_corrections, mask_proposals
 from benchmarks._lib.lung_films import Films, read_films
 from benchmarks._lib.mask_corrections import CORRECTED, STARTS, Order, Proposals
+from benchmarks._lib.mask_proposals import FIRST
 from benchmarks._lib.results import machine, record
+from benchmarks.accuracy.lung_protocols import Network
 from hilum import storage
-from hilum.inference import next_to_draw
+from hilum.inference import next_to_draw, pretrained
 from hilum.inference.next_to_draw import Mix
 from hilum.statistics.bootstrap import bootstrap_patients
 
@@ -53,6 +56,16 @@ MIXED = {
     "novelty x density": Order(Mix(0.0, 1.0, 1.0)),
     "uncertainty x novelty, network's features": Order(Mix(1.0, 1.0, 0.0), by="network"),
     "uncertainty x novelty x density, network's features": Order(Mix(1.0, 1.0, 1.0), by="network"),
+}
+LEFT_OUT = {"m2s": "shenzhen", "s2m": "montgomery", "nok": "kermany", "noc": "covid"}
+LISTED = {
+    "uncertainty": (Mix(1.0, 0.0, 0.0), "quality"),
+    "disagreement of the two protocols": (Mix(1.0, 0.0, 0.0), "disagreement"),
+    "uncertainty and disagreement": (Mix(1.0, 0.0, 0.0), "both"),
+    "novelty": (Mix(0.0, 1.0, 0.0), "quality"),
+    "uncertainty x novelty": (Mix(1.0, 1.0, 0.0), "quality"),
+    "uncertainty x density": (Mix(1.0, 0.0, 1.0), "quality"),
+    "as `next_to_draw.MIX`": (next_to_draw.MIX, "quality"),
 }
 CHOSEN = Order(next_to_draw.MIX)
 FINAL = {**SINGLE, "as `next_to_draw.MIX`": CHOSEN}
@@ -181,6 +194,59 @@ def dice_after(
     )
 
 
+def chosen(target: Target, seeds: range) -> list[str]:
+    """Return the lines of the table that the mix was chosen by, best first; state the best."""
+    found = {
+        name: [
+            [mean(gains(target, order, count, seeds, whole)) for count in CORRECTED]
+            for whole in (True, False)
+        ]
+        for name, order in (SINGLE | MIXED).items()
+        if name != RANDOM
+    }
+    ranked = sorted(found, key=lambda name: -np.mean(found[name][0]))
+    lines = ["| order | all films | tested films |", "| --- | --: | --: |"]
+    for name in ranked:
+        whole, tested = (1000 * np.mean(values) for values in found[name])
+        lines.append(f"| {name} | {whole:+.2f} | {tested:+.2f} |")
+    return lines
+
+
+def lists(films: Films, work: Path) -> list[str]:
+    """Return the lines of the table of masks that need work, by networks without a source."""
+    heads = " | ".join(f"of the first {count}" for count in FIRST)
+    lines = [
+        f"| proposals for | films | order | {heads} |",
+        "| --- | --: | --- | --: | --: | --: |",
+    ]
+    for network, source in LEFT_OUT.items():
+        rows = films.of(source)
+        path = work / "next-to-draw" / f"list-{network}.json"
+        model = Network(work / "lung-weights", network)
+        found = pl.DataFrame(kept(path, partial(mask_proposals.proposed, model, films, rows)))
+        lines += _list_lines(source, found, films)
+    rows = np.flatnonzero(films.tune)
+    path = work / "next-to-draw" / "list-bundled.json"
+    found = pl.DataFrame(
+        kept(path, lambda: mask_proposals.proposed(pretrained.lung_model(), films, rows))
+    )
+    return lines + _list_lines("held-out films of all, by lungs.onnx", found, films)
+
+
+def _list_lines(title: str, found: pl.DataFrame, films: Films) -> list[str]:
+    features = next_to_draw.describe(films.images[found["row"].to_numpy()])
+    expected = [f"{value:.1f}" for value in mask_proposals.by_chance(found)]
+    lines = [f"| {title} | {found.height} | random | {' | '.join(expected)} |"]
+    for name, (mix, estimate) in LISTED.items():
+        place = mask_proposals.ranks(found, features, mix, estimate)
+        cells = [
+            f"{one.value:.0f} ({one.ci_low:.0f} to {one.ci_high:.0f})"
+            for one in mask_proposals.needing_work(found, place)
+        ]
+        lines.append(f"| {title} | {found.height} | {name} | {' | '.join(cells)} |")
+    return lines
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -189,16 +255,25 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--choosing-seeds", type=int, default=6)
-    parser.add_argument("--only", choices=("choose", "report"), help="print a part, record nothing")
+    parser.add_argument(
+        "--only", choices=("choose", "lists", "report"), help="print a part, record nothing"
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    films = mask_corrections.small(read_films(arguments.data, arguments.work))
-    target = Target(films, *CHOOSING, arguments.work)
-    seeds = range(arguments.choosing_seeds)
-    for name, order in (SINGLE | MIXED).items() if arguments.only != "report" else ():
-        found = [mean(gains(target, order, count, seeds, True)) for count in CORRECTED]
-        test = [mean(gains(target, order, count, seeds, False)) for count in CORRECTED]
-        print(f"{name}: all {1000 * np.mean(found):+.2f}, test {1000 * np.mean(test):+.2f}")
+    full = read_films(arguments.data, arguments.work)
+    films, only = mask_corrections.small(full), arguments.only
+    text = made_by(arguments)
+    if only in (None, "choose"):
+        target = Target(films, *CHOOSING, arguments.work)
+        text += ["", *chosen_words(), "", *chosen(target, range(arguments.choosing_seeds))]
+    for source, name in REPORTED if only in (None, "report") else ():
+        target = Target(films, source, name, arguments.work)
+        text += ["", *reported(target, range(arguments.seeds))]
+    if only in (None, "lists"):
+        text += ["", *LIST_WORDS, "", *lists(full, arguments.work)]
+    print("\n".join(text))
+    if only is None:
+        record(TITLE, "\n".join(text))
 
 
 if __name__ == "__main__":

@@ -113,7 +113,7 @@ class _Places:
 
     def __init__(self, points: np.ndarray | None, corrected: np.ndarray, mix: Mix) -> None:
         count = len(corrected)
-        self.points = points
+        self.points, self.mix = points, mix
         self.open, self.taken = ~corrected, int(corrected.sum())
         self.novelty, self.density = np.ones(count), np.ones(count)
         self.alike = np.zeros(count)  # fraction of all images that are like this one
@@ -140,7 +140,7 @@ class _Places:
         """Put an image into the order: novelty counts from it too."""
         self.open[row] = False
         self.taken += 1
-        if self.points is not None:
+        if self.points is not None and self.mix.novelty:
             for part, similar in self._similarities(self.points[row : row + 1]):
                 self.novelty[part] = np.minimum(self.novelty[part], 1 - similar[:, 0])
 
