@@ -54,11 +54,12 @@ def ranks(
 
     `estimate` is the uncertainty: "quality", "disagreement" or "both".
     """
+    apart = pl.col("disagreement")
     candidates = table.select(
         pl.col("row").cast(pl.String).alias("image_id"),
-        1 - pl.col("disagreement") if estimate == "disagreement" else pl.col("quality"),
-        *(["disagreement"] if estimate == "both" else []),
-    ).rename({"disagreement": "quality"} if estimate == "disagreement" else {})
+        (1 - apart).alias("quality") if estimate == "disagreement" else pl.col("quality"),
+        *([apart] if estimate == "both" else []),
+    )
     ordered = next_to_draw.order(candidates, features, limit=table.height, mix=mix)
     place = dict(ordered.select("image_id", "rank").iter_rows())
     return np.array([place[image_id] - 1 for image_id in candidates["image_id"]])
