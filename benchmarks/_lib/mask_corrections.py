@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -58,6 +59,27 @@ class Proposals:
     disagreement: np.ndarray
     features: dict[str, np.ndarray]
     dice: np.ndarray
+
+    def write(self, path: Path) -> None:
+        """Keep them in a file."""
+        np.savez(
+            path,
+            quality=self.quality,
+            disagreement=self.disagreement,
+            dice=self.dice,
+            **{f"features_{name}": values for name, values in self.features.items()},
+        )
+
+    @classmethod
+    def read(cls, path: Path) -> Proposals:
+        """Read what `write` kept."""
+        with np.load(path) as kept:
+            features = {
+                name.removeprefix("features_"): kept[name]
+                for name in kept.files
+                if name.startswith("features_")
+            }
+            return cls(kept["quality"], kept["disagreement"], features, kept["dice"])
 
 
 class Proposer:
