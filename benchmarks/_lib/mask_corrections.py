@@ -8,6 +8,7 @@ films of other patients are compared with their references.
 from __future__ import annotations
 
 import copy
+import io
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from torch import nn
 from benchmarks._lib.lung_films import AIR as AIR_SOURCES
 from benchmarks._lib.lung_films import Films
 from benchmarks._lib.lung_sets import dealt
+from hilum import storage
 from hilum.annotations import lung_masks
 from hilum.inference import lung_finder, next_to_draw
 from hilum.inference.next_to_draw import Mix
@@ -61,14 +63,16 @@ class Proposals:
     dice: np.ndarray
 
     def write(self, path: Path) -> None:
-        """Keep them in a file."""
+        """Keep them in a file, whole or not at all."""
+        content = io.BytesIO()
         np.savez(
-            path,
+            content,
             quality=self.quality,
             disagreement=self.disagreement,
             dice=self.dice,
             **{f"features_{name}": values for name, values in self.features.items()},
         )
+        storage.write_bytes(path, content.getvalue())
 
     @classmethod
     def read(cls, path: Path) -> Proposals:
