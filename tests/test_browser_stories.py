@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import polars as pl
@@ -144,13 +145,30 @@ def test_an_inverted_a_mirrored_and_a_duplicated_image_are_mended_and_gone_from_
     assert not set(JUDGED) & issues_of(run)
 
 
+def invitation(reader: Reader) -> str:
+    """Return a one-time address for another reader."""
+    return reader.page.evaluate(
+        """async () => (await (await fetch("/api/v1/invitations", {method: "POST", headers: {
+        "X-Hilum-Token": document.querySelector("meta[name=hilum-token]").content}})).json()
+        ).address"""
+    )
+
+
+def documented_client(address: str, author: str):
+    """Return a session of the client that docs/how-to/desk.md gives."""
+    page = (Path(__file__).parents[1] / "docs" / "how-to" / "desk.md").read_text(encoding="utf-8")
+    names: dict = {}
+    exec(re.search(r"```python\n(.*?)```", page, re.DOTALL)[1], names)
+    return names["DeskClient"](address, author)
+
+
 def read_blind(reader: Reader, desk: Desk, row: int, states: dict[str, str]) -> None:
     page = reader.page
     page.goto(f"{desk.base}/images/{row}?blind=1")
     for finding, state in states.items():
-        group = page.get_by_role("radiogroup", name=finding, exact=True)
-        group.get_by_role("radio", name=state, exact=True).click()
-        group.locator(f'[aria-checked="true"]:text-is("{state}")').wait_for()
+        group = page.locator(f'[role="group"][aria-label="{finding}"]')
+        group.get_by_role("button", name=state, exact=True).click()
+        group.locator(f'[aria-pressed="true"]:text-is("{state}")').wait_for()
 
 
 def test_two_readers_are_told_of_a_stale_write_and_how_far_they_agree(tmp_path, chromium):
@@ -158,34 +176,37 @@ def test_two_readers_are_told_of_a_stale_write_and_how_far_they_agree(tmp_path, 
     (tmp_path / "recipe.toml").write_text(SMALL)
     run = tmp_path / "run"
     assert hilum("audit", tmp_path / "recipe.toml", "--out", run).returncode == 0
-    with served(run, chromium) as desk, desk.reader("Ann") as ann:
-        invited = ann.page.evaluate(
-            """async () => (await (await fetch("/api/v1/invitations", {method: "POST", headers: {
-            "X-Hilum-Token": document.querySelector("meta[name=hilum-token]").content}})).json()
-            ).address"""
+    with (
+        served(run, chromium) as desk,
+        desk.reader("Ann") as ann,
+        desk.reader("Ben", invitation(ann)) as ben,
+    ):
+        for reader in (ann, ben):
+            reader.page.goto(f"{desk.base}/images/0")
+            reader.page.locator('[data-origin="reference"]').click()
+            reader.page.locator("#origin", has_text="reference mask").wait_for()
+            reader.page.keyboard.press("b")
+            stroke(reader)
+            reader.page.locator("#unsaved", has_text="not saved").wait_for()
+        ann.page.locator("#save").click()
+        ann.page.get_by_text("mask saved").first.wait_for()
+        ben.page.locator("#save").click()
+        refused = ben.page.locator("dialog[open]")
+        refused.get_by_text("Ann").first.wait_for()
+        (saved,) = ask(desk, ben, "revisions")["revisions"]
+        assert (saved["author"], saved["kind"]) == ("Ann", "mask")
+        ben.page.keyboard.press("Escape")
+        client = documented_client(invitation(ben), "Cleo")
+        assert client.get("images", mask="corrected")["rows"][0]["row"] == 0
+        assert client.pixels(0).shape == tuple(
+            client.get("images/0")[side] for side in ("height", "width")
         )
-        with desk.reader("Ben", invited) as ben:
-            for reader in (ann, ben):
-                reader.page.goto(f"{desk.base}/images/0")
-                reader.page.locator('[data-origin="reference"]').click()
-                reader.page.locator("#origin", has_text="reference mask").wait_for()
-                reader.page.keyboard.press("b")
-                stroke(reader)
-                reader.page.locator("#unsaved", has_text="not saved").wait_for()
-            ann.page.locator("#save").click()
-            ann.page.get_by_text("mask saved").first.wait_for()
-            ben.page.locator("#save").click()
-            refused = ben.page.locator("dialog[open]")
-            refused.get_by_text("Ann").first.wait_for()
-            (saved,) = ask(desk, ben, "revisions")["revisions"]
-            assert (saved["author"], saved["kind"]) == ("Ann", "mask")
-            ben.page.keyboard.press("Escape")
-            concept = "Tuberculosis"
-            for row in range(6):
-                read_blind(ann, desk, row, {concept: "present" if row % 2 else "absent"})
-                read_blind(ben, desk, row, {concept: "present" if row in (1, 3, 4) else "absent"})
-            ann.page.goto(f"{desk.base}/readings?concept=tuberculosis")
-            # They agree on 4 of 6, where 3 of 6 would be chance: (4/6 - 1/2) / (1 - 1/2).
-            ann.page.locator(".kappa", has_text="0.33").wait_for()
-            listed = ann.page.locator("table").last.locator("tbody tr")
-            assert listed.count() == 2
+        concept = "Tuberculosis"
+        for row in range(6):
+            read_blind(ann, desk, row, {concept: "present" if row % 2 else "absent"})
+            read_blind(ben, desk, row, {concept: "present" if row in (1, 3, 4) else "absent"})
+        ann.page.goto(f"{desk.base}/readings?concept=tuberculosis")
+        # They agree on 4 of 6, where 3 of 6 would be chance: (4/6 - 1/2) / (1 - 1/2).
+        ann.page.locator(".kappa", has_text="0.33").wait_for()
+        listed = ann.page.locator("table").last.locator("tbody tr")
+        assert listed.count() == 2
