@@ -15,6 +15,3 @@ export const CORRECTIONS = [
   ["exchange mask sides", "Exchange the sides of its mask", null],
   ["set patient", "Move to another patient …", ""],
 ];
-
-/** Corrections that change how the image lies, so that its pixels and masks come anew. */
-export const DISPLAYED = ["mirror", "invert", "rotate"];

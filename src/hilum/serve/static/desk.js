@@ -1,8 +1,8 @@
 // What every page has: help sheet, name of the author, progress while a set is prepared.
 
 import { getJson, send } from "./api.js";
-import { attempt, notice, openSheet } from "./dialogs.js";
-import { $, isTyping, pageData } from "./dom.js";
+import { ask, attempt, notice, openSheet } from "./dialogs.js";
+import { $, el, isTyping, pageData } from "./dom.js";
 
 const POLL_MS = 1000;
 
@@ -12,6 +12,24 @@ async function enterAuthor() {
   const name = answer.get("name").trim();
   const kept = await attempt(() => send("POST", "/api/v1/author", { name }));
   if (kept !== undefined) location.reload();
+}
+
+/** Show an address that lets one more browser in, once. */
+async function invite() {
+  const invitation = await attempt(() => send("POST", "/api/v1/invitations", {}));
+  if (!invitation) return;
+  $("#author-sheet").close();
+  const field = el("input", { value: invitation.address, readonly: true, "aria-label": "Address" });
+  field.addEventListener("focus", () => field.select());
+  const text = "This address opens the desk in one more browser. It works once.";
+  await ask(
+    "Another reader",
+    el("div", {}, el("p", {}, text), el("div", { class: "field" }, field)),
+    {
+      confirm: "Close",
+      cancel: null,
+    },
+  );
 }
 
 function openHelp() {
@@ -39,6 +57,7 @@ async function followPreparation() {
 }
 
 $("#help").addEventListener("click", openHelp);
+$("#invite").addEventListener("click", invite);
 $("#author")?.addEventListener("click", enterAuthor);
 document.addEventListener("keydown", (event) => {
   if (event.key === "?" && !isTyping(event)) openHelp();

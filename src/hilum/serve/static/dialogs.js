@@ -83,7 +83,7 @@ export async function ask(
       el(
         "p",
         { class: "actions" },
-        el("button", { type: "button", "data-close": true }, cancel),
+        cancel && el("button", { type: "button", "data-close": true }, cancel),
         el("button", { class: "primary" }, confirm),
       ),
     ),

@@ -37,10 +37,6 @@ export class ImageStore {
     return found;
   }
 
-  drop(row) {
-    this.kept.delete(row);
-  }
-
   prefetch(row) {
     if (row !== null) this.get(row);
   }

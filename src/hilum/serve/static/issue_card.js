@@ -4,7 +4,7 @@
 import { getJson } from "./api.js";
 import { change, confirmChange } from "./changes.js";
 import { CORRECTIONS, STATES } from "./choices.js";
-import { ask, askReason, attempt, notice } from "./dialogs.js";
+import { ask, askReason, attempt } from "./dialogs.js";
 import { $, el, pageData, when } from "./dom.js";
 
 const SIGNS = { error: "✕", warning: "▲", info: "i" };
@@ -20,9 +20,7 @@ export const severity = (level) =>
 
 /** Send a decision; `corrections` are those that the server offered. Returns whether it was
  *  made. */
-async function decide(issue, decision, hindrance, { reason = null, corrections = [] } = {}) {
-  const against = corrections.map(({ action }) => hindrance(action)).find(Boolean);
-  if (against) return notice(against, { error: true }) ?? null;
+async function decide(issue, decision, { reason = null, corrections = [] } = {}) {
   const body = { decision, reason, corrections, expected: issue.revision };
   const answer = await attempt(() =>
     change(
@@ -113,9 +111,9 @@ async function setLabel(issue, { concept, state }) {
   return answer && `${name} was set to ${state}`;
 }
 
-function buttons(issue, { changed, hindrance = () => null }) {
+function buttons(issue, { changed }) {
   const act = async (decision, details) => {
-    const answer = await decide(issue, decision, hindrance, details);
+    const answer = await decide(issue, decision, details);
     if (!answer) return;
     confirmChange(`${issue.rule}: ${decision}`, answer.revision, changed);
     changed();

@@ -16,7 +16,6 @@ export class LabelMap {
     this.undone = [];
     this.open = null;
     this.bytes = 0;
-    this.version = 0; // rises with each change, also with undo and redo
   }
 
   /** Keep what is within a rectangle before it is changed. A change may touch many rectangles. */
@@ -54,6 +53,16 @@ export class LabelMap {
     return kept;
   }
 
+  differs(number, kept) {
+    const { left, top, right, bottom } = this.box(number);
+    for (let y = top, to = 0; y < bottom; y++) {
+      for (let at = y * this.width + left, end = at + right - left; at < end; at++, to++) {
+        if (this.labels[at] !== kept[to]) return true;
+      }
+    }
+    return false;
+  }
+
   setTile(number, kept) {
     const { left, top, right, bottom } = this.box(number);
     const wide = right - left;
@@ -66,8 +75,7 @@ export class LabelMap {
     const change = this.open ?? new Map();
     this.open = null;
     for (const [tile, before] of change) {
-      const now = this.tile(tile);
-      if (now.every((label, at) => label === before[at])) change.delete(tile);
+      if (!this.differs(tile, before)) change.delete(tile);
       else this.bytes += before.length;
     }
     if (!change.size) return [];
@@ -75,7 +83,6 @@ export class LabelMap {
     for (const gone of this.undone) this.forget(gone);
     this.undone = [];
     while (this.bytes > HISTORY && this.done.length > 1) this.forget(this.done.shift());
-    this.version++;
     return [...change.keys()];
   }
 
@@ -108,8 +115,12 @@ export class LabelMap {
       change.set(tile, now);
     }
     to.push(change);
-    this.version++;
     return [...change.keys()];
+  }
+
+  /** What stands, as something to compare: the last change, which undo and redo bring back. */
+  get state() {
+    return this.done.at(-1) ?? null;
   }
 
   get whole() {

@@ -218,9 +218,14 @@ export class Drafts {
     });
   }
 
-  /** A draft: its map, the revision it was begun on, and the map's version that was saved last. */
+  /** A draft: its map, the revision it was begun on, and the map's state that was saved last. */
   begin(row, width, height, revision) {
-    const draft = { map: new LabelMap(width, height), revision, saved: 0, origin: "an empty mask" };
+    const draft = {
+      map: new LabelMap(width, height),
+      revision,
+      saved: null,
+      origin: "an empty mask",
+    };
     this.kept.set(row, draft);
     return draft;
   }
@@ -235,7 +240,7 @@ export class Drafts {
 
   isUnsaved(row) {
     const draft = this.get(row);
-    return draft !== null && draft.map.version !== draft.saved;
+    return draft !== null && draft.map.state !== draft.saved;
   }
 
   unsaved() {

@@ -23,6 +23,7 @@ const TOOLS = [
   ["fill", "▨", "Fill", "F"],
 ];
 const PLAUSIBLE_AFTER_MS = 700;
+const NEVER = Symbol("a state that no map has");
 
 export class MaskPanel {
   /** `desk`: the viewer, of which the panel uses layers, drafts, choice of tool and navigation. */
@@ -229,11 +230,11 @@ export class MaskPanel {
   async showPlausibility() {
     const { draft, row, node } = this;
     if (!draft?.map.labels.some((label) => label === 1 || label === 2)) return;
-    const version = draft.map.version;
+    const { state } = draft.map;
     const answer = await plausibility(row, draft.map).catch((error) => ({
       flags: [error.message],
     }));
-    const isOld = row !== this.row || version !== draft.map.version || node !== this.node;
+    const isOld = row !== this.row || state !== draft.map.state || node !== this.node;
     if (isOld) return;
     const list = $("#plausibility", this.node);
     list.classList.toggle("good", !answer.flags.length);
@@ -283,8 +284,8 @@ export class MaskPanel {
       this.desk.hideMasks();
       draft.map.labels.set(source.labels);
       this.editor.open(draft.map);
-      // A proposal that is not the saved mask is work to be saved, also without a stroke.
-      draft.saved = kind === "corrected" || kind === "empty" ? 0 : -1;
+      // A proposal is work to be saved, also without a stroke; what stands already is not.
+      draft.saved = ["corrected", "reference", "empty"].includes(kind) ? null : NEVER;
       this.compareWithReference();
       this.maskChanged();
     } else {

@@ -22,7 +22,7 @@ function preview({ width, height, labels }, title) {
  *  The draft stays as it is either way, so nothing that was drawn is lost. */
 export async function saveMask(row, draft) {
   const { map } = draft;
-  const version = map.version;
+  const { state } = map;
   const png = await encodeLabels(map.labels, map.width, map.height);
   let answer;
   try {
@@ -41,7 +41,7 @@ export async function saveMask(row, draft) {
     if (!(await choose(error.current, "the mask that you drew", both))) return null;
     answer = await put(row, png, error.current.number);
   }
-  Object.assign(draft, { revision: answer.revision, saved: version });
+  Object.assign(draft, { revision: answer.revision, saved: state });
   return answer.revision;
 }
 

@@ -2,7 +2,7 @@
 
 import { change, confirmChange } from "./changes.js";
 import { CORRECTIONS, STATES } from "./choices.js";
-import { ask, attempt, notice } from "./dialogs.js";
+import { ask, attempt } from "./dialogs.js";
 import { decimal, el } from "./dom.js";
 import { issueCard } from "./issue_card.js";
 import { scoreRow } from "./score_bar.js";
@@ -131,9 +131,7 @@ function aboutImage(facts) {
   return section("about", "Image", el("dl", { class: "facts" }, rows), flags);
 }
 
-async function correct(facts, [action, title, value], { changed, hindrance }) {
-  const reasonAgainst = hindrance(action);
-  if (reasonAgainst) return void notice(reasonAgainst, { error: true });
+async function correct(facts, [action, title, value], { changed }) {
   const needsPatient = action === "set patient";
   const field = el(
     "label",
@@ -168,12 +166,29 @@ async function correct(facts, [action, title, value], { changed, hindrance }) {
   changed();
 }
 
+async function takeBack(facts, { action, value, other }, { changed }) {
+  const body = { action, value, other, remove: true, reason: null, expected: facts.image_revision };
+  const path = `/api/v1/images/${facts.row}/corrections`;
+  const done = await attempt(() => change(path, body, `not: ${action}`));
+  if (done) confirmChange(`${action}: taken back`, done.revision, changed);
+  changed();
+}
+
 function corrections(facts, { readOnly, ...options }) {
-  if (readOnly && !facts.corrections.length) return null;
-  const made = facts.corrections.map(({ action, value, author, revision }) => {
-    const what = [action, value].filter(Boolean).join(" ");
-    const who = `by ${author ?? "the corrections file"}`;
-    return el("li", {}, [what, who, revision && `revision ${revision}`].filter(Boolean).join(", "));
+  const made = facts.corrections.map((one) => {
+    const what = [one.action, one.value].filter(Boolean).join(" ");
+    const who = `by ${one.author ?? "the corrections file"}`;
+    const words = [what, who, one.revision && `revision ${one.revision}`]
+      .filter(Boolean)
+      .join(", ");
+    const undo = () => takeBack(facts, one, options);
+    const isOwn = !readOnly && CORRECTIONS.some(([action]) => action === one.action);
+    return el(
+      "li",
+      {},
+      `${words} `,
+      isOwn && el("button", { type: "button", class: "quiet", onclick: undo }, "Take back"),
+    );
   });
   const select = el(
     "select",
@@ -190,8 +205,8 @@ function corrections(facts, { readOnly, ...options }) {
     "corrections",
     ["Corrections ", el("span", { class: "count" }, String(made.length || ""))],
     made.length > 0 && el("ul", { class: "log" }, made),
-    made.length > 0 &&
-      el("p", {}, el("a", { href: `/revisions?row=${facts.row}` }, "History of this image")),
+    made.length > 0 && el("p", { class: "soft small" }, "They hold from the next run on."),
+    el("p", {}, el("a", { href: `/revisions?row=${facts.row}` }, "History of this image")),
     !readOnly && select,
   );
 }

@@ -1,7 +1,6 @@
 // The viewer: one image at a time, with what is known of it, where it is corrected, and what is
 // next.
 
-import { DISPLAYED } from "./choices.js";
 import { Companion } from "./companion.js";
 import { attempt } from "./dialogs.js";
 import { $, $$, el, isTyping, pageData } from "./dom.js";
@@ -19,13 +18,6 @@ import { PRESETS } from "./window_level.js";
 
 // Views in which no side of the image is the patient's right.
 const NOT_FRONTAL = ["LATERAL", "OBLIQUE", "DECUBITUS"];
-
-const displayOf = (facts) =>
-  JSON.stringify(
-    facts.corrections
-      .filter(({ action }) => DISPLAYED.includes(action))
-      .map(({ action, value }) => [action, value]),
-  );
 
 class Viewer {
   constructor(facts) {
@@ -135,25 +127,10 @@ class Viewer {
     const { row } = this.facts;
     const facts = await attempt(() => this.store.refresh(row));
     if (!facts || this.facts.row !== row) return;
-    const displayChanged = displayOf(facts) !== displayOf(this.facts);
     this.facts = facts;
-    if (displayChanged) return void (await this.reloadPixels());
     this.layers.setImage(facts, null);
     if (this.masks?.draft) this.hideMasks();
     this.showPanel();
-  }
-
-  /** The image lies otherwise than before: what was drawn on it does not fit any more. */
-  async reloadPixels() {
-    this.drafts.drop(this.facts.row);
-    this.store.drop(this.facts.row);
-    await this.open(this.facts.row, { push: false });
-  }
-
-  /** Return why an image cannot be corrected by `action` now; null where it can. */
-  hindrance(action) {
-    const unsaved = DISPLAYED.includes(action) && this.drafts.isUnsaved(this.facts.row);
-    return unsaved ? "save or discard the mask first; it would not fit the image any more" : null;
   }
 
   /** The same, where the server's mask is no longer the one that was drawn here. */
@@ -189,7 +166,6 @@ class Viewer {
     const options = {
       readOnly,
       changed: () => this.refresh(),
-      hindrance: (action) => this.hindrance(action),
     };
     const scroll = $("#panel").scrollTop;
     const sections = blind
