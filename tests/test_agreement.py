@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from hilum.errors import NotFound, TooFew
@@ -18,6 +18,7 @@ from hilum.statistics import reader_agreement
 READ = Read("set/0", "tuberculosis", "present")
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=40))
 def test_kappa_is_scikit_learns(pairs):
     metrics = pytest.importorskip("sklearn.metrics")

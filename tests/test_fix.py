@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 from conftest import hilum
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hilum import storage
@@ -324,6 +324,7 @@ def test_the_images_of_made_up_entries_are_in_the_data(montgomery_set):
     assert set(IMAGES) <= set(images_of(montgomery_set))
 
 
+@settings(max_examples=50, deadline=None)
 @given(entries=ENTRIES, shuffled=st.randoms())
 def test_no_order_of_entries_makes_a_difference(montgomery_set, entries, shuffled):
     def outcome(given: list[Correction]) -> str:

@@ -460,6 +460,7 @@ def test_any_json_is_a_change_or_refused(value):
         changes.check(changes.from_json(value))
 
 
+@settings(deadline=None)
 @given(NAMES, st.none() | NAMES, st.none() | NAMES)
 def test_an_issue_key_leads_back_to_its_issue(rule, image_id, other):
     assert changes.split_issue_key(issue_key(rule, image_id, other)) == (rule, image_id, other)

@@ -22,6 +22,7 @@ from hilum.pipeline import audit, cache, ingest, reference_masks
 from hilum.pipeline.evaluation import segmentation
 from hilum.privacy import run_release
 from hilum.progress import quietly
+from hilum.reporting.sections import data
 from hilum.revisions import uptake
 from hilum.revisions.changes import Correct, DecideIssue, Read, SetLabel, SetMask, issue_key
 from hilum.revisions.journal import FOLDER, Journal
@@ -152,6 +153,8 @@ def test_labels_and_corrections_name_revision_and_author(release, run):
         (second, "consolidation", 1, f"corrections: revision 2 by {ANN}"),
     ]
     assert third not in manifest.table["image_id"]
+    said = "2 labels and 1 image, by 2 readers, up to revision 4"
+    assert data.corrected(uptake.of_run(run)) == said and data.corrected(uptake.empty()) == ""
     assert done["ingest"]["annotations"] == {
         "from": FOLDER,
         "revision": 4,

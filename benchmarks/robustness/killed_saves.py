@@ -7,7 +7,7 @@ It is killed (SIGKILL) at a random moment, and a next one goes on in the same fo
 kill: the journal opens, its chain of digests holds and every mask that it names is whole
 (`verify`); every save that was acknowledged is in it; and of what was not, there is at most the one
 save that the process was about to acknowledge. A second process, never killed, writes all the
-while.
+while, more slowly.
 
 tests/test_journal.py does the same with three kills.
 """
@@ -32,8 +32,9 @@ from hilum.revisions.state import State
 
 MODULE = "benchmarks.robustness.killed_saves"
 IMAGES = 40
-SIDE = 1024  # pixels of a mask
+SIDE = 512  # pixels of a mask
 LONGEST = 1.2  # seconds that a process lives at most, from its first save on
+SECOND = ("--seed", "999999", "--pause", "0.1")  # the process that is not killed
 STATES = ("present", "absent", "uncertain", "not mentioned")
 
 
@@ -45,7 +46,7 @@ class Killed(NamedTuple):
     leftovers: int  # hidden files of saves that were under way
 
 
-def save_on(folder: Path, author: str, seed: int) -> None:
+def save_on(folder: Path, author: str, seed: int, pause: float) -> None:
     """Save labels and masks until killed; print each revision's number once it is on the disk."""
     generator = np.random.default_rng(seed)
     with Journal.open(folder) as journal:
@@ -62,6 +63,7 @@ def save_on(folder: Path, author: str, seed: int) -> None:
             except Stale:  # the other process came first
                 continue
             print(made.number, flush=True)
+            time.sleep(pause)
 
 
 def _mask(generator: np.random.Generator) -> np.ndarray:
@@ -105,15 +107,16 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--save", type=Path, help="be the process that saves into this folder")
+    parser.add_argument("--pause", type=float, default=0, help="seconds between its saves")
     parser.add_argument("--record", action="store_true", help="keep the figures in the results")
     arguments = parser.parse_args()
     if arguments.save:
-        save_on(arguments.save, f"Reader {arguments.seed}", arguments.seed)
+        save_on(arguments.save, f"Reader {arguments.seed}", arguments.seed, arguments.pause)
         return
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "annotations"
         beside = subprocess.Popen(
-            [sys.executable, "-m", MODULE, "--save", str(folder), "--seed", "999999"],
+            [sys.executable, "-m", MODULE, "--save", str(folder), *SECOND],
             stdout=subprocess.DEVNULL,
         )
         try:

@@ -21,7 +21,7 @@ IGNORE = 255  # in training labels: the source does not state whether this is lu
 SIDES = {"right": RIGHT, "left": LEFT}
 IGNORED = "ignored"  # name of a shape whose pixels count neither as lung nor as background
 # Names of shapes that make a reference mask, and their label; None: both lungs.
-REFERENCE = {"right_lung": RIGHT, "left_lung": LEFT, "lungs": None, IGNORED: IGNORE}
+REFERENCE = {"lungs": None, "right_lung": RIGHT, "left_lung": LEFT, IGNORED: IGNORE}
 _SECOND_LUNG = 0.2  # of the larger component's area: a smaller second one is a fragment, not a lung
 _TWO_LUNGS_WIDE = 0.55  # of the image's width: a single component wider than this is two lungs
 

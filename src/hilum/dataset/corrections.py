@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +78,8 @@ class Correction:
     @property
     def entry(self) -> dict[str, str | int]:
         """Return what a file states of it: keys and values, without those that are None."""
-        return {key: value for key, value in asdict(self).items() if value is not None}
+        stated = ((key, getattr(self, key)) for key in KEYS)
+        return {key: value for key, value in stated if value is not None}
 
     @property
     def details(self) -> tuple[str | None, ...]:
@@ -188,10 +189,11 @@ def apply(manifest: Manifest, corrections: Sequence[Correction], name: str) -> M
     of_entries([one.entry for one in corrections], name)
     _refuse_impossible(manifest, corrections, name)
     path = dict(manifest.table.select("image_id", "path").iter_rows())
-    rows = [_remark(path[one.image_id], one, name) for one in _in_order(corrections)]
+    ordered = _in_order(corrections)
+    rows = [_remark(path[one.image_id], one, name) for one in ordered]
     remarks = pl.DataFrame(rows, schema=REMARK_COLUMNS, orient="row")
     for action in ACTIONS:  # in this order: patients are named before they are joined
-        chosen = [one for one in _in_order(corrections) if one.action == action]
+        chosen = [one for one in ordered if one.action == action]
         manifest = _made(manifest, action, chosen, name) if chosen else manifest
     gone = [one.image_id for one in corrections if one.action in GONE]
     kept = manifest.only(manifest.table.filter(~pl.col("image_id").is_in(gone))["image_id"])

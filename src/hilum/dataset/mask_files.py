@@ -161,10 +161,11 @@ def voters(manifest: Manifest) -> dict[str, list[Voter]]:
     group_of = groups(manifest)
     inferred = manifest.table.filter(manifest.table[VALUES].is_null())
     for column in COLUMNS:
-        for row in inferred.select(column, "path", *DISPLAY).iter_rows(named=True):
-            if (place := row[column]) is not None:
-                voter = Voter(place, row["path"], Display.of(row))
-                of_group.setdefault(group_of[place], {})[place] = voter
+        masked = inferred.select(column, "path", *DISPLAY).drop_nulls(column)
+        for row in masked.iter_rows(named=True):
+            place = row[column]
+            voter = Voter(place, row["path"], Display.of(row))
+            of_group.setdefault(group_of[place], {})[place] = voter
     chosen = {}
     for group, members in of_group.items():
         places = sorted(members)

@@ -66,7 +66,7 @@ class PassedOn:
 
     def keyed(self, table: pl.DataFrame) -> pl.DataFrame:
         """Return a table with image ids, places and patients as they are passed on."""
-        kinds = {column: _OF_OTHERS.get(column, column) for column in table.columns}
+        kinds = {column: _OF_OTHERS.get(column) or column for column in table.columns}
         named = {column: self.names[kind] for column, kind in kinds.items() if self.names.get(kind)}
         return table.with_columns(pl.col(column).replace(new) for column, new in named.items())
 

@@ -210,7 +210,7 @@ def _orientation(seen: pl.DataFrame) -> Iterator[Issue]:
     ]
     for rule in rules.values():
         table = [about for broken, *about in rows if broken is rule]
-        columns = dict.fromkeys(("image_id", "message", "value"), pl.String)
+        columns = {"image_id": pl.String, "message": pl.String, "value": pl.String}
         yield from rule.issue(pl.DataFrame(table, schema=columns, orient="row"))
 
 
