@@ -16,8 +16,11 @@ with the exponents of a `Mix`:
 and the order is greedy: novelty counts from what stands before. Similarity is exp(-(d / s)^2) of
 the Euclidean distance d between standardised features, s the median distance between images.
 
-benchmarks/accuracy/next_to_draw.py measures it against random order; `MIX` was chosen there, on one
-hospital, and judged on others.
+There are two aims, and they are served by different images: `REPAIR` lists the masks that most need
+work, `TRAIN` those that a network which is trained on with a few masks of a new hospital gains most
+by. benchmarks/accuracy/next_to_draw.py measures both against random order; `TRAIN` was chosen there
+on one hospital and judged on others. Trained on the least certain films alone, a network gets
+worse than on as many at random, until there are some 40.
 
 Sources: Lewis and Gale, SIGIR 1994 (uncertainty sampling); Settles and Craven, EMNLP 2008
 (information density); Gonzalez, TCS 38:293 (1985) and Sener and Savarese, ICLR 2018 (farthest-first
@@ -26,7 +29,7 @@ selection).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,9 +43,10 @@ COLUMNS = {"image_id": pl.String, "rank": pl.Int64, "gain": pl.Float64, "why": p
 REQUIRED = {"image_id": pl.String, "quality": pl.Float64}
 OPTIONAL = {"disagreement": pl.Float64, "corrected": pl.Boolean}
 _SAMPLE = 1000  # images that stand for all where each is compared with all
+_TOGETHER = 4096  # images that are compared at once, which bounds the memory
 _FARTHEST = 4.0  # standard deviations at which a feature is capped: one odd image must not rule
 _UNKNOWN = 0.5  # uncertainty where no image has an estimate
-_ALIKE, _UNLIKE = 0.5, 0.1  # similarity from which images are called alike, below which unlike
+_ALIKE, _UNLIKE = 0.8, 0.5  # similarity from which images are called alike, below which unlike
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,8 @@ class Mix:
     density: float
 
 
-MIX = Mix(uncertainty=1.0, novelty=1.0, density=0.0)
+REPAIR = Mix(uncertainty=1.0, novelty=0.0, density=0.0)
+TRAIN = Mix(uncertainty=0.0, novelty=0.0, density=1.0)
 
 
 def order(
@@ -62,7 +67,7 @@ def order(
     features: np.ndarray | None = None,
     *,
     limit: int = LIMIT,
-    mix: Mix = MIX,
+    mix: Mix = REPAIR,
 ) -> pl.DataFrame:
     """Return the `limit` images whose masks are best corrected next, the best first, as `COLUMNS`.
 
@@ -71,7 +76,7 @@ def order(
     `disagreement`, 1 - Dice between its masks by two models or protocols, null where unknown; and
     optionally `corrected`, whether its mask needs no work: such images are not returned, and
     novelty counts from them too. `features` are float (rows, values), in the order of the rows, as
-    of `describe`; without them only uncertainty counts. The result does not depend on the order of
+    of `describe`; without them only uncertainty counts, and `REPAIR` needs none. The result does not depend on the order of
     the rows. `rank` counts from 1, `gain` is of that place in the order, `why` says it in words.
     Raises `BadData` for columns, values or features that are not as described.
     """
@@ -82,7 +87,7 @@ def order(
     if "corrected" in table.columns:
         corrected = table["corrected"].fill_null(value=False).to_numpy()
     points = None if features is None else _standardised(np.asarray(features, np.float64)[rows])
-    places = _Places.of(points, corrected, table.height)
+    places = _Places(points, corrected, mix)
     wanted = _uncertainty(table) ** mix.uncertainty * places.density**mix.density
     found = []
     for rank in range(1, min(limit, int((~corrected).sum())) + 1):
@@ -110,48 +115,38 @@ class _Places:
     Without `points` each image is as novel and as dense as any other.
     """
 
-    def __init__(self, points: np.ndarray | None, count: int) -> None:
-        self.points = points
+    def __init__(self, points: np.ndarray | None, corrected: np.ndarray, mix: Mix) -> None:
+        count = len(corrected)
+        self.points, self.mix = points, mix
+        self.open, self.taken = ~corrected, int(corrected.sum())
         self.novelty, self.density = np.ones(count), np.ones(count)
         self.alike = np.zeros(count)  # fraction of all images that are like this one
-        self.open = np.ones(count, bool)
-        self.spread = 1.0
-        self.taken = 0
-
-    @classmethod
-    def of(cls, points: np.ndarray | None, corrected: np.ndarray, count: int) -> _Places:
-        """Return the places before anything is ordered."""
-        places = cls(points, count)
-        places.open = ~corrected
-        places.taken = int(corrected.sum())
         if points is None or not count:
-            return places
+            return
         sample = _thinned(points)
-        apart = _squares(sample, sample)
-        between = np.sqrt(apart[np.triu_indices(len(sample), 1)])
-        places.spread = float(np.median(between)) if between.size and between.any() else 1.0
-        similar = np.zeros(count)
-        for each in sample:
-            one = places.similarity(each)
-            similar += one
-            places.alike += one >= _ALIKE
-        places.density, places.alike = similar / len(sample), places.alike / len(sample)
-        for each in _thinned(points[corrected]):
-            places.novelty = np.minimum(places.novelty, 1 - places.similarity(each))
-        return places
+        self.spread = _median_distance(sample)
+        if mix.density:
+            for part, similar in self._similarities(sample):
+                self.density[part] = similar.mean(axis=1)
+                self.alike[part] = (similar >= _ALIKE).mean(axis=1)
+        if mix.novelty and corrected.any():
+            for part, similar in self._similarities(_thinned(points[corrected])):
+                self.novelty[part] = 1 - similar.max(axis=1)
 
-    def similarity(self, point: np.ndarray) -> np.ndarray:
-        """Return the similarity of every image to a point (values,), in [0, 1]."""
+    def _similarities(self, others: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+        """Yield the similarities of some images to all `others`, (some, others), in [0, 1]."""
         assert self.points is not None
-        return np.exp(-_squares(self.points, point[None])[:, 0] / self.spread**2)
+        for at in range(0, len(self.points), _TOGETHER):
+            part = slice(at, at + _TOGETHER)
+            yield part, np.exp(-_squares(self.points[part], others) / self.spread**2)
 
     def take(self, row: int) -> None:
         """Put an image into the order: novelty counts from it too."""
         self.open[row] = False
         self.taken += 1
-        if self.points is not None:
-            similar = self.similarity(self.points[row])
-            self.novelty = np.minimum(self.novelty, np.clip(1 - similar, 0, 1))
+        if self.points is not None and self.mix.novelty:
+            for part, similar in self._similarities(self.points[row : row + 1]):
+                self.novelty[part] = np.minimum(self.novelty[part], 1 - similar[:, 0])
 
 
 def _check(candidates: pl.DataFrame, features: np.ndarray | None) -> None:
@@ -198,16 +193,23 @@ def _uncertainty(table: pl.DataFrame) -> np.ndarray:
 
 
 def _standardised(features: np.ndarray) -> np.ndarray:
-    """Return features in standard deviations from their mean; constant ones are 0."""
-    spread = features.std(axis=0) if len(features) else np.ones(features.shape[1])
-    centred = features - (features.mean(axis=0) if len(features) else 0)
+    """Return features in standard deviations from their mean, float32; constant ones are 0."""
+    if not len(features):
+        return features.astype(np.float32)
+    centred, spread = features - features.mean(axis=0), features.std(axis=0)
     scaled = centred / np.where(spread > 0, spread, 1)
-    return np.clip(scaled, -_FARTHEST, _FARTHEST)
+    return np.clip(scaled, -_FARTHEST, _FARTHEST).astype(np.float32)
 
 
 def _thinned(points: np.ndarray) -> np.ndarray:
     """Return at most `_SAMPLE` rows, evenly spread."""
     return points[:: max(1, -(-len(points) // _SAMPLE))]
+
+
+def _median_distance(points: np.ndarray) -> float:
+    """Return the median distance between points, 1 where it is 0."""
+    between = _squares(points, points)[np.triu_indices(len(points), 1)]
+    return float(np.sqrt(np.median(between))) or 1.0 if between.size else 1.0
 
 
 def _squares(points: np.ndarray, others: np.ndarray) -> np.ndarray:
@@ -227,11 +229,10 @@ def _why(table: pl.DataFrame, places: _Places, row: int, mix: Mix) -> str:
         parts.append(f"two predictions agree by a Dice of {1 - apart:.2f}")
     if places.points is not None and mix.novelty and places.taken:
         similar = 1 - places.novelty[row]
-        before = f"the {places.taken} images corrected or listed before it"
         if similar < _UNLIKE:
-            parts.append(f"unlike {before}")
+            parts.append("unlike any image corrected or listed before it")
         elif similar >= _ALIKE:
-            parts.append(f"like one of {before}")
+            parts.append("like an image corrected or listed before it")
     if places.points is not None and mix.density:
         parts.append(f"like {places.alike[row]:.0%} of all images")
     words = "; ".join(parts)
