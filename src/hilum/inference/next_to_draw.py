@@ -17,7 +17,7 @@ and the order is greedy: novelty counts from what stands before. Similarity is e
 the Euclidean distance d between standardised features, s the median distance between images.
 
 The default, `REPAIR`, is uncertainty alone: it lists the masks that need work, see
-benchmarks/accuracy/next_to_draw.py, 3 to 9 times as many among the first ten as random order. What
+benchmarks/accuracy/next_to_draw.py, 2 to 9 times as many among the first ten as random order. What
 a network gains most by is another matter. Trained on with the ten or twenty least certain films of
 a new hospital alone it was worse than with as many at random, and no mix was surely better than
 random order: these films are the odd ones.
@@ -77,7 +77,8 @@ def order(
     novelty counts from them too. `features` are float (rows, values), in the order of the rows, as
     of `describe`; without them only uncertainty counts, and `REPAIR` needs none. The result does
     not depend on the order of the rows. `rank` counts from 1, `gain` is of that place in the order,
-    `why` says it in words. Raises `BadData` for columns, values or features that are not as described.
+    `why` says it in words. Raises `BadData` for columns, values or features that are not as
+    described.
     """
     _check(candidates, features)
     rows = np.argsort(candidates["image_id"].to_numpy().astype(str), kind="stable")
