@@ -218,7 +218,7 @@ def made_by(arguments: argparse.Namespace) -> list[str]:
         f"reference masks, corrects the first 10, 20 and 40 films of an order; the network is "
         f"trained on with these ({mask_corrections.STEPS} batches, the same for every order). Two "
         "fifths of the patients are tested and never in the order; each seed draws them, the "
-        "network, the random order and the training.",
+        "network, the random order and the training. Intervals over so few seeds are too narrow.",
     ]
 
 
@@ -265,7 +265,9 @@ LIST_WORDS = (
     f"test-time augmentation), and of `lungs.onnx` for the films held out of its training. Counted "
     f"are masks with a Dice below {mask_proposals.GOOD}, with 95 % intervals over patients; random "
     f"order: the expected number. Last: of all the Dice that the masks of the set lack to 1, the "
-    f"fraction that the first {max(FIRST)} lack.",
+    f"fraction that the first {max(FIRST)} lack. The estimated quality is that of "
+    "resources/mask_quality.json, whose few weights were fitted on films of these sources; the "
+    "default `REPAIR` was set when this table had been seen.",
 )
 
 

@@ -16,11 +16,11 @@ with the exponents of a `Mix`:
 and the order is greedy: novelty counts from what stands before. Similarity is exp(-(d / s)^2) of
 the Euclidean distance d between standardised features, s the median distance between images.
 
-The default, `REPAIR`, is uncertainty alone: it lists the masks that need work, see
-benchmarks/accuracy/next_to_draw.py, 2 to 9 times as many among the first ten as random order. What
-a network gains most by is another matter. Trained on with the ten or twenty least certain films of
-a new hospital alone it was worse than with as many at random, and no mix was surely better than
-random order: these films are the odd ones.
+The default, `REPAIR`, is uncertainty alone: it lists the masks that need work, 2 to 9 times as many
+among the first ten as random order (benchmarks/accuracy/next_to_draw.py). What a network gains most
+by is another matter. Trained on with the 10 to 40 least certain films of a new hospital alone it
+was worse than with as many at random, since these films are the odd ones, and no mix was better
+than random order on both sources that it was judged on.
 
 Sources: Lewis and Gale, SIGIR 1994 (uncertainty sampling); Settles and Craven, EMNLP 2008
 (information density); Gonzalez, TCS 38:293 (1985) and Sener and Savarese, ICLR 2018 (farthest-first
