@@ -16,11 +16,11 @@ with the exponents of a `Mix`:
 and the order is greedy: novelty counts from what stands before. Similarity is exp(-(d / s)^2) of
 the Euclidean distance d between standardised features, s the median distance between images.
 
-There are two aims, and they are served by different images: `REPAIR` lists the masks that most need
-work, `TRAIN` those that a network which is trained on with a few masks of a new hospital gains most
-by. benchmarks/accuracy/next_to_draw.py measures both against random order; `TRAIN` was chosen there
-on one hospital and judged on others. Trained on the least certain films alone, a network gets
-worse than on as many at random, until there are some 40.
+The default, `REPAIR`, is uncertainty alone: it lists the masks that need work, 2 to 9 times as many
+among the first ten as random order (benchmarks/accuracy/next_to_draw.py). What a network gains most
+by is another matter. Trained on with the 10 to 40 least certain films of a new hospital alone it
+was worse than with as many at random, since these films are the odd ones, and no mix was better
+than random order on both sources that it was judged on.
 
 Sources: Lewis and Gale, SIGIR 1994 (uncertainty sampling); Settles and Craven, EMNLP 2008
 (information density); Gonzalez, TCS 38:293 (1985) and Sener and Savarese, ICLR 2018 (farthest-first
@@ -59,7 +59,6 @@ class Mix:
 
 
 REPAIR = Mix(uncertainty=1.0, novelty=0.0, density=0.0)
-TRAIN = Mix(uncertainty=0.0, novelty=0.0, density=1.0)
 
 
 def order(
@@ -76,9 +75,10 @@ def order(
     `disagreement`, 1 - Dice between its masks by two models or protocols, null where unknown; and
     optionally `corrected`, whether its mask needs no work: such images are not returned, and
     novelty counts from them too. `features` are float (rows, values), in the order of the rows, as
-    of `describe`; without them only uncertainty counts, and `REPAIR` needs none. The result does not depend on the order of
-    the rows. `rank` counts from 1, `gain` is of that place in the order, `why` says it in words.
-    Raises `BadData` for columns, values or features that are not as described.
+    of `describe`; without them only uncertainty counts, and `REPAIR` needs none. The result does
+    not depend on the order of the rows. `rank` counts from 1, `gain` is of that place in the order,
+    `why` says it in words. Raises `BadData` for columns, values or features that are not as
+    described.
     """
     _check(candidates, features)
     rows = np.argsort(candidates["image_id"].to_numpy().astype(str), kind="stable")
