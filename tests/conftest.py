@@ -194,7 +194,7 @@ def _phantom(seed: int, size: int = 128) -> tuple[np.ndarray, np.ndarray]:
     return image, lung_masks.downsample_labels(labels, Letterbox(labels.shape, size).forward)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # its event loop would be in the way of other modules' tests
 def chromium():
     """Chromium of this machine, without a window, for the tests that play a reader's part."""
     from tests import browsers

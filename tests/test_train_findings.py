@@ -126,6 +126,9 @@ def test_what_is_fitted_to_a_finished_model_travels_with_it(whole, tmp_path):
     )
 
 
+TYPICAL = {"left": 0.1, "top": 0.1, "right": 0.9, "bottom": 0.8}
+
+
 def test_what_a_model_carries_is_what_a_reader_must(whole, tmp_path):
     path, cuts = whole
     size = {"source": "made", "pixel_digest": [f"{number:02d}" for number in range(48)]}
@@ -134,7 +137,7 @@ def test_what_a_model_carries_is_what_a_reader_must(whole, tmp_path):
         cuts.facts.with_columns(
             pl.Series("pixel_digest", size["pixel_digest"]), source=pl.lit("made")
         ),
-        {"top": 0.1},
+        TYPICAL,
     )
     for name, task in bench.TASKS.items():
         reported = bench.reported(task, full, {}, LungCrop(size=SIZE))
@@ -149,7 +152,7 @@ def test_what_a_model_carries_is_what_a_reader_must(whole, tmp_path):
         assert (
             reader.concepts == (task.concept,)
             and reader.ages == task.ages
-            and reader.typical == {"top": 0.1}
+            and reader.typical == TYPICAL
             and reader.crop.size == SIZE
         )
         assert (

@@ -464,7 +464,7 @@ def test_a_changed_outline_is_painted_anew_and_the_others_are_left(tmp_path, mon
     cache.fill(before, PIXELS, tmp_path / "cache")
     seen, read = [], image_file.read
     monkeypatch.setattr(
-        image_file, "read", lambda path, root: seen.append(path.name) or read(path, root)
+        image_file, "read", lambda path, *more: seen.append(path.name) or read(path, *more)
     )
     (tmp_path / "annotations" / "9.8.7.6.1.json").write_text(
         json.dumps(

@@ -1,8 +1,8 @@
 """Write the images of the documentation: `python -m tools.make_images [RUN]`.
 
-RUN is a finished run on made-up data, as `make demo` leaves it in demo/run (the default). The images
-show the first screen of its report, and the desk at three widths, on a copy of the run. Needs
-Chromium and Playwright's package.
+RUN is a finished run on made-up data, as `make demo` leaves it in demo/run (the default). The
+images show the first screen of its report, and the desk at three widths, on a copy of the run.
+Needs Chromium and Playwright's package.
 """
 
 from __future__ import annotations

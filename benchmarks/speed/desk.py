@@ -37,7 +37,7 @@ QUERIES = (
     "issue=open&sort=issues",
     "source=hospital+3&view=rows",
     "q=p20017",
-    "sort=doubt&offset=56000",
+    "sort=uncertainty&offset=56000",
     "sort=-score.tuberculosis&part=test&offset=9000",
     "label=tuberculosis:present&disagreement=1",
 )
@@ -50,7 +50,8 @@ window.requestAnimationFrame = (run) => request((at) => {
 });
 const add = EventTarget.prototype.addEventListener;
 EventTarget.prototype.addEventListener = function (name, run, options) {
-  if (name !== "pointermove" || typeof run !== "function") return add.call(this, name, run, options);
+  if (name !== "pointermove" || typeof run !== "function")
+    return add.call(this, name, run, options);
   return add.call(this, name, function (event) {
     const begun = performance.now(); const out = run.call(this, event);
     window.costs.moves.push(performance.now() - begun); return out;
@@ -63,11 +64,11 @@ window.filmSample = () => {
   return row.some((value, at) => at % 4 < 3 && value) ? row.join() : "";
 };
 window.filmChanged = (before) => new Promise((resolve) => {
-  const look = () => {
+  const check = () => {
     const now = window.filmSample();
-    if (now && now !== before) resolve(performance.now()); else setTimeout(look, 4);
+    if (now && now !== before) resolve(performance.now()); else setTimeout(check, 4);
   };
-  look();
+  check();
 });
 """
 

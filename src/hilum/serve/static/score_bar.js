@@ -19,15 +19,22 @@ export function scoreRow(call, note = "") {
   const place = (value) => `${100 * Math.min(Math.max(value / whole, 0), 1)}%`;
   if (score !== null) bar.firstChild.style.width = place(score);
   if (threshold !== null) bar.lastChild.style.left = place(threshold);
-  const words = call.call === "no call" && call.reason ? `no call: ${call.reason}` : call.call;
+  const isCalled = call.call !== "no call";
+  const limit = threshold === null ? "" : ` (threshold ${decimal(threshold)})`;
+  const number = ` ${decimal(score, 3)}${limit} `;
+  const words = !isCalled && call.reason ? `no call: ${call.reason}` : call.call;
   return el(
     "div",
     { class: "call" },
     el("b", {}, call.name),
-    ` ${decimal(score, 3)}${threshold === null ? "" : ` (threshold ${decimal(threshold)})`} `,
-    el("span", { class: "soft small" }, note),
-    bar,
+    isCalled && number,
+    el("span", { class: "soft small" }, ` ${note}`),
+    isCalled && bar,
     el("span", { class: `state ${call.call}` }, words),
+    // Where there is no call the score means little, so it is shown to those who ask for it.
+    !isCalled &&
+      score !== null &&
+      el("details", { class: "small" }, el("summary", {}, "Score without a call"), number, bar),
     call.warning && el("p", { class: "soft small" }, call.warning),
   );
 }
