@@ -8,7 +8,7 @@ from hilum.errors import BadData
 from hilum.inference import next_to_draw
 from hilum.inference.next_to_draw import Mix
 
-UNCERTAINTY, NOVELTY, DENSITY = Mix(1, 0, 0), Mix(0, 1, 0), Mix(0, 0, 1)
+NOVELTY = Mix(0, 1, 0)
 
 
 def candidates(*quality: float | None, **columns: list) -> pl.DataFrame:
@@ -32,7 +32,7 @@ def test_without_features_the_least_certain_mask_comes_first():
 
 def test_disagreement_counts_as_much_as_the_estimate_and_only_where_it_is_known():
     table = candidates(0.9, 0.8, 0.85, disagreement=[0.5, 0.0, None])
-    found = next_to_draw.order(table, mix=UNCERTAINTY)
+    found = next_to_draw.order(table, mix=next_to_draw.REPAIR)
     assert ids(found) == [0, 2, 1]
     assert found["gain"].to_list() == pytest.approx([0.3, 0.15, 0.1])
 
@@ -68,7 +68,9 @@ def test_novelty_never_counts_an_image_from_itself_twice():
 
 def test_density_prefers_what_many_images_are_like():
     features = np.array([[-9.0], [0.1], [0.0], [0.1], [9.0]])
-    found = next_to_draw.order(candidates(0.5, 0.5, 0.5, 0.5, 0.5), features, mix=DENSITY)
+    found = next_to_draw.order(
+        candidates(0.5, 0.5, 0.5, 0.5, 0.5), features, mix=next_to_draw.TRAIN
+    )
     assert set(ids(found)[-2:]) == {0, 4}
     assert "like 60% of all images" in found["why"][0]
 

@@ -47,6 +47,9 @@ OWN_FILES = {
     "imaging/files/_dicom_parsing": "bytes that came in",
     "dataset/tables/_xlsx": "a part of bytes that came in",
     "annotations/report_parser/_terms": "a table of the package",
+    "serve/static_files": "static files of the package",
+    "serve/incoming": "a film that is written to a temporary folder of its own",
+    "serve/film_images": "an archive that is written into memory",
     "dataset/writers/_xrv_dataset": "a file that is written out, for other programs",
 }
 DOORS = ("untrusted_files.", "storage.", "Journal.")  # the last opens by its own module alone

@@ -37,7 +37,7 @@ def desk(small_run, tmp_path_factory):
         yield browser
 
 
-def stranger(browser) -> TestClient:
+def outsider(browser) -> TestClient:
     return TestClient(browser.client.app, base_url=desks.ADDRESS)
 
 
@@ -52,7 +52,7 @@ def filled(path: str) -> str:
 
 @pytest.mark.parametrize("route", [*api.ROUTES, *pages.ROUTES], ids=lambda one: one.path)
 def test_nothing_is_shown_to_one_who_has_not_come_in(desk, route):
-    answer = stranger(desk).request(
+    answer = outsider(desk).request(
         route.method, filled(route.path), headers={"Origin": desks.ADDRESS}
     )
     assert answer.status_code == 401
@@ -61,7 +61,7 @@ def test_nothing_is_shown_to_one_who_has_not_come_in(desk, route):
 
 def test_an_address_lets_one_browser_in_once(desk):
     token = desk.desk.sessions.invite()
-    first, second = stranger(desk), stranger(desk)
+    first, second = outsider(desk), outsider(desk)
     entered = first.get(f"/?token={token}&part=test", follow_redirects=False)
     assert (entered.status_code, entered.headers["location"]) == (303, "/?part=test")
     assert second.get(f"/?token={token}", follow_redirects=False).status_code == 401
@@ -73,10 +73,10 @@ def test_an_address_lets_one_browser_in_once(desk):
 
 def test_the_way_in_leads_to_no_other_site(desk):
     token = desk.desk.sessions.invite()
-    client = stranger(desk)
+    client = outsider(desk)
     answer = client.get(f"{desks.ADDRESS}//example.org/?token={token}", follow_redirects=False)
     assert not answer.headers.get("location", "/").startswith("//")
-    assert 'href="//' not in stranger(desk).get(f"{desks.ADDRESS}//example.org/x").text
+    assert 'href="//' not in outsider(desk).get(f"{desks.ADDRESS}//example.org/x").text
 
 
 @pytest.mark.parametrize("host", ["example.org", "127.0.0.1:1", "example.org:8765", ""])

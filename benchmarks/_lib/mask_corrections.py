@@ -132,8 +132,15 @@ def started(films: Films, source: str, seed: int) -> nn.Module:
     )
 
 
-def trained_on(start: nn.Module, films: Films, rows: np.ndarray, seed: int) -> nn.Module:
-    """Return a network that is trained on from `start` with the masks of `rows`."""
+def trained_on(
+    start: nn.Module, films: Films, rows: np.ndarray, seed: int, known: np.ndarray
+) -> nn.Module:
+    """Return a network that is trained on from `start` with the masks of `rows`.
+
+    As many of the `known` masks that it was trained on are trained on again, if there are any.
+    """
+    again = np.random.default_rng([seed, 2]).permutation(known)[: len(rows)]
+    rows = np.concatenate([rows, again])
     settings = _settings(STEPS, learning_rate=0.002, averaging=0.9)
     return lung_segmentation.fit(
         lambda: copy.deepcopy(start.network).train(),
@@ -234,10 +241,12 @@ def simulated(
     proposals: Proposals,
     seed: int,
     say: Callable[[str], None],
+    known: np.ndarray,
 ) -> dict[str, list[float]]:
     """Return the Dice of each of `rows` before and after 10, 20 and 40 corrected masks.
 
-    A corrected mask counts as 1. `order` holds the places of the corrected films among `rows`.
+    A corrected mask counts as 1. `order` holds the places of the corrected films among `rows`,
+    `known` are rows of the first source whose masks are trained on again.
     """
     pool = np.flatnonzero(~tested(films, rows, seed))
     done = np.zeros(0, np.int64)
@@ -246,7 +255,7 @@ def simulated(
     for count in CORRECTED:
         done = np.concatenate([done, ordered[: count - len(done)]])
         ordered = ordered[~np.isin(ordered, done)]
-        network = trained_on(starts[0], films, rows[done], seed)
+        network = trained_on(starts[0], films, rows[done], seed, known)
         values = judged(network, films, rows)
         values[done] = 1.0
         found[str(count)] = values.tolist()

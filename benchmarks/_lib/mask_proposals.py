@@ -82,6 +82,12 @@ def needing_work(table: pl.DataFrame, place: np.ndarray) -> list[Interval]:
     return bootstrap_many([among(count) for count in FIRST], table["patient"].to_numpy())
 
 
+def lacking(table: pl.DataFrame, place: np.ndarray) -> float:
+    """Return which fraction of the Dice that all masks lack to 1 the first masks lack."""
+    missing = 1 - table["dice"].to_numpy()
+    return float(missing[place < max(FIRST)].sum() / missing.sum())
+
+
 def by_chance(table: pl.DataFrame) -> Sequence[float]:
     """Return how many of `FIRST` masks in random order are expected to have a Dice below `GOOD`."""
     fraction = float((table["dice"] < GOOD).mean())

@@ -3,7 +3,7 @@
     python -m benchmarks.accuracy.next_to_draw --data ../shared/data --work WORK
 
 Dice after 10, 20 and 40 corrected masks: see `benchmarks._lib.mask_corrections`. Each seed draws
-the patients that are tested, the network that starts, the random order and the training. The mix of
+the patients that are tested, the network that starts, the random order and the training. `TRAIN` of
 `hilum.inference.next_to_draw` is chosen on one target, by the mean Dice of all its films after the
 work (corrected masks count as 1, mean of 10, 20 and 40), and reported on the others.
 
@@ -40,33 +40,32 @@ from hilum.statistics.bootstrap import bootstrap_patients
 TITLE = "Next to draw: the order of masks to correct"
 CHOOSING = ("montgomery", "shenzhen")  # trained on -> corrected
 REPORTED = (("covid", "kermany"), ("shenzhen", "montgomery"), ("kermany", "covid"))
+AGAIN = ("shenzhen", "montgomery")  # with masks of the source in the training too
 RANDOM = "random"
 SINGLE = {
     RANDOM: Order(None),
-    "uncertainty alone": Order(Mix(1.0, 0.0, 0.0)),
+    "uncertainty alone": Order(next_to_draw.REPAIR),
     "novelty alone": Order(Mix(0.0, 1.0, 0.0)),
-    "density alone": Order(Mix(0.0, 0.0, 1.0)),
+    "density alone": Order(next_to_draw.TRAIN),
 }
 MIXED = {
     "uncertainty x novelty": Order(Mix(1.0, 1.0, 0.0)),
     "novelty x density": Order(Mix(0.0, 1.0, 1.0)),
-    "uncertainty x density": Order(Mix(1.0, 0.0, 1.0)),
     "uncertainty x novelty x density": Order(Mix(1.0, 1.0, 1.0)),
     "uncertainty x novelty x density^3": Order(Mix(1.0, 1.0, 3.0)),
-    "uncertainty x novelty x density, network's features": Order(Mix(1.0, 1.0, 1.0), by="network"),
+    "uncertainty^0.25 x novelty x density": Order(Mix(0.25, 1.0, 1.0)),
 }
+REPLAYED = {name: SINGLE[name] for name in (RANDOM, "uncertainty alone", "density alone")}
 LEFT_OUT = {"m2s": "shenzhen", "s2m": "montgomery", "nok": "kermany", "noc": "covid"}
 LISTED = {
-    "uncertainty": (Mix(1.0, 0.0, 0.0), "quality"),
-    "disagreement of the two protocols": (Mix(1.0, 0.0, 0.0), "disagreement"),
-    "uncertainty and disagreement": (Mix(1.0, 0.0, 0.0), "both"),
+    "uncertainty (`REPAIR`)": (next_to_draw.REPAIR, "quality"),
+    "disagreement of the two protocols": (next_to_draw.REPAIR, "disagreement"),
+    "uncertainty and disagreement": (next_to_draw.REPAIR, "both"),
     "novelty": (Mix(0.0, 1.0, 0.0), "quality"),
+    "density (`TRAIN`)": (next_to_draw.TRAIN, "quality"),
     "uncertainty x novelty": (Mix(1.0, 1.0, 0.0), "quality"),
     "uncertainty x density": (Mix(1.0, 0.0, 1.0), "quality"),
-    "as `next_to_draw.MIX`": (next_to_draw.MIX, "quality"),
 }
-CHOSEN = Order(next_to_draw.MIX)
-FINAL = {**SINGLE, "as `next_to_draw.MIX`": CHOSEN}
 
 
 def kept(path: Path, make: Callable[[], dict[str, list[float]]]) -> dict[str, list[float]]:
@@ -80,8 +79,12 @@ def kept(path: Path, make: Callable[[], dict[str, list[float]]]) -> dict[str, li
 class Target:
     """A source whose masks are corrected, with the networks of another that start."""
 
-    def __init__(self, films: Films, source: str, target: str, work: Path) -> None:
+    def __init__(
+        self, films: Films, source: str, target: str, work: Path, again: bool = False
+    ) -> None:
+        """Trained on are corrected masks alone or, with `again`, as many of the source too."""
         self.films, self.source, self.target = films, source, target
+        self.known = films.of(source) if again else np.zeros(0, np.int64)
         self.rows, self.work = films.of(target), work / "next-to-draw"
         self._started: dict[int, nn.Module] = {}
         self._proposed: dict[int, Proposals] = {}
@@ -111,14 +114,22 @@ class Target:
     def result(self, order: Order, seed: int) -> dict[str, list[float]]:
         """Return the Dice of each film after 0, 10, 20 and 40 masks, see `simulated`."""
         name = storage.digest(repr(order))[:12]
-        path = self.work / f"{self.source}-{self.target}-{seed}-{name}.json"
+        again = "-again" if len(self.known) else ""
+        path = self.work / f"{self.source}-{self.target}{again}-{seed}-{name}.json"
         return kept(path, partial(self._simulated, order, seed))
 
     def _simulated(self, order: Order, seed: int) -> dict[str, list[float]]:
         print(f"{self.source} -> {self.target}, seed {seed}: {order}", flush=True)
         starts = (self.start(seed), self.start(seed + 1))
         return mask_corrections.simulated(
-            order, self.films, self.rows, starts, self.proposals(seed), seed, partial(print, " ")
+            order,
+            self.films,
+            self.rows,
+            starts,
+            self.proposals(seed),
+            seed,
+            partial(print, " "),
+            self.known,
         )
 
     def tested(self, seed: int) -> np.ndarray:
@@ -211,8 +222,9 @@ def made_by(arguments: argparse.Namespace) -> list[str]:
     ]
 
 
-def reported(target: Target, seeds: range) -> list[str]:
+def reported(target: Target, orders: dict[str, Order], seeds: range) -> list[str]:
     """Return the tables of a target that the mix was not chosen on."""
+    again = ", trained on with as many masks of the source" if len(target.known) else ""
     start = [target.result(SINGLE[RANDOM], seed)["0"] for seed in seeds]
     before = [
         mean(np.where(whole | np.array([target.tested(seed) for seed in seeds]), start, np.nan))
@@ -224,18 +236,18 @@ def reported(target: Target, seeds: range) -> list[str]:
         "seeds; over patients."
     )
     return [
-        f"### {target.source} -> {target.target}",
+        f"### {target.source} -> {target.target}{again}",
         "",
         f"{counts}. {words}",
         "",
         f"Tested films, Dice {before[0]:.4f} before:",
         "",
-        *table(target, FINAL, seeds, False),
+        *table(target, orders, seeds, False),
         "",
         f"All films of the set after the work, a corrected mask counted as 1, Dice {before[1]:.4f} "
         "before:",
         "",
-        *table(target, FINAL, seeds, True),
+        *table(target, orders, seeds, True),
     ]
 
 
@@ -253,7 +265,8 @@ LIST_WORDS = (
     f"Proposals of networks of the bundled kind that saw no film of the source (256 pixels, with "
     f"test-time augmentation), and of `lungs.onnx` for the films held out of its training. Counted "
     f"are masks with a Dice below {mask_proposals.GOOD}, with 95 % intervals over patients; random "
-    "order: the expected number. The mix was chosen on shenzhen.",
+    f"order: the expected number. Last: of all the Dice that the masks of the set lack to 1, the "
+    f"fraction that the first {max(FIRST)} lack.",
 )
 
 
@@ -299,14 +312,16 @@ def lists(films: Films, work: Path) -> list[str]:
 def _list_lines(title: str, found: pl.DataFrame, films: Films) -> list[str]:
     features = next_to_draw.describe(films.images[found["row"].to_numpy()])
     expected = [f"{value:.1f}" for value in mask_proposals.by_chance(found)]
-    lines = [f"| {title} | {found.height} | random | {' | '.join(expected)} |"]
+    chance = f"{max(FIRST) / found.height:.0%}"
+    lines = [f"| {title} | {found.height} | random | {' | '.join(expected)} | {chance} |"]
     for name, (mix, estimate) in LISTED.items():
         place = mask_proposals.ranks(found, features, mix, estimate)
         cells = [
             f"{one.value:.0f} ({one.ci_low:.0f} to {one.ci_high:.0f})"
             for one in mask_proposals.needing_work(found, place)
         ]
-        lines.append(f"| {title} | {found.height} | {name} | {' | '.join(cells)} |")
+        lacking = f"{mask_proposals.lacking(found, place):.0%}"
+        lines.append(f"| {title} | {found.height} | {name} | {' | '.join(cells)} | {lacking} |")
     return lines
 
 
@@ -316,7 +331,7 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--seeds", type=int, default=6)
+    parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--choosing-seeds", type=int, default=5)
     parser.add_argument(
         "--only", choices=("choose", "lists", "report"), help="print a part, record nothing"
@@ -331,7 +346,10 @@ def main() -> None:
         text += ["", *CHOOSING_WORDS, "", *chosen(target, range(arguments.choosing_seeds))]
     for source, name in REPORTED if only in (None, "report") else ():
         target = Target(films, source, name, arguments.work)
-        text += ["", *reported(target, range(arguments.seeds))]
+        text += ["", *reported(target, SINGLE, range(arguments.seeds))]
+    if only in (None, "report"):
+        target = Target(films, *AGAIN, arguments.work, again=True)
+        text += ["", *reported(target, REPLAYED, range(arguments.seeds))]
     if only in (None, "lists"):
         text += ["", *LIST_WORDS, "", *lists(full, arguments.work)]
     print("\n".join(text))

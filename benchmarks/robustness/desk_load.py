@@ -225,7 +225,8 @@ async def measured(source: Path, out: Path | None, minutes: float) -> str:
         f"{machine('starlette', 'uvicorn', 'polars')}; {desk.images:,} images, {CLIENTS} readers.",
         "",
         f"{AT_ONCE} requests at once: answered in {together:.1f} s; "
-        f"of all {sum(desk.answers.values()):,} requests, {sum(wrong.values())} unexpected {wrong}.",
+        f"of all {sum(desk.answers.values()):,} requests {sum(wrong.values())} had an unexpected "
+        f"answer{f': {wrong}' if wrong else ''}.",
         "",
         f"Memory, MB: {begin:.0f} at the start, {after:.0f} after {AT_ONCE} requests at once, "
         f"{end:.0f} at the end; highest of each minute: "

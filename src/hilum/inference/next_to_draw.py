@@ -16,8 +16,11 @@ with the exponents of a `Mix`:
 and the order is greedy: novelty counts from what stands before. Similarity is exp(-(d / s)^2) of
 the Euclidean distance d between standardised features, s the median distance between images.
 
-benchmarks/accuracy/next_to_draw.py measures it against random order; `MIX` was chosen there, on one
-hospital, and judged on others.
+There are two aims, and they are served by different images: `REPAIR` lists the masks that most need
+work, `TRAIN` those that a network which is trained on with a few masks of a new hospital gains most
+by. benchmarks/accuracy/next_to_draw.py measures both against random order; `TRAIN` was chosen there
+on one hospital and judged on others. Trained on the least certain films alone, a network gets
+worse than on as many at random, until there are some 40.
 
 Sources: Lewis and Gale, SIGIR 1994 (uncertainty sampling); Settles and Craven, EMNLP 2008
 (information density); Gonzalez, TCS 38:293 (1985) and Sener and Savarese, ICLR 2018 (farthest-first
@@ -55,7 +58,8 @@ class Mix:
     density: float
 
 
-MIX = Mix(uncertainty=1.0, novelty=1.0, density=0.0)
+REPAIR = Mix(uncertainty=1.0, novelty=0.0, density=0.0)
+TRAIN = Mix(uncertainty=0.0, novelty=0.0, density=1.0)
 
 
 def order(
@@ -63,7 +67,7 @@ def order(
     features: np.ndarray | None = None,
     *,
     limit: int = LIMIT,
-    mix: Mix = MIX,
+    mix: Mix = REPAIR,
 ) -> pl.DataFrame:
     """Return the `limit` images whose masks are best corrected next, the best first, as `COLUMNS`.
 
@@ -72,7 +76,7 @@ def order(
     `disagreement`, 1 - Dice between its masks by two models or protocols, null where unknown; and
     optionally `corrected`, whether its mask needs no work: such images are not returned, and
     novelty counts from them too. `features` are float (rows, values), in the order of the rows, as
-    of `describe`; without them only uncertainty counts. The result does not depend on the order of
+    of `describe`; without them only uncertainty counts, and `REPAIR` needs none. The result does not depend on the order of
     the rows. `rank` counts from 1, `gain` is of that place in the order, `why` says it in words.
     Raises `BadData` for columns, values or features that are not as described.
     """

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from hilum.serve import api_changes, api_figures, api_history, api_images, openapi, try_film
+from hilum.serve import (
+    api_bulk,
+    api_changes,
+    api_figures,
+    api_history,
+    api_images,
+    openapi,
+    try_film,
+)
 from hilum.serve.desk import Desk
 from hilum.serve.replies import Reply, as_json
 from hilum.serve.routing import Call, Route
@@ -16,6 +24,7 @@ def document(desk: Desk, call: Call) -> Reply:
 ROUTES: tuple[Route, ...] = (
     *api_images.ROUTES,
     *api_changes.ROUTES,
+    *api_bulk.ROUTES,
     *api_history.ROUTES,
     *api_figures.ROUTES,
     *try_film.ROUTES,

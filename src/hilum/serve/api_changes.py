@@ -6,11 +6,10 @@ A writer states the last revision of the subject that it saw. Where another came
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from hilum.dataset import corrections
 from hilum.dataset.corrections import Correction
-from hilum.errors import BadData, HilumError
 from hilum.revisions import changes, mask_store
 from hilum.revisions.changes import (
     Change,
@@ -23,15 +22,13 @@ from hilum.revisions.changes import (
 )
 from hilum.revisions.revision import Revision
 from hilum.serve import masks, queries
-from hilum.serve.desk import SLOW, Desk
+from hilum.serve.desk import Desk
 from hilum.serve.guard import SIGN_IN
 from hilum.serve.parameters import Choice, Flag, Integer, ListOf, Object, Parameter, Text
-from hilum.serve.queries import Query
 from hilum.serve.replies import PNG, Json, Refusal, Reply, as_json
 from hilum.serve.routing import EXPECTED, ROW, Body, Call, Route
 
 JOURNAL = "the journal"  # as errors of corrections call their source
-MOST_AT_ONCE = 20_000  # images of one bulk change
 _REASON = Parameter("reason", Text(2000), "why, for people", "body")
 _IF_MATCH = Parameter(
     "if-match", Text(20), 'the last revision of the mask that was seen, as "12"', "header"
@@ -45,7 +42,7 @@ def label(desk: Desk, call: Call) -> Reply:
     image_id, concept = desk.study.image_id(call.whole("row")), call.text("concept")
     change = SetLabel(image_id, concept, call.text("state"))
     entry = Correction(image_id, "set label", concept=concept, state=change.state)
-    _refuse_impossible(desk, [entry])
+    refuse_impossible(desk, [entry])
     return _written(desk, call, change, was=_was(desk, image_id, concept))
 
 
@@ -95,14 +92,14 @@ def plausibility(desk: Desk, call: Call) -> Reply:
 def correct(desk: Desk, call: Call) -> Reply:
     """Add a correction of an image to those that stand, or take one of them back."""
     image_id = desk.study.image_id(call.whole("row"))
-    entry = _correction(desk, image_id, call.content)
+    entry = correction_of(desk, image_id, call.content)
     standing = desk.state.images.get(image_id)
     before = (
         standing.change.corrections if standing and isinstance(standing.change, Correct) else ()
     )
     kept = tuple(one for one in before if one.cell != entry.cell)
     if not call.is_set("remove"):
-        _refuse_impossible(desk, [entry])
+        refuse_impossible(desk, [entry])
         kept = (*kept, entry)
     return _written(desk, call, Correct(image_id, kept))
 
@@ -117,12 +114,12 @@ def decide(desk: Desk, call: Call) -> Reply:
     key = changes.issue_key(row["rule"], row["image_id"], row["other_image_id"])
     given = call.content["corrections"]
     entries = [
-        _correction(desk, str(one["image_id"] or row["image_id"]), one)
+        correction_of(desk, str(one["image_id"] or row["image_id"]), one)
         for one in (given if isinstance(given, Sequence) else ())
         if isinstance(one, Mapping)
     ]
     if entries:
-        _refuse_impossible(desk, entries)
+        refuse_impossible(desk, entries)
     reason = " ".join(call.text("reason").split())
     change = DecideIssue(key, call.text("decision"), reason, tuple(entries))
     return _written(desk, call, change)
@@ -178,7 +175,7 @@ def _answer(made: Sequence[Revision]) -> Reply:
     return as_json({"revision": made[-1].number, "digest": made[-1].digest}, 201)
 
 
-def _correction(desk: Desk, image_id: str, given: Mapping[str, Json]) -> Correction:
+def correction_of(desk: Desk, image_id: str, given: Mapping[str, Json]) -> Correction:
     """Build a correction. Raises `BadData` for a wrong form, `Refusal` for an unknown image."""
     named = {key: given[key] for key in ("action", "value", "other") if given.get(key)}
     for one in (image_id, named.get("other")):
@@ -190,7 +187,7 @@ def _correction(desk: Desk, image_id: str, given: Mapping[str, Json]) -> Correct
     return corrections.of_entries([entry], JOURNAL)[0]
 
 
-def _refuse_impossible(desk: Desk, entries: Sequence[Correction]) -> None:
+def refuse_impossible(desk: Desk, entries: Sequence[Correction]) -> None:
     """Raise `BadData` where a run could not take the entries up beside all that stand."""
     images = {one for entry in entries for one in (entry.image_id, entry.other) if one}
     decided = {entry.cell for entry in entries}
@@ -203,88 +200,6 @@ def _refuse_impossible(desk: Desk, entries: Sequence[Correction]) -> None:
     ]
     here = desk.study.of_images(sorted(images))
     corrections.apply(here, [*standing, *entries], JOURNAL)
-
-
-# ------------------------------------------------------------------------------------------ bulk
-
-
-def bulk(desk: Desk, call: Call) -> Reply:
-    """Change many images at once: all of them, but for those that are skipped and named."""
-    wanted, skipped = list(_wanted(desk, call)), list[Json]()
-    change = call.content["change"]
-    if not isinstance(change, Mapping):
-        raise TypeError("the route checks that change is an object")
-    made: list[tuple[Change, int]] = []
-    for row in wanted:
-        try:
-            made += [
-                (one, desk.state.expected(one.subject(""))) for one in _each(desk, row, change)
-            ]
-        except HilumError as error:
-            skipped.append({"row": row, "why": str(error)})
-    reason = " ".join(str(change.get("reason") or "").split()) or None
-    revisions = desk.writing.append_all(made, author=call.author, reason=reason) if made else []
-    first_and_last = [revisions[0].number, revisions[-1].number] if revisions else None
-    return as_json(
-        {"changed": len(wanted) - len(skipped), "skipped": skipped, "revisions": first_and_last},
-        201,
-    )
-
-
-def _wanted(desk: Desk, call: Call) -> Iterator[int]:
-    rows, text = call.content["rows"], call.content["filter"]
-    if isinstance(rows, Sequence):
-        found = [one for one in rows if isinstance(one, int)]
-    elif isinstance(text, str):
-        found = desk.ordered(Query.of_text(text)).tolist()
-    else:
-        raise Refusal(422, "neither rows nor a filter say which images to change", "send one")
-    if len(found) > MOST_AT_ONCE:
-        raise Refusal(
-            422,
-            f"{len(found):,} images at once; at most {MOST_AT_ONCE:,}",
-            "filter the list further",
-        )
-    yield from dict.fromkeys(found)
-
-
-def _each(desk: Desk, row: int, change: Mapping[str, Json]) -> Iterator[Change]:
-    """Yield the changes of one image. Raises `HilumError` where there is none to make."""
-    image_id = desk.study.image_id(row)
-    if change["kind"] == "label":
-        concept, state = str(change["concept"] or ""), str(change["state"] or "")
-        entry = Correction(image_id, "set label", concept=concept, state=state)
-        corrections.of_entries([entry.entry], JOURNAL)
-        if desk.worklist.labelled(concept, state)[row]:
-            raise BadData(f"is {state} already")
-        _refuse_impossible(desk, [entry])
-        yield SetLabel(image_id, concept, state)
-    elif change["kind"] == "correction":
-        entry = _correction(desk, image_id, change)
-        standing = desk.state.images.get(image_id)
-        before = (
-            standing.change.corrections if standing and isinstance(standing.change, Correct) else ()
-        )
-        if entry.cell in {one.cell for one in before if one.value == entry.value}:
-            raise BadData("has this correction already")
-        _refuse_impossible(desk, [entry])
-        kept = tuple(one for one in before if one.cell != entry.cell)
-        yield Correct(image_id, (*kept, entry))
-    else:
-        yield from _decisions(desk, row, change)
-
-
-def _decisions(desk: Desk, row: int, change: Mapping[str, Json]) -> Iterator[Change]:
-    links, issues = desk.worklist.links, desk.study.issues
-    decided = str(change["decision"] or "")
-    is_open = [int(one) for one in links.of_row(row) if not desk.worklist.decided[one]]
-    if not is_open:
-        raise BadData("has no open issue")
-    for number in is_open:
-        about = issues.row(number, named=True)
-        key = changes.issue_key(about["rule"], about["image_id"], about["other_image_id"])
-        reason = " ".join(str(change.get("reason") or "").split())
-        yield DecideIssue(key, decided, reason)
 
 
 # ---------------------------------------------------------------------------------------- routes
@@ -303,18 +218,6 @@ _OF_ISSUE = Object(
     )
 )
 _NUMBER = Parameter("number", Integer(), "its number", "path", required=True)
-_CHANGE = Object(
-    (
-        Parameter("kind", Choice(("label", "correction", "issue")), "what changes", "body", True),
-        Parameter("concept", Text(200), "of a label", "body"),
-        Parameter("state", Choice(queries.STATES), "of a label", "body"),
-        Parameter("action", Choice(tuple(corrections.ACTIONS)), "of a correction", "body"),
-        Parameter("value", Text(200), "of a correction", "body"),
-        Parameter("other", Text(4096), "of a correction", "body"),
-        Parameter("decision", Choice(changes.DECISIONS), "of open issues", "body"),
-        _REASON,
-    )
-)
 _IMAGE = "/api/v1/images/{row}"
 _MASK_BODY = Body("grey PNG of 8 bits at the size of the pixels: 0, 1 right, 2 left, 255", PNG)
 
@@ -399,20 +302,6 @@ ROUTES = (
             EXPECTED,
         ),
         changes=True,
-    ),
-    Route(
-        "POST",
-        "/api/v1/bulk",
-        "Change many images at once",
-        bulk,
-        (),
-        _json(
-            Parameter("rows", ListOf(Integer(), MOST_AT_ONCE), "images", "body"),
-            Parameter("filter", Text(4000), "or the query string of a worklist", "body"),
-            Parameter("change", _CHANGE, "the change of each", "body", required=True),
-        ),
-        changes=True,
-        work=SLOW,
     ),
     Route(
         "POST",

@@ -1,4 +1,4 @@
-"""The desk: one study, the journal of what its readers state, and what is kept for the next request.
+"""The desk: one study, the journal of what readers state, and what is kept for the next request.
 
 All routes share one desk, from several threads. The journal may also grow by another process: what
 stands is read again whenever its last revision has another number.

@@ -292,7 +292,7 @@ def sentence(one: Revision) -> str:
     elif isinstance(change, SetMask):
         what = f"drew the lungs of {change.image_id}"
     elif isinstance(change, RemoveMask):
-        what = f"took the drawn lungs of {change.image_id} back"
+        what = f"took the mask of {change.image_id} back"
     elif isinstance(change, DecideIssue):
         rule, image_id, _ = changes.split_issue_key(change.issue_key)
         what = f"{change.decision}: {rule} of {image_id or 'the whole set'}"

@@ -18,6 +18,7 @@ from hilum.imaging.geometry import Size, resize
 from hilum.imaging.radiograph import to_uint8
 from hilum.inference import lung_finder, segment_images
 from hilum.inference.calls import ImageResult
+from hilum.safety import untrusted_files
 
 SHOWN = 1024  # pixels of the longer side of an image of the result
 _COLOURS = {lung_masks.RIGHT: (255, 166, 0), lung_masks.LEFT: (54, 214, 247)}
@@ -86,7 +87,7 @@ def _coloured(labels: np.ndarray) -> np.ndarray:
 
 
 def _resized(path: Path, size: Size) -> np.ndarray:
-    decoded = imagecodecs.jpeg_decode(path.read_bytes())
+    decoded = imagecodecs.jpeg_decode(untrusted_files.read_bytes(path))
     return cv2.resize(decoded, size[::-1], interpolation=cv2.INTER_AREA)
 
 
@@ -105,7 +106,8 @@ def zipped(
     calls = [{**one.reported(scores=True), "image": name, "name": name} for one in results]
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
         for path in sorted(folder.rglob("*.jpg")):
-            archive.writestr(path.relative_to(folder).as_posix(), path.read_bytes())
+            data = untrusted_files.read_bytes(path)
+            archive.writestr(path.relative_to(folder).as_posix(), data)
         values = np.array([0, 127, 255], np.uint8)[lungs.native_labels]
         archive.writestr("lungs.png", _png(values))
         archive.writestr("calls.json", json.dumps(calls, indent=1, ensure_ascii=False))

@@ -222,7 +222,7 @@ class _Request:
 
 
 def cookie_name(settings: Settings) -> str:
-    """Return the cookie's name; browsers keep cookies by host, and a host may have several desks."""
+    """Return the cookie's name: browsers keep cookies by host, which may have several desks."""
     return f"hilum-{settings.port}"
 
 

@@ -1,4 +1,4 @@
-"""Replies of megabytes: a few at once, a few for each session, and none for a reader that stalls."""
+"""Replies of megabytes: a few at once, a few for each session, none for a reader that stalls."""
 
 from __future__ import annotations
 

@@ -200,7 +200,7 @@ class Study:
         return found.select(list(SCORED))
 
     def calls(self) -> pl.DataFrame:
-        """Return image_id, concept, score, called and call (1, 0 or NO_CALL) of findings' scores."""
+        """Return image_id, concept, score, called and call (1, 0, NO_CALL) of findings' scores."""
         call = (
             pl.when((pl.col("no_call") != "") | pl.col("called").is_nan())
             .then(NO_CALL)
