@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from hilum import storage
@@ -31,7 +32,8 @@ def faults(labels: np.ndarray) -> list[str]:
         return [f"expected uint8 (height, width), got {labels.dtype} {labels.shape}"]
     if not 0 < labels.size <= raster.MOST_PIXELS:
         return [f"has {labels.size:,} pixels; expected 1 to {raster.MOST_PIXELS:,}"]
-    counts = np.bincount(labels.ravel(), minlength=256)
+    # NumPy would count in a copy of 8 bytes for each pixel.
+    counts = cv2.calcHist([np.ascontiguousarray(labels)], [0], None, [256], [0, 256]).ravel()
     found: list[str] = []
     if others := sorted(set(np.flatnonzero(counts).tolist()) - set(VALUES)):
         found.append(

@@ -37,7 +37,7 @@ Result = TypeVar("Result")
 QUICK, SLOW, MODELS = "quick", "slow", "models"
 # Threads: for what a reader waits for, for what may take seconds, and for the process of models.
 THREADS = {QUICK: 4, SLOW: 2, MODELS: 1}
-MOST_DECODING = 2  # image files at once
+MOST_DECODING = 1  # image files at once; each takes several times the memory of its image
 _ORDERS, _MASKS, _ANSWERS = 1 << 22, 1 << 24, 1 << 21  # bytes
 _CODES = {name: NOT_MENTIONED if one is None else int(one) for one, name in LABEL_NAMES.items()}
 
@@ -174,7 +174,7 @@ class Desk:
         return self.files.get(row, partial(self._decoded, row))
 
     def _decoded(self, row: int) -> pixels.Shown:
-        with self._decoding:  # each takes several times the memory of its image
+        with self._decoding:
             return pixels.read(self.study, row)
 
 

@@ -28,8 +28,8 @@ class Limits:
     body_seconds: float = 60.0  # until a request's body must have come
     chunk_seconds: float = 10.0  # that a reader of a response may pause
     slow_bytes_per_second: float = 200_000.0  # below it, after a pause, a reader is cut off
-    images_at_once: int = 4  # that are being sent
-    images_per_session: int = 3
+    images_at_once: int = 3  # that are being sent
+    images_per_session: int = 2
 
 
 @dataclass(frozen=True)
