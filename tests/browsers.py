@@ -33,7 +33,7 @@ WITHIN_MS = 30_000  # that a page may take to show what a test waits for, on a b
 
 @contextmanager
 def launched() -> Iterator[Browser]:
-    """Start Chromium; skip the test that asked for it where there is none."""
+    """Start Chromium; skip the test that wants it where there is none."""
     if CHROMIUM is None:
         pytest.skip("Chromium is not installed: apt-get install chromium")
     with sync_playwright() as playwright:

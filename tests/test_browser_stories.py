@@ -153,7 +153,7 @@ def read_blind(reader: Reader, desk: Desk, row: int, states: dict[str, str]) -> 
         group.locator(f'[aria-checked="true"]:text-is("{state}")').wait_for()
 
 
-def test_two_readers_are_told_of_a_stale_write_and_how_far_they_agree(tmp_path, chromium):
+def test_two_readers_hear_of_a_stale_write_and_how_far_they_agree(tmp_path, chromium):
     kaggle_masks.example(tmp_path / "data", images=12, seed=3)
     (tmp_path / "recipe.toml").write_text(SMALL)
     run = tmp_path / "run"

@@ -388,3 +388,27 @@ def test_what_takes_longer_than_a_request_may_changes_nothing(small_run, tmp_pat
         answer = browser.post("/api/v1/bulk", {"rows": list(range(20)), "change": change})
         assert answer.status_code == 503
     assert not (folder / "annotations" / "journal.sqlite").exists()
+
+
+def test_what_another_reader_took_back_is_so_in_the_history_of_one_author(desk):
+    other = desks.another(desk, "Ben")
+    label(desk, 1, "uncertain")
+    assert other.post("/api/v1/revisions/1/undo").status_code == 201
+    (own,) = desk.json("/api/v1/revisions", params={"author": desks.AUTHOR})["revisions"]
+    assert own["undone_by"] == 2
+
+
+def test_issues_are_counted_by_what_was_decided_of_them(desk):
+    every = desk.json("/api/v1/issues", params={"limit": 500})
+    numbers = [one["number"] for one in every["issues"]]
+    for number in numbers[:3]:
+        sent = {"decision": "accepted", "expected": 0}
+        assert desk.post(f"/api/v1/issues/{number}", sent).status_code == 201
+    found = desk.json("/api/v1/issues", params={"decision": "accepted", "limit": 1})
+    assert (found["total"], len(found["issues"])) == (3, 1)
+    counted = {one["key"]: one["values"] for one in found["filters"]}
+    decisions = {one["value"]: one["count"] for one in counted["decision"]}
+    assert decisions == {"accepted": 3, "open": len(numbers) - 3}
+    assert sum(one["count"] for one in counted["rule"]) == 3
+    assert sum(one["open"] for one in found["rules"]) == len(numbers) - 3
+    assert sum(one["count"] for one in found["rules"]) == len(numbers)

@@ -220,7 +220,7 @@ def test_a_film_is_tried_with_the_results_of_the_command_line(desk, small_run, m
     )
     assert answer.status_code == 200, answer.text
     found = answer.json()
-    (bundled,), _ = classify_images.classify_images([path])
+    (bundled,), _ = classify_images.classify_images([path], scores=True)
     (own,), _ = predict_images.predict_images(small_run.folder, [path])
     expected = [*bundled.scores, *own.scores]
     assert [one["score"] for one in found["calls"]] == [one.score for one in expected]

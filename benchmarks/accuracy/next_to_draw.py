@@ -272,11 +272,12 @@ LIST_WORDS = (
 
 def chosen(target: Target, seeds: range) -> list[str]:
     """Return the lines of the table that the mix was chosen by, best first; state the best."""
+
+    def gained(order: Order, whole: bool) -> list[float]:
+        return [mean(gains(target, order, count, seeds, whole)) for count in CORRECTED]
+
     found = {
-        name: [
-            [mean(gains(target, order, count, seeds, whole)) for count in CORRECTED]
-            for whole in (True, False)
-        ]
+        name: [gained(order, True), gained(order, False)]
         for name, order in (SINGLE | MIXED).items()
         if name != RANDOM
     }
