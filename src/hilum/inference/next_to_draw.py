@@ -77,8 +77,9 @@ def order(
     optionally `corrected`, whether its mask needs no work: such images are not returned, and
     novelty counts from them too. `features` are float (rows, values), in the order of the rows, as
     of `describe`; without them only uncertainty counts, and `REPAIR` needs none. The result does
-    not depend on the order of the rows. `rank` counts from 1, `gain` is of that place in the order,
-    `why` says it in words. Raises `BadData` for columns, values or features that are not as described.
+    not depend on the order of the rows. `rank` counts from 1, `gain` is of that place in the
+    order, `why` says it in words. Raises `BadData` for columns, values or features that are not as
+    described.
     """
     _check(candidates, features)
     rows = np.argsort(candidates["image_id"].to_numpy().astype(str), kind="stable")
