@@ -18,6 +18,7 @@ from hilum.dataset import corrections
 from hilum.dataset.corrections import Correction
 from hilum.errors import BadRecipe, Damaged, NotFound
 from hilum.imaging.files import image_file, raster
+from hilum.imaging.files.pose import Display
 from hilum.pipeline import audit, cache, ingest, reference_masks
 from hilum.pipeline.evaluation import segmentation
 from hilum.privacy import run_release
@@ -207,6 +208,40 @@ def test_the_latest_of_leaving_out_and_drawing_a_mask_counts_and_exchanged_sides
         (third, "right_lung"): 5,
         (third, "left_lung"): 20,
     }
+
+
+@pytest.mark.parametrize(
+    ("action", "value"), [("mirror", None), ("rotate", "180"), ("rotate", "90"), ("invert", None)]
+)
+@pytest.mark.parametrize("mask_first", [True, False])
+def test_the_sides_of_a_drawn_mask_are_right_as_the_image_is_displayed_in_the_next_run(
+    release, run, action, value, mask_first
+):
+    do(run, recipe(release))
+    image_id = run.manifest().table["image_id"][0]
+    path = release[0] / run.manifest().table["path"][0]
+    height, width = raster.read(path).values.shape
+    labels = np.zeros((height, width), np.uint8)
+    labels[height // 4 : height // 2, width // 8 : 3 * width // 8] = lung_masks.RIGHT
+    labels[height // 2 :, 5 * width // 8 : 7 * width // 8] = lung_masks.LEFT
+    with opened(run) as journal:
+        changes = [
+            SetMask(image_id, journal.put_mask(labels)),
+            Correct(image_id, (Correction(image_id, action, value=value),)),
+        ]
+        for change in changes if mask_first else changes[::-1]:
+            journal.append(change, author=ANN, expected=0)
+    do(run, recipe(release), "cache")
+    (image,) = reference_masks.images(run.manifest().only([image_id]))
+    file = image_file.read(path, None, Display.of(image))
+    read = reference_masks.read(run.manifest().folder, image, file, no_meaning).labels
+    centres = [np.nonzero(read == side)[1].mean() for side in (lung_masks.RIGHT, lung_masks.LEFT)]
+    assert centres[0] < centres[1]
+    assert (read > 0).sum() == (labels > 0).sum()
+
+
+def no_meaning(place: str):
+    raise AssertionError(f"{place} is not to be read")
 
 
 def test_a_mask_of_a_file_that_has_another_size_by_now_is_refused_by_name(release, run, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -11,8 +12,10 @@ import pytest
 pytest.importorskip("starlette", reason="the desk needs the extra [serve]")
 
 from hilum.imaging.files import image_file
+from hilum.revisions import uptake
 from hilum.revisions.journal import Journal
 from hilum.revisions.state import State
+from hilum.serve.settings import Limits
 from tests import desks
 
 
@@ -307,3 +310,105 @@ def test_the_run_and_the_data_are_never_changed(small_run, tmp_path):
         put(browser, row, drawn(browser, row), 0)
     assert contents() == before
     assert pl.read_parquet(folder / "labels.parquet").equals(small_run.manifest().labels)
+
+
+# ------------------------------------------------------------- what the next run can take up
+
+
+def correct(browser, row: int, **entry):
+    expected = browser.json(f"/api/v1/images/{row}")["image_revision"]
+    return browser.post(f"/api/v1/images/{row}/corrections", {**entry, "expected": expected})
+
+
+def can_be_taken_up(browser) -> bool:
+    """Say whether a run could take the journal up; raises as it would."""
+    study = browser.desk.study
+    uptake.apply(study.manifest.__class__.read(study.run.folder), browser.desk.journal)
+    return True
+
+
+def test_the_image_that_a_pair_is_kept_by_cannot_go_as_well(desk):
+    first, second, third = (desk.desk.study.image_id(row) for row in (1, 2, 3))
+    assert correct(desk, 1, action="keep one of pair", other=second).status_code == 201
+    assert correct(desk, 2, action="leave out").status_code == 422
+    answer = correct(desk, 2, action="keep one of pair", other=third)
+    assert answer.status_code == 422
+    assert first in answer.json()["error"]
+    assert can_be_taken_up(desk)
+
+
+def test_an_undo_that_no_run_could_take_up_is_refused(desk):
+    gone = correct(desk, 5, action="leave out").json()["revision"]
+    back = desk.post(f"/api/v1/revisions/{gone}/undo").json()["revision"]
+    fifth = desk.desk.study.image_id(5)
+    assert correct(desk, 6, action="keep one of pair", other=fifth).status_code == 201
+    assert desk.post(f"/api/v1/revisions/{back}/undo").status_code == 422
+    assert can_be_taken_up(desk)
+
+
+def test_of_many_changes_at_once_those_that_contradict_each_other_are_skipped(desk):
+    second = desk.desk.study.image_id(2)
+    assert correct(desk, 1, action="keep one of pair", other=second).status_code == 201
+    change = {"kind": "correction", "action": "leave out"}
+    found = desk.post("/api/v1/bulk", {"rows": [2, 3, 4, 99999], "change": change}).json()
+    assert found["changed"] == 2
+    assert [one["row"] for one in found["skipped"]] == [2, 99999]
+    assert can_be_taken_up(desk)
+
+
+def test_an_issue_of_a_pair_is_not_mended_against_another_one(desk):
+    study = desk.desk.study
+    pairs = study.issues.filter(study.issues["rule"].cast(str) == "duplicate-file")
+    row = pairs.row(0, named=True)
+    first, second = row["image_id"], row["other_image_id"]
+    assert correct(desk, row["other_row"], action="leave out").status_code == 201
+    entry = {"image_id": first, "action": "keep one of pair", "other": second}
+    sent = {"decision": "mended", "corrections": [entry], "expected": 0}
+    assert desk.post(f"/api/v1/issues/{row['number']}", sent).status_code == 422
+    assert can_be_taken_up(desk)
+
+
+def test_an_issue_of_a_pair_is_decided_once_with_both_images(desk):
+    study = desk.desk.study
+    pair = study.issues.filter(study.issues["other_row"].is_not_null()).row(0, named=True)
+    change = {"kind": "issue", "decision": "accepted"}
+    rows = [pair["row"], pair["other_row"]]
+    answer = desk.post("/api/v1/bulk", {"rows": rows, "change": change})
+    assert answer.status_code == 201, answer.text
+    assert answer.json()["changed"] == 2
+    found = desk.json("/api/v1/issues", params={"decision": "accepted", "limit": 500})["issues"]
+    assert pair["number"] in {one["number"] for one in found}
+
+
+def test_what_takes_longer_than_a_request_may_changes_nothing(small_run, tmp_path):
+    folder = desks.copied(small_run, tmp_path)
+    with desks.opened(folder) as browser:
+        browser.desk.settings = replace(browser.desk.settings, limits=Limits(seconds=0.0001))
+        change = {"kind": "correction", "action": "invert"}
+        answer = browser.post("/api/v1/bulk", {"rows": list(range(20)), "change": change})
+        assert answer.status_code == 503
+    assert not (folder / "annotations" / "journal.sqlite").exists()
+
+
+def test_what_another_reader_took_back_is_so_in_the_history_of_one_author(desk):
+    other = desks.another(desk, "Ben")
+    label(desk, 1, "uncertain")
+    assert other.post("/api/v1/revisions/1/undo").status_code == 201
+    (own,) = desk.json("/api/v1/revisions", params={"author": desks.AUTHOR})["revisions"]
+    assert own["undone_by"] == 2
+
+
+def test_issues_are_counted_by_what_was_decided_of_them(desk):
+    every = desk.json("/api/v1/issues", params={"limit": 500})
+    numbers = [one["number"] for one in every["issues"]]
+    for number in numbers[:3]:
+        sent = {"decision": "accepted", "expected": 0}
+        assert desk.post(f"/api/v1/issues/{number}", sent).status_code == 201
+    found = desk.json("/api/v1/issues", params={"decision": "accepted", "limit": 1})
+    assert (found["total"], len(found["issues"])) == (3, 1)
+    counted = {one["key"]: one["values"] for one in found["filters"]}
+    decisions = {one["value"]: one["count"] for one in counted["decision"]}
+    assert decisions == {"accepted": 3, "open": len(numbers) - 3}
+    assert sum(one["count"] for one in counted["rule"]) == 3
+    assert sum(one["open"] for one in found["rules"]) == len(numbers) - 3
+    assert sum(one["count"] for one in found["rules"]) == len(numbers)

@@ -71,6 +71,15 @@ def test_an_address_lets_one_browser_in_once(desk):
     assert token not in cookie
 
 
+@pytest.mark.parametrize(
+    "others", ['other={"a":1}; ', "x[y]=1; ", "flag; ", "a b=c; ", "hilum-8765=unknown; ", "=; ;"]
+)
+def test_cookies_of_other_programs_of_this_machine_end_no_session(desk, others):
+    name, own = next(iter(desk.client.cookies.items()))
+    answer = outsider(desk).get("/api/v1/study", headers={"Cookie": f"{others}{name}={own}"})
+    assert answer.status_code == 200
+
+
 def test_the_way_in_leads_to_no_other_site(desk):
     token = desk.desk.sessions.invite()
     client = outsider(desk)

@@ -148,3 +148,9 @@ def downsample_labels(
     likelier = np.where(small[RIGHT] >= small[LEFT], RIGHT, LEFT)
     inside = np.maximum(small[RIGHT], small[LEFT]) >= 128
     return np.where(inside, likelier, 0).astype(np.uint8)
+
+
+def with_sides_exchanged(labels: np.ndarray) -> np.ndarray:
+    """Return a label map in which right and left lung are exchanged."""
+    sides = [labels == RIGHT, labels == LEFT]
+    return np.select(sides, [np.uint8(LEFT), np.uint8(RIGHT)], labels).astype(labels.dtype)

@@ -273,21 +273,30 @@ def _refuse_impossible(manifest: Manifest, corrections: Sequence[Correction], na
         if image_id is not None
     }
     faults = [_nearest(image_id, known) for image_id in sorted(named - known)]
+    faults += [*conflicts(corrections), *_patients_with_prefix(manifest, corrections)]
+    if faults:
+        raise BadData.listing(f"{name} does not fit the data in {manifest.root}", faults)
+
+
+def conflicts(corrections: Sequence[Correction]) -> list[str]:
+    """Return how corrections contradict one another, whatever the data hold."""
+    return [*_pairs_gone(corrections), *_contradictions(corrections)]
+
+
+def _pairs_gone(corrections: Sequence[Correction]) -> Iterator[str]:
+    """Yield pairs of one image, and pairs of which none would stay."""
     gone = {one.image_id for one in corrections if one.action in GONE}
     for one in _in_order(corrections):
         if one.action in OF_PAIRS and one.other == one.image_id:
-            faults.append(
+            yield (
                 f"{one.image_id}: '{one.action}' names the image itself as other; "
                 "name the second one"
             )
         elif one.action == "keep one of pair" and one.other in gone:
-            faults.append(
+            yield (
                 f"{one.image_id} is left out because {one.other} is kept, but that is left out "
                 "too; keep one of the two"
             )
-    faults += [*_contradictions(corrections), *_patients_with_prefix(manifest, corrections)]
-    if faults:
-        raise BadData.listing(f"{name} does not fit the data in {manifest.root}", faults)
 
 
 def _contradictions(corrections: Sequence[Correction]) -> Iterator[str]:

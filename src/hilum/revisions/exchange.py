@@ -21,7 +21,7 @@ from hilum.dataset import corrections
 from hilum.dataset.corrections import Correction
 from hilum.dataset.manifest import Manifest
 from hilum.errors import BadData, HilumError, unknown
-from hilum.revisions import history, mask_exchange, uptake
+from hilum.revisions import history, mask_exchange, possible, uptake
 from hilum.revisions.changes import Change, Correct, SetLabel, SetMask, images_of
 from hilum.revisions.journal import Journal
 from hilum.revisions.state import State
@@ -80,8 +80,8 @@ def take_in(
     """Append what a file, a folder or another journal says, and return a summary.
 
     `author` is the one of what states none. Raises `BadData` with all images that the data do not
-    hold, each with the nearest name, and all that stands already and differs, unless `replacing`;
-    nothing is appended then.
+    hold, each with the nearest name, all that stands already and differs, unless `replacing`, and
+    what no run could take up beside all that stands; nothing is appended then.
     """
     remarks: dict[str, object] = {}
     wanted = list(_wanted(journal, manifest, source, author, remarks))
@@ -101,6 +101,9 @@ def take_in(
             "`--replace` lets what is taken in stand",
             differing,
         )
+    supposed = state.supposing((one.change, one.author) for one in new)
+    named = set[str]().union(*(possible.named_by(one.change) for one in new))
+    possible.refuse_conflicts(possible.Standing(supposed.corrections()), named, manifest)
     by_statement: dict[tuple[str, str | None], list[Change]] = defaultdict(list)
     for one in new:
         by_statement[one.author, one.reason].append(one.change)

@@ -185,7 +185,7 @@ class Journal:
         made = []
         with self._writing():
             for change, expected in wanted:
-                self._refuse_stale(change.subject(author), expected)
+                self.refuse_stale(change.subject(author), expected)
                 made.append(self._insert(change, author, expected, reason, was))
         return made
 
@@ -203,13 +203,17 @@ class Journal:
                 raise HilumError(
                     f"revision {number} is the reading of {undone.author}, who alone can undo it"
                 )
-            self._refuse_stale(undone.subject, number)
-            former = (
-                self.revision(undone.before).change
-                if undone.before
-                else changes.neutral(undone.change)
-            )
-            return self._insert(former, author, number, reason, None, undoes=number)
+            self.refuse_stale(undone.subject, number)
+            return self._insert(self._former(undone), author, number, reason, None, undoes=number)
+
+    def former(self, number: int) -> Change:
+        """Return the change that an undo of a revision makes. Raises as `revision` does."""
+        return self._former(self.revision(number))
+
+    def _former(self, undone: Revision) -> Change:
+        if undone.before:
+            return self.revision(undone.before).change
+        return changes.neutral(undone.change)
 
     def put_mask(self, labels: np.ndarray) -> str:
         """Keep a mask and return its digest, which `SetMask` names, once it is on the disk.
@@ -221,7 +225,8 @@ class Journal:
         with self._writing():  # its lock holds for processes that put the same mask at once
             return self.masks.put(data)
 
-    def _refuse_stale(self, subject: Subject, expected: int) -> None:
+    def refuse_stale(self, subject: Subject, expected: int) -> None:
+        """Raise `Stale` where another revision of a subject stands than a writer expects."""
         current = self.latest(subject)
         if (current.number if current else 0) != expected:
             raise Stale(subject, expected, current)

@@ -11,6 +11,7 @@ from hilum.dataset.corrections import Correction
 from hilum.revisions import changes
 from hilum.revisions.changes import (
     MENDED,
+    Change,
     Correct,
     DecideIssue,
     Read,
@@ -52,6 +53,16 @@ class State:
             return self
         latest = {**self.latest, **{one.subject: one for one in revisions}}
         return State(latest, revisions[-1].number)
+
+    def supposing(self, wanted: Iterable[tuple[Change, str]]) -> State:
+        """Return the state after changes that are not written yet, each with its author."""
+        latest, last = dict(self.latest), self.last
+        for change, author in wanted:
+            last += 1
+            subject = change.subject(author)
+            before = self.expected(subject)
+            latest[subject] = Revision(last, "", author, change, before, None, None, None, "")
+        return State(latest, last)
 
     def expected(self, subject: Subject) -> int:
         """Return the number that a writer who sees this state states for a subject."""

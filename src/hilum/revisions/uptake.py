@@ -4,7 +4,7 @@ Labels, corrections of images and those of mended issues become corrections of
 `hilum.dataset.corrections`; each changed label and each remark names revision and author. A mask
 that was drawn takes the place of those of the data: its outlines are run lengths, which state the
 size of the image's file, so that a mask of a file that has another size by now is refused by name
-and never stretched. What is about an image that the data do not hold leaves a remark.
+and never stretched. Its sides are those of the display: see `_are_exchanged`. What is about an image that the data do not hold leaves a remark.
 
 `REVISIONS`, a table in the run's folder, lists the revisions that stand:
 
@@ -32,7 +32,9 @@ from hilum.annotations import lung_masks, shapes
 from hilum.dataset import corrections
 from hilum.dataset.corrections import CORRECTED, Correction
 from hilum.dataset.manifest import MASK_COLUMNS, REMARK_COLUMNS, SHAPE_COLUMNS, Manifest
-from hilum.errors import Damaged, NotFound
+from hilum.errors import BadData, Damaged, NotFound
+from hilum.imaging.files import image_file
+from hilum.imaging.files.pose import AS_READ, Display
 from hilum.revisions import changes
 from hilum.revisions.changes import Correct, DecideIssue, Read, SetLabel, SetMask
 from hilum.revisions.journal import FILE, FOLDER, Journal
@@ -161,7 +163,11 @@ def _with_masks(
         row
         for image_id, one in sorted(kept.items())
         for row in _shapes_of(
-            journal, image_id, one, later.get((image_id, "exchange mask sides"), 0) > one.number
+            manifest,
+            journal,
+            image_id,
+            one,
+            later.get((image_id, "exchange mask sides"), 0) > one.number,
         )
     ]
     own = pl.col("image_id").is_in(list(kept))
@@ -188,7 +194,7 @@ def _with_masks(
 
 
 def _shapes_of(
-    journal: Journal, image_id: str, one: Revision, exchanged: bool
+    manifest: Manifest, journal: Journal, image_id: str, one: Revision, exchanged: bool
 ) -> Iterator[tuple[str, str, str, str, str, str]]:
     """Yield the rows of `Manifest.shapes` of a mask, one for each label in it."""
     if not isinstance(one.change, SetMask):
@@ -199,14 +205,37 @@ def _shapes_of(
         raise Damaged(
             f"the mask of {image_id}, revision {one.number} by {one.author}: {error}"
         ) from None
-    sides = {lung_masks.RIGHT: lung_masks.LEFT, lung_masks.LEFT: lung_masks.RIGHT}
+    if exchanged or _are_exchanged(manifest, image_id, labels):
+        labels = lung_masks.with_sides_exchanged(labels)
     for label, concept in _CONCEPTS.items():
-        drawn = sides.get(label, label) if exchanged else label
-        inside = labels == drawn
+        inside = labels == label
         if np.any(inside):
             shape = shapes.RunLengths.of(inside).to_json()
             source = f"{NAME}: revision {one.number}"
             yield image_id, concept, concept, shape, source, one.author
+
+
+def _are_exchanged(manifest: Manifest, image_id: str, labels: np.ndarray) -> bool:
+    """Say whether a corrected display exchanges the sides of a mask in the file's own pixels.
+
+    A mask is drawn on the image as it is displayed then, with the right lung on the left. Where
+    the image is mirrored or turned upside down by a correction, that lung comes to the other side,
+    and is the left one.
+    """
+    [row] = manifest.table.filter(pl.col("image_id") == image_id).to_dicts()
+    display = Display.of(row)
+    if display.turns == AS_READ.turns:
+        return False
+    try:
+        pose = image_file.pose(*manifest.located(row["path"]), display)
+    except BadData:  # the cache reports a file that cannot be read
+        return False
+    displayed = pose.mask(labels)
+    weights = [(displayed == side).sum(0) for side in (lung_masks.RIGHT, lung_masks.LEFT)]
+    if labels.shape != pose.source or not all(one.any() for one in weights):
+        return False
+    right, left = (np.average(np.arange(len(one)), weights=one) for one in weights)
+    return bool(right > left)
 
 
 def _remark_of_mask(path: str, one: Revision) -> tuple[str, str, str, str]:

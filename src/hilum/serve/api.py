@@ -8,6 +8,7 @@ from hilum.serve import (
     api_figures,
     api_history,
     api_images,
+    api_issues,
     openapi,
     try_film,
 )
@@ -23,6 +24,7 @@ def document(desk: Desk, call: Call) -> Reply:
 
 ROUTES: tuple[Route, ...] = (
     *api_images.ROUTES,
+    *api_issues.ROUTES,
     *api_changes.ROUTES,
     *api_bulk.ROUTES,
     *api_history.ROUTES,

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from hilum.dataset import corrections
 from hilum.dataset.corrections import Correction
-from hilum.revisions import changes, mask_store
+from hilum.revisions import changes, mask_store, possible
 from hilum.revisions.changes import (
     Change,
     Correct,
@@ -28,7 +28,6 @@ from hilum.serve.parameters import Choice, Flag, Integer, ListOf, Object, Parame
 from hilum.serve.replies import PNG, Json, Refusal, Reply, as_json
 from hilum.serve.routing import EXPECTED, ROW, Body, Call, Route
 
-JOURNAL = "the journal"  # as errors of corrections call their source
 _REASON = Parameter("reason", Text(2000), "why, for people", "body")
 _IF_MATCH = Parameter(
     "if-match", Text(20), 'the last revision of the mask that was seen, as "12"', "header"
@@ -41,8 +40,6 @@ def label(desk: Desk, call: Call) -> Reply:
     """Set a label."""
     image_id, concept = desk.study.image_id(call.whole("row")), call.text("concept")
     change = SetLabel(image_id, concept, call.text("state"))
-    entry = Correction(image_id, "set label", concept=concept, state=change.state)
-    refuse_impossible(desk, [entry])
     return _written(desk, call, change, was=_was(desk, image_id, concept))
 
 
@@ -99,7 +96,6 @@ def correct(desk: Desk, call: Call) -> Reply:
     )
     kept = tuple(one for one in before if one.cell != entry.cell)
     if not call.is_set("remove"):
-        refuse_impossible(desk, [entry])
         kept = (*kept, entry)
     return _written(desk, call, Correct(image_id, kept))
 
@@ -118,8 +114,6 @@ def decide(desk: Desk, call: Call) -> Reply:
         for one in (given if isinstance(given, Sequence) else ())
         if isinstance(one, Mapping)
     ]
-    if entries:
-        refuse_impossible(desk, entries)
     reason = " ".join(call.text("reason").split())
     change = DecideIssue(key, call.text("decision"), reason, tuple(entries))
     return _written(desk, call, change)
@@ -134,7 +128,10 @@ def read_blind(desk: Desk, call: Call) -> Reply:
 def undo(desk: Desk, call: Call) -> Reply:
     """Take a revision back by another one."""
     reason = " ".join(call.text("reason").split()) or None
-    return _answer([desk.writing.undo(call.whole("number"), call.author, reason)])
+    number, author = call.whole("number"), call.author
+    with desk.changing:
+        _refuse_impossible(desk, desk.writing.former(number), author)
+        return _answer([desk.writing.undo(number, author, reason)])
 
 
 def author(desk: Desk, call: Call) -> Reply:
@@ -161,13 +158,13 @@ def invite(desk: Desk, call: Call) -> Reply:
 def _written(desk: Desk, call: Call, change: Change, was: str | None = None) -> Reply:
     """Append one change."""
     reason = " ".join(call.text("reason").split()) if "reason" in call.content else ""
-    made = desk.writing.append(
-        change,
-        author=call.author,
-        expected=call.whole("expected"),
-        reason=reason or None,
-        was=was,
-    )
+    author, expected = call.author, call.whole("expected")
+    with desk.changing:
+        desk.writing.refuse_stale(change.subject(author), expected)
+        _refuse_impossible(desk, change, author)
+        made = desk.writing.append(
+            change, author=author, expected=expected, reason=reason or None, was=was
+        )
     return _answer([made])
 
 
@@ -184,22 +181,18 @@ def correction_of(desk: Desk, image_id: str, given: Mapping[str, Json]) -> Corre
     entry = {"image_id": image_id, **named}
     if why := " ".join(str(given.get("reason") or "").split()):
         entry["why"] = why
-    return corrections.of_entries([entry], JOURNAL)[0]
+    return corrections.of_entries([entry], possible.NAME)[0]
 
 
-def refuse_impossible(desk: Desk, entries: Sequence[Correction]) -> None:
-    """Raise `BadData` where a run could not take the entries up beside all that stand."""
-    images = {one for entry in entries for one in (entry.image_id, entry.other) if one}
-    decided = {entry.cell for entry in entries}
-    standing = [
-        one
-        for one in desk.state.corrections()
-        if one.image_id in images
-        and one.cell not in decided
-        and (one.other in images or not one.other)
-    ]
-    here = desk.study.of_images(sorted(images))
-    corrections.apply(here, [*standing, *entries], JOURNAL)
+def _refuse_impossible(desk: Desk, change: Change, author: str) -> None:
+    """Raise `BadData` where a run could not take up what stands after a change."""
+    changes.check(change)
+    if not isinstance(change, SetLabel | Correct | DecideIssue):
+        return
+    standing = possible.Standing(desk.state.supposing([(change, author)]).corrections())
+    named = possible.named_by(change)
+    around = {one for entry in standing.around(named) for one in possible.images_of(entry)}
+    possible.refuse_conflicts(standing, named, desk.study.of_images(sorted(around)))
 
 
 # ---------------------------------------------------------------------------------------- routes

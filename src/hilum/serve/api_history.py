@@ -10,7 +10,6 @@ from hilum.annotations.vocabulary import name_of
 from hilum.errors import NotFound, TooFew
 from hilum.revisions import agreement as comparing
 from hilum.revisions.changes import STATES
-from hilum.revisions.revision import Revision
 from hilum.serve import facts, queries
 from hilum.serve.desk import Desk
 from hilum.serve.facts import Facts
@@ -43,9 +42,12 @@ def revision_list(desk: Desk, call: Call) -> Facts:
     """Return revisions, the newest first."""
     offset, limit, last = call.whole("offset"), call.whole("limit"), desk.state.last
     row = call.values["row"]
-    chosen = _chosen(desk, call, desk.study.image_id(row) if isinstance(row, int) else None)
+    image_id = desk.study.image_id(row) if isinstance(row, int) else None
+    found = desk.journal.revisions(call.whole("since"), image_id) if desk.journal else []
+    undone = {one.undoes: one.number for one in found if one.undoes}
+    author = call.text("author")
+    chosen = [one for one in reversed(found) if author in ("", one.author)]
     shown = chosen[offset : offset + limit]
-    undone = {one.undoes: one.number for one in chosen if one.undoes}
     return {
         "total": len(chosen),
         "offset": offset,
@@ -53,16 +55,6 @@ def revision_list(desk: Desk, call: Call) -> Facts:
         "last": last,
         "revisions": [facts.revision(desk, one, undone) for one in shown],
     }
-
-
-def _chosen(desk: Desk, call: Call, image_id: str | None) -> Sequence[Revision]:
-    """Return the revisions that a request selects, the newest first."""
-    if desk.journal is None:
-        return []
-    found = desk.journal.revisions(call.whole("since"), image_id)
-    if author := call.text("author"):
-        found = [one for one in found if one.author == author]
-    return found[::-1]
 
 
 # ------------------------------------------------------------------------------------- agreement

@@ -1,34 +1,22 @@
-"""Routes that read a study: its images, their pixels and masks, its issues."""
+"""Routes that read a study: its images, their pixels and masks."""
 
 from __future__ import annotations
-
-from collections import Counter
-from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from hilum.annotations import lung_masks, shapes
 from hilum.annotations.vocabulary import name_of
-from hilum.dataset.manifest import SEVERITIES
 from hilum.imaging.files import image_file
 from hilum.revisions import changes
 from hilum.revisions.changes import Read
 from hilum.serve import facts, heat_maps, listing, masks, pixels, queries
 from hilum.serve.desk import MODELS, Desk
 from hilum.serve.facts import Facts
-from hilum.serve.parameters import Choice, Flag, Integer, ListOf, Parameter, Text
+from hilum.serve.parameters import Choice, Flag, Parameter, Text
 from hilum.serve.replies import BINARY, PNG, WEBP, Json, Reply, as_json
 from hilum.serve.routing import ROW, Call, Route
 
-DECISIONS = (*changes.DECISIONS, "all")
 BLIND = Parameter("blind", Flag(), "1: without labels, calls and issues", default=False)
-ISSUE_FILTERS = (
-    Parameter("rule", ListOf(Text(80)), "rules of the audit"),
-    Parameter("severity", ListOf(Choice(SEVERITIES)), "severities"),
-    Parameter("decision", ListOf(Choice(DECISIONS)), "what was decided"),
-    Parameter("offset", Integer(), "issues to skip", default=0),
-    Parameter("limit", Integer(1, queries.MOST_ROWS), "issues to return", default=60),
-)
 
 
 def study(desk: Desk, call: Call) -> Reply:
@@ -247,63 +235,6 @@ def heat(desk: Desk, call: Call) -> Reply:
     return Reply(made, PNG)
 
 
-# ---------------------------------------------------------------------------------------- issues
-
-
-def issues(desk: Desk, call: Call) -> Reply:
-    """Answer a page of the audit's issues."""
-    return as_json(issue_list(desk, call))
-
-
-def issue_list(desk: Desk, call: Call) -> Facts:
-    """Return a page of issues, and what they can be filtered by."""
-    found = [facts.issue(desk, number) for number in range(desk.study.issues.height)]
-    wanted = {key: call.texts(key) for key in ("rule", "severity", "decision")}
-    chosen = [one for one in found if _fits(one, wanted)]
-    offset, limit = call.whole("offset"), call.whole("limit")
-    return {
-        "total": len(chosen),
-        "offset": offset,
-        "limit": limit,
-        "filters": [_issue_filter(found, wanted, key) for key in wanted],
-        "issues": chosen[offset : offset + limit],
-        "rules": _rules(found),
-    }
-
-
-def _fits(one: Facts, wanted: Mapping[str, Sequence[str]]) -> bool:
-    return all(not words or "all" in words or one[key] in words for key, words in wanted.items())
-
-
-def _issue_filter(found: Sequence[Facts], wanted: Mapping[str, Sequence[str]], key: str) -> Json:
-    others = {name: words for name, words in wanted.items() if name != key}
-    counts = Counter(str(one[key]) for one in found if _fits(one, others))
-    return {
-        "key": key,
-        "title": key.capitalize(),
-        "values": [
-            {"value": word, "name": word, "count": count, "selected": word in wanted[key]}
-            for word, count in counts.most_common()
-        ],
-        "more": 0,
-    }
-
-
-def _rules(found: Sequence[Facts]) -> list[Json]:
-    counted = Counter(str(one["rule"]) for one in found)
-    is_open = Counter(str(one["rule"]) for one in found if one["decision"] == changes.OPEN)
-    about = {str(one["rule"]): one for one in found}
-    return [
-        {
-            "rule": rule,
-            **{key: about[rule][key] for key in ("severity", "what", "rationale", "remedy")},
-            "count": count,
-            "open": is_open[rule],
-        }
-        for rule, count in counted.items()
-    ]
-
-
 _KIND = Parameter("kind", Choice(masks.KINDS), "which mask", "path", required=True)
 _HEAT = Parameter("kind", Choice(facts.HEATS), "which map", "path", required=True)
 _RUN = Parameter("run", Text(200), "another run, as the study's compare_with names it")
@@ -340,5 +271,4 @@ ROUTES = (
         media_type=PNG,
         work=MODELS,
     ),
-    Route("GET", "/api/v1/issues", "A page of the audit's issues", issues, ISSUE_FILTERS),
 )

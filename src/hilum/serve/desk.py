@@ -58,6 +58,7 @@ class Desk:
         self.models = ModelProcess(limits.seconds)
         self._pools = {name: ThreadPoolExecutor(count, name) for name, count in THREADS.items()}
         self._decoding = threading.Semaphore(MOST_DECODING)
+        self.changing = threading.RLock()  # one change at once is checked against all and written
         self.drawing = threading.Lock()  # one mask at once is checked and kept
         self._lock = threading.RLock()
         self._journal: Journal | None = None

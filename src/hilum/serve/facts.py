@@ -158,10 +158,8 @@ def issue(desk: Desk, number: int) -> Facts:
         "number": number,
         "rule": row["rule"],
         "severity": row["severity"],
-        "what": rule.what if rule else "",
-        "rationale": rule.rationale if rule else "",
+        **about_rule(rule),
         "message": row["message"],
-        "remedy": rule.remedy if rule else "",
         "row": row["row"],
         "image_id": row["image_id"],
         "other_row": row["other_row"],
@@ -174,6 +172,11 @@ def issue(desk: Desk, number: int) -> Facts:
         "made": [correction(one) for one in decided.corrections],
         "corrections": list(_remedies(rule, row["image_id"], row["other_image_id"], row["value"])),
     }
+
+
+def about_rule(rule: Rule | None) -> dict[str, str]:
+    """Return what a rule of the audit finds, and what to do; "" of one that is no more."""
+    return {key: getattr(rule, key) if rule else "" for key in ("what", "rationale", "remedy")}
 
 
 _TITLES = {

@@ -11,9 +11,8 @@ It knows no web framework, only ASGI messages, so nothing reaches a route around
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
-from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 
@@ -130,7 +129,8 @@ class Guard:
 
     def _session(self, request: _Request) -> Session | None:
         """Return the session of a request; where a proxy names the person, its session starts."""
-        session = self.sessions.of(request.cookies.get(cookie_name(self.settings)))
+        known = map(self.sessions.of, request.cookies(cookie_name(self.settings)))
+        session = next((one for one in known if one is not None), None)
         if not self.settings.user_header:
             return session
         person = " ".join((request.header(self.settings.user_header) or "").split())
@@ -212,13 +212,16 @@ class _Request:
     def host(self) -> str:
         return self.header("host") or ""
 
-    @property
-    def cookies(self) -> Mapping[str, str]:
-        try:
-            jar = SimpleCookie(self.header("cookie") or "")
-        except CookieError:
-            return {}
-        return {name: one.value for name, one in jar.items()}
+    def cookies(self, name: str) -> Iterator[str]:
+        """Yield the values of the cookies of a name.
+
+        Other programs of this machine set cookies for the same host, of any form; so none of
+        them is parsed, as one that is malformed would hide the desk's own.
+        """
+        for pair in (self.header("cookie") or "").split(";"):
+            key, _, value = pair.strip().partition("=")
+            if key == name:
+                yield value
 
 
 def cookie_name(settings: Settings) -> str:

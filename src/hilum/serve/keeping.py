@@ -53,6 +53,7 @@ class Recent(Generic[Value]):
         size = self._size(value)
         if size > self._limit:
             return
+        self.drop(key)  # two may have made it, where it was not kept while the second waited
         with self._lock:
             self._kept[key] = value
             self._held += size

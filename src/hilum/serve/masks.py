@@ -98,6 +98,8 @@ def _corrected(desk: Desk, row: int) -> np.ndarray:
     standing, journal = desk.state.masks.get(desk.study.image_id(row)), desk.journal
     if standing is None or journal is None or not isinstance(standing.change, SetMask):
         raise _none(desk, row, "corrected")
+    if standing.number in desk.study.taken_up and desk.study.has_reference[row]:
+        return _reference(desk, row)  # with the sides that it has as the image is displayed by now
     return image_file.to_display(desk.shown(row).file, journal.mask(standing.change.digest))
 
 

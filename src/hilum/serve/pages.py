@@ -8,7 +8,16 @@ from urllib.parse import parse_qsl
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from hilum.serve import api_figures, api_history, api_images, facts, listing, queries, try_film
+from hilum.serve import (
+    api_figures,
+    api_history,
+    api_images,
+    api_issues,
+    facts,
+    listing,
+    queries,
+    try_film,
+)
 from hilum.serve.desk import Desk
 from hilum.serve.facts import Facts
 from hilum.serve.parameters import Parameter
@@ -96,7 +105,7 @@ ROUTES = (
         api_images.image_facts,
         (ROW, api_images.BLIND, *queries.PARAMETERS),
     ),
-    _route("/issues", "issues", api_images.issue_list, api_images.ISSUE_FILTERS),
+    _route("/issues", "issues", api_issues.issue_list, api_issues.FILTERS),
     _route("/readings", "readings", api_history.agreement_facts, api_history.AGREEMENT),
     _route("/figures", "figures", api_figures.figure_facts, api_figures.PARAMETERS),
     _route("/try", "try", try_film.models_facts, ()),

@@ -29,6 +29,7 @@ from hilum.pipeline import audit, cache, division, evaluate, predict, reference_
 from hilum.pipeline.division import Division
 from hilum.pipeline.evaluation import classification
 from hilum.pipeline.reference_masks import ImageRow
+from hilum.revisions import uptake
 from hilum.revisions.changes import split_issue_key
 from hilum.run_folder import Run
 from hilum.serve import slim
@@ -259,6 +260,11 @@ class Study:
             & ((index["right_pixels"].fill_null(0) + index["left_pixels"].fill_null(0)) > 0)
         )
         return usable.to_numpy()
+
+    @cached_property
+    def taken_up(self) -> frozenset[int]:
+        """The numbers of the revisions that the run was made with."""
+        return frozenset(uptake.of_run(self.run)["number"])
 
     def stated(self, image_id: str, concept: str) -> list[dict[str, Json]]:
         """Return what the data state of a finding of an image, its state as a word."""
