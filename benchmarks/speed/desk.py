@@ -224,7 +224,7 @@ def main() -> None:
                 figures += worklist(desk, page)
             memory[f"{NIH:,} images"] = memory_mb(desk)
     rows = [f"| {what} | {milliseconds(times)} | {most:.0f} |" for what, times, most in figures] + [
-        f"| memory of the server afterwards (largest), {what} | {now:.0f} ({most:.0f}) MB | 300 MB |"
+        f"| memory of the server afterwards (largest), {what}, MB | {now:.0f} ({most:.0f}) | 300 |"
         for what, (now, most) in memory.items()
     ]
     text = "\n".join(
