@@ -444,7 +444,7 @@ def stands(browser) -> list[tuple[str, str | None]]:
     return [(one.action, one.value) for one in browser.desk.state.corrections()]
 
 
-def test_an_image_is_turned_from_how_the_run_displays_it(displayed):
+def test_an_image_is_rotated_from_how_the_run_displays_it(displayed):
     assert correct(displayed, 1, action="rotate", value="90").status_code == 201
     # rotated by 90, mirrored, and then by 90 again is mirrored alone
     assert stands(displayed) == [("mirror", None)]

@@ -4,7 +4,8 @@ Labels, corrections of images and those of mended issues become corrections of
 `hilum.dataset.corrections`; each changed label and each remark names revision and author. A mask
 that was drawn takes the place of those of the data: its outlines are run lengths, which state the
 size of the image's file, so that a mask of a file that has another size by now is refused by name
-and never stretched. Its sides are those of the display: see `_are_exchanged`. What is about an image that the data do not hold leaves a remark.
+and never stretched. Its sides are those of the display, see `_are_exchanged`. What is about an
+image that the data do not hold leaves a remark.
 
 `REVISIONS`, a table in the run's folder, lists the revisions that stand:
 
@@ -219,7 +220,7 @@ def _are_exchanged(manifest: Manifest, image_id: str, labels: np.ndarray) -> boo
     """Say whether a corrected display exchanges the sides of a mask in the file's own pixels.
 
     A mask is drawn on the image as it is displayed then, with the right lung on the left. Where
-    the image is mirrored or turned upside down by a correction, that lung comes to the other side,
+    the image is mirrored or rotated by a correction, that lung comes to the other side,
     and is the left one.
     """
     [row] = manifest.table.filter(pl.col("image_id") == image_id).to_dicts()

@@ -155,7 +155,8 @@ def propose_corrections(
     """Write corrections for the chosen issues of an audited run to `to`, and return them.
 
     Without a choice, return what could be fixed. Corrections that the run was made with are kept in
-    the new file, since its issues are what remained after them; `display_corrections.together` says how.
+    the new file, since its issues are what remained after them;
+    `display_corrections.together` says how.
     Raises `HilumError` where `to` exists, since it may hold changes made by hand, and where it is
     in the data folder.
     """

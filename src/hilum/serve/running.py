@@ -29,7 +29,7 @@ def serve(preparation: Preparation, settings: Settings, say: Callable[[str], Non
     with _listening(settings) as listening:
         settings = replace(settings, port=listening.getsockname()[1])
         guard, desk = create_app(preparation, settings)
-        preparation.begin()
+        preparation.begin(say)
         for line in greeting(settings, desk.sessions.invite()):
             say(line)
         config = uvicorn.Config(
