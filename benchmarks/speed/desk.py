@@ -224,7 +224,8 @@ def main() -> None:
                 figures += worklist(desk, page)
             memory[f"{NIH:,} images"] = memory_mb(desk)
     rows = [f"| {what} | {milliseconds(times)} | {most:.0f} |" for what, times, most in figures] + [
-        f"| memory of the server afterwards (largest), {what} | {now:.0f} ({most:.0f}) MB | 300 MB |"
+        f"| memory of the server afterwards (largest), {what} | {now:.0f} ({most:.0f}) MB "
+        "| 300 MB |"
         for what, (now, most) in memory.items()
     ]
     text = "\n".join(

@@ -25,6 +25,7 @@ def serve(preparation: Preparation, settings: Settings, say: Callable[[str], Non
     with MissingExtra.explained("serve", "the desk in the browser"):
         import uvicorn
 
+        from hilum.serve import connections
         from hilum.serve.app import create_app
     with _listening(settings) as listening:
         settings = replace(settings, port=listening.getsockname()[1])
@@ -34,7 +35,8 @@ def serve(preparation: Preparation, settings: Settings, say: Callable[[str], Non
             say(line)
         config = uvicorn.Config(
             guard,
-            log_level="warning",
+            http=connections.bounded(connections.Waiting(connections.most(), connections.SECONDS)),
+            log_level="error",
             access_log=False,
             server_header=False,
             proxy_headers=False,
