@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hilum import storage
 from hilum.audit.issues import FOUND, decided
 from hilum.config import Data, Recipe
-from hilum.dataset import corrections
+from hilum.dataset import corrections, display_corrections
 from hilum.dataset.corrections import Correction
 from hilum.dataset.manifest import Manifest
 from hilum.dataset.readers import kaggle_masks, montgomery
@@ -567,7 +567,7 @@ def test_proposals_for_an_image_that_is_corrected_already_are_of_what_is_display
         Correction("c", "rotate", value="90", rule="image-rotated"),
         Correction("e", "mirror", rule="image-mirrored"),
     ]
-    assert set(corrections.together(before, found)) == {
+    assert set(display_corrections.together(before, found)) == {
         Correction("a", "rotate", value="270", why="second"),
         # First mirrored and then by 90 degrees is first by 270 and then mirrored.
         Correction("c", "rotate", value="270", rule="image-rotated"),

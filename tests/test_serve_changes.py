@@ -11,8 +11,10 @@ import pytest
 
 pytest.importorskip("starlette", reason="the desk needs the extra [serve]")
 
+from hilum.dataset.corrections import Correction
 from hilum.imaging.files import image_file
 from hilum.revisions import uptake
+from hilum.revisions.changes import Correct
 from hilum.revisions.journal import Journal
 from hilum.revisions.state import State
 from hilum.serve.settings import Limits
@@ -412,3 +414,57 @@ def test_issues_are_counted_by_what_was_decided_of_them(desk):
     assert sum(one["count"] for one in counted["rule"]) == 3
     assert sum(one["open"] for one in found["rules"]) == len(numbers) - 3
     assert sum(one["count"] for one in found["rules"]) == len(numbers)
+
+
+# ------------------------------------------------------------ a run that was corrected before
+
+
+@pytest.fixture
+def displayed(small_run, tmp_path):
+    """A desk whose run displays image 1 rotated by 90 degrees and mirrored, by revision 1."""
+    folder = desks.copied(small_run, tmp_path)
+    with desks.opened(folder) as browser:
+        first = browser.desk.study.image_id(1)
+        entries = (
+            Correction(first, "rotate", value="90"),
+            Correction(first, "mirror"),
+        )
+        browser.desk.writing.append(Correct(first, entries), author="Ann", expected=0)
+        study = browser.desk.study
+        table = study.manifest.table.with_columns(
+            rotated=pl.when(pl.col("image_id") == first).then(90).cast(pl.Int64),
+            mirrored=pl.when(pl.col("image_id") == first).then(True).cast(pl.Boolean),
+        )
+        made = replace(study, manifest=replace(study.manifest, table=table))
+        browser.desk.preparation._made = made, *browser.desk.preparation._made[1:]
+        yield browser
+
+
+def stands(browser) -> list[tuple[str, str | None]]:
+    return [(one.action, one.value) for one in browser.desk.state.corrections()]
+
+
+def test_an_image_is_rotated_from_how_the_run_displays_it(displayed):
+    assert correct(displayed, 1, action="rotate", value="90").status_code == 201
+    # rotated by 90, mirrored, and then by 90 again is mirrored alone
+    assert stands(displayed) == [("mirror", None)]
+    assert correct(displayed, 1, action="rotate", value="180").status_code == 201
+    assert stands(displayed) == [("mirror", None), ("rotate", "270")]
+    assert correct(displayed, 1, action="mirror").status_code == 201
+    assert stands(displayed) == [("rotate", "270")]
+    assert correct(displayed, 1, action="invert").status_code == 201
+    assert stands(displayed) == [("rotate", "270"), ("invert", None)]
+
+
+def test_an_issue_never_mends_what_another_revision_states_in_silence(displayed):
+    first = displayed.desk.study.image_id(1)
+    entry = {"image_id": first, "action": "mirror"}
+    sent = {"decision": "mended", "corrections": [entry], "expected": 0}
+    answer = displayed.post("/api/v1/issues/0", sent)
+    assert answer.status_code == 409
+    assert "revision 1 by Ann" in answer.json()["error"]
+
+
+def test_what_an_image_does_not_have_cannot_be_taken_back(desk):
+    assert correct(desk, 1, action="mirror", remove=True).status_code == 409
+    assert desk.json("/api/v1/study")["last_revision"] == 0

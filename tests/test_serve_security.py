@@ -15,7 +15,7 @@ pytest.importorskip("starlette", reason="the desk needs the extra [serve]")
 
 from starlette.testclient import TestClient
 
-from hilum.errors import BadRecipe
+from hilum.errors import BadRecipe, NotFound
 from hilum.imaging import synthetic
 from hilum.serve import api, guard, pages
 from hilum.serve.app import create_app
@@ -438,6 +438,27 @@ def test_work_that_takes_too_long_is_answered(small_run):
         asyncio.run(run())
     made.close()
     assert refused.value.status == 503
+
+
+def test_a_desk_does_not_open_on_what_is_not_there(small_run, tmp_path):
+    with pytest.raises(NotFound, match="nothing at"):
+        Preparation.of(tmp_path / "nowhere", None)
+    preparation = Preparation.of(small_run.folder, None)
+    with pytest.raises(NotFound, match="no run to compare with"):
+        create_app(preparation, Settings(compare=(tmp_path,)))
+    twin = desks.copied(small_run, tmp_path)
+    other = desks.copied(small_run, tmp_path / "other")
+    with pytest.raises(BadRecipe, match="both called run"):
+        create_app(preparation, Settings(compare=(twin, other)))
+
+
+def test_the_terminal_hears_why_a_study_cannot_be_prepared(tmp_path):
+    (tmp_path / "data").mkdir()
+    preparation, said = Preparation.of(tmp_path / "data", tmp_path / "run"), []
+    preparation.begin(said.append)
+    preparation.wait()
+    (line,) = said
+    assert "could not be prepared" in line and "no radiographs" in line
 
 
 # --------------------------------------------------------------------------------- remote binding

@@ -29,7 +29,6 @@ from hilum.annotations.vocabulary import LABEL_NAMES, LOCAL, State, ancestors, c
 from hilum.dataset import _corrected_tables
 from hilum.dataset.manifest import DROPPED, LABEL_COLUMNS, REMARK_COLUMNS, Manifest
 from hilum.errors import BadData, NotFound, unknown
-from hilum.imaging.files.pose import Display
 from hilum.safety import untrusted_files
 
 ACTIONS = {
@@ -53,7 +52,7 @@ NEEDS = {
     "rotate": ("value",),
 }
 OF_PAIRS = ("keep one of pair", "same patient as")
-_DISPLAYED = ("rotate", "mirror", "invert")
+DISPLAYED = ("rotate", "mirror", "invert")
 GONE = ("leave out", "keep one of pair")
 ROTATIONS = ("90", "180", "270")  # degrees clockwise that make an image upright
 STATES: dict[str, State | None] = {name: state for state, name in LABEL_NAMES.items()}
@@ -208,48 +207,6 @@ def counts(corrections: Sequence[Correction]) -> dict[str, int]:
     """Count distinct entries by action, in the order of `ACTIONS`."""
     found = Counter(one.action for one in _in_order(corrections))
     return {action: found[action] for action in ACTIONS if found[action]}
-
-
-def together(before: Sequence[Correction], found: Sequence[Correction]) -> list[Correction]:
-    """Return one list of `before` and of `found` on the data that were so corrected.
-
-    What an audit finds of an image is of the image as it was displayed: an image that is rotated by
-    90 degrees and still lies on its side is to be rotated by 180, one that was inverted and appears
-    inverted is not to be inverted. Other entries of `found` replace those of the same cell.
-    """
-    cells = {one.cell for one in found}
-    of_before, of_found = _by_image(before), _by_image(found)
-    made = [
-        one
-        for one in before
-        if one.cell not in cells and not (one.image_id in of_found and one.action in _DISPLAYED)
-    ]
-    made += [one for one in found if one.action not in _DISPLAYED]
-    for image_id, given in of_found.items():
-        earlier = of_before.get(image_id, {})
-        display = _display(earlier).then(_display(given))
-        values = {"rotate": str(display.rotated or ""), "mirror": display.mirrored}
-        for action, value in (values | {"invert": display.inverted}).items():
-            source = given.get(action) or earlier.get(action) or next(iter(given.values()))
-            if value:
-                of_action = value if isinstance(value, str) else None
-                made.append(replace(source, action=action, value=of_action))
-    return made
-
-
-def _by_image(corrections: Sequence[Correction]) -> dict[str, dict[str, Correction]]:
-    """Return the corrections of how images are displayed, by image and action."""
-    found: dict[str, dict[str, Correction]] = defaultdict(dict)
-    for one in corrections:
-        if one.action in _DISPLAYED:
-            found[one.image_id][one.action] = one
-    return found
-
-
-def _display(of_image: Mapping[str, Correction]) -> Display:
-    rotation = of_image.get("rotate")
-    degrees = int(rotation.value or 0) if rotation else 0
-    return Display(degrees, "mirror" in of_image, "invert" in of_image)
 
 
 def _in_order(corrections: Sequence[Correction]) -> list[Correction]:

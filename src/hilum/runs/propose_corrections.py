@@ -12,7 +12,7 @@ import polars as pl
 from hilum import storage
 from hilum.audit import checks
 from hilum.audit.issues import Issue, Rule, of_table, standing
-from hilum.dataset import corrections
+from hilum.dataset import corrections, display_corrections
 from hilum.dataset.corrections import ACTIONS, GONE, NEEDS, OF_PAIRS, Correction
 from hilum.dataset.manifest import SEVERITIES
 from hilum.errors import HilumError, NotFound, on_one_line
@@ -155,7 +155,8 @@ def propose_corrections(
     """Write corrections for the chosen issues of an audited run to `to`, and return them.
 
     Without a choice, return what could be fixed. Corrections that the run was made with are kept in
-    the new file, since its issues are what remained after them; `corrections.together` says how.
+    the new file, since its issues are what remained after them;
+    `display_corrections.together` says how.
     Raises `HilumError` where `to` exists, since it may hold changes made by hand, and where it is
     in the data folder.
     """
@@ -177,7 +178,9 @@ def propose_corrections(
             "--out, or delete it"
         )
     before = corrections.read(data.corrections_path) if data.corrections_path else []
-    storage.write_text(to, to_toml(corrections.together(before, chosen), data.paths[0], source, to))
+    storage.write_text(
+        to, to_toml(display_corrections.together(before, chosen), data.paths[0], source, to)
+    )
     return table
 
 

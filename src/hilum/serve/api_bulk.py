@@ -147,7 +147,7 @@ def _corrections(desk: Desk, change: Mapping[str, Json]) -> Callable[[int], _Pro
 
     def of_row(row: int) -> _Proposed:
         image_id = study.image_id(row)
-        entry = api_changes.correction_of(desk, image_id, change)
+        entry = api_changes.correction_of_displayed(desk, image_id, change)
         standing = state.images.get(image_id)
         before = (
             standing.change.corrections if standing and isinstance(standing.change, Correct) else ()

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from hilum.dataset import corrections
+from hilum.dataset import corrections, display_corrections
 from hilum.dataset.corrections import Correction
+from hilum.imaging.files.pose import Display
 from hilum.revisions import changes, mask_store, possible
 from hilum.revisions.changes import (
     Change,
@@ -87,7 +88,10 @@ def plausibility(desk: Desk, call: Call) -> Reply:
 
 
 def correct(desk: Desk, call: Call) -> Reply:
-    """Add a correction of an image to those that stand, or take one of them back."""
+    """Add a correction of an image to those that stand, or take one of them back.
+
+    What is rotated, mirrored or inverted is the image as this run displays it.
+    """
     image_id = desk.study.image_id(call.whole("row"))
     entry = correction_of(desk, image_id, call.content)
     standing = desk.state.images.get(image_id)
@@ -95,8 +99,10 @@ def correct(desk: Desk, call: Call) -> Reply:
         standing.change.corrections if standing and isinstance(standing.change, Correct) else ()
     )
     kept = tuple(one for one in before if one.cell != entry.cell)
-    if not call.is_set("remove"):
-        kept = (*kept, entry)
+    if not call.is_set("remove") and (made := _as_read(desk, entry)):
+        kept = (*kept, made)
+    elif len(kept) == len(before):
+        raise _stands_elsewhere(desk, entry)
     return _written(desk, call, Correct(image_id, kept))
 
 
@@ -110,7 +116,7 @@ def decide(desk: Desk, call: Call) -> Reply:
     key = changes.issue_key(row["rule"], row["image_id"], row["other_image_id"])
     given = call.content["corrections"]
     entries = [
-        correction_of(desk, str(one["image_id"] or row["image_id"]), one)
+        correction_of_displayed(desk, str(one["image_id"] or row["image_id"]), one)
         for one in (given if isinstance(given, Sequence) else ())
         if isinstance(one, Mapping)
     ]
@@ -182,6 +188,45 @@ def correction_of(desk: Desk, image_id: str, given: Mapping[str, Json]) -> Corre
     if why := " ".join(str(given.get("reason") or "").split()):
         entry["why"] = why
     return corrections.of_entries([entry], possible.NAME)[0]
+
+
+def correction_of_displayed(desk: Desk, image_id: str, given: Mapping[str, Json]) -> Correction:
+    """Build a correction of an image as this run displays it; raises as `correction_of` does.
+
+    Raises `Refusal` where it would take back what another revision stated.
+    """
+    entry = correction_of(desk, image_id, given)
+    made = _as_read(desk, entry)
+    if made is None:
+        raise _stands_elsewhere(desk, entry)
+    return made
+
+
+def _as_read(desk: Desk, entry: Correction) -> Correction | None:
+    """Return a correction of the displayed image as one of the image as read; None for neither.
+
+    An image that the run displays rotated by 90 degrees, and that still lies on its side, is to be
+    rotated by 180; one that it displays mirrored, and that is to be mirrored, is not.
+    """
+    if entry.action not in corrections.DISPLAYED:
+        return entry
+    row = desk.study.row(entry.image_id)
+    shown = Display.of(desk.study.manifest.table.row(row or 0, named=True))
+    made = display_corrections.together(
+        display_corrections.of_display(entry.image_id, shown), [entry]
+    )
+    return next((one for one in made if one.action == entry.action), None)
+
+
+def _stands_elsewhere(desk: Desk, entry: Correction) -> Refusal:
+    """Return the refusal to take back what does not stand among an image's own corrections."""
+    by = next((one for one in desk.state.corrections() if one.cell == entry.cell), None)
+    who = f"revision {by.revision} by {by.author}" if by else "no revision, but perhaps the recipe"
+    return Refusal(
+        409,
+        f"'{entry.action}' of {entry.image_id} would be taken back, and {who} states it",
+        "undo that revision on the page of the history",
+    )
 
 
 def _refuse_impossible(desk: Desk, change: Change, author: str) -> None:

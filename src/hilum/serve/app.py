@@ -57,7 +57,7 @@ def create_app(preparation: Preparation, settings: Settings) -> tuple[Guard, Des
 
 
 async def _not_there(request: Request, error: Exception) -> Response:
-    status = error.status_code if isinstance(error, HTTPException) else 500
+    status = int(getattr(error, "status_code", 500))
     what = "the desk has no such address" if status == 404 else "the address takes no such request"
     return _response(of_refusal(Refusal(status, what, "see /api/v1/openapi.json for all of them")))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -17,11 +17,11 @@ from typing import TypeVar
 import numpy as np
 
 from hilum.annotations.vocabulary import LABEL_NAMES
-from hilum.errors import NotFound
+from hilum.errors import BadRecipe, NotFound
 from hilum.revisions import changes
 from hilum.revisions.journal import FOLDER, Journal
 from hilum.revisions.state import State
-from hilum.run_folder import Run
+from hilum.run_folder import Run, is_run
 from hilum.serve import pixels
 from hilum.serve.keeping import Recent, Results
 from hilum.serve.model_process import ModelProcess
@@ -48,7 +48,7 @@ class Desk:
     def __init__(self, preparation: Preparation, settings: Settings) -> None:
         limits = settings.limits
         self.preparation, self.settings, self.sessions = preparation, settings, Sessions(settings)
-        self.compared = {path.resolve().name: Run(path) for path in settings.compare}
+        self.compared = _compared(settings.compare)
         self.files: Recent[pixels.Shown] = Recent(limits.files_in_memory, lambda one: one.held)
         self.thumbnails: Recent[bytes] = Recent(limits.thumbnails_in_memory, len)
         self.masks: Recent[bytes] = Recent(_MASKS, len)
@@ -176,6 +176,25 @@ class Desk:
     def _decoded(self, row: int) -> pixels.Shown:
         with self._decoding:
             return pixels.read(self.study, row)
+
+
+def _compared(folders: Sequence[Path]) -> dict[str, Run]:
+    """Return runs by the names of their folders.
+
+    Raises `NotFound` for what is no run, `BadRecipe` for two of one name.
+    """
+    found: dict[str, Run] = {}
+    for folder in folders:
+        name = folder.resolve().name
+        if not is_run(folder):
+            raise NotFound(f"{folder} is no run to compare with; give the folder of a run")
+        if name in found:
+            raise BadRecipe(
+                f"--compare names {found[name].folder} and {folder}, which are both called {name}; "
+                "give another name to one of the folders"
+            )
+        found[name] = Run(folder)
+    return found
 
 
 def _heard(future: asyncio.Future[Result]) -> None:

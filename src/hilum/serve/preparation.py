@@ -7,13 +7,13 @@ line goes on from there. Meanwhile the desk is open and says how far it is.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hilum.config import Recipe
-from hilum.errors import HilumError
+from hilum.errors import HilumError, NotFound
 from hilum.progress import Progress
 from hilum.run_folder import Run, is_run
 from hilum.runs import run_all
@@ -54,6 +54,7 @@ class Preparation:
     _failed: str = ""
     _stopping: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
+    _say: Callable[[str], None] | None = None
 
     @classmethod
     def of(cls, source: Path, out: Path | None) -> Preparation:
@@ -64,11 +65,17 @@ class Preparation:
         """
         if is_run(source) and out is None:
             return cls(Run(source), _unfinished(Run(source)))
-        run = Run(out or Path("runs") / source.resolve().stem)
-        return cls(run, Recipe.of_source(source))
+        recipe = Recipe.of_source(source)
+        for folder in recipe.data.paths:
+            if not Path(folder).exists():
+                raise NotFound(
+                    f"nothing at {folder}: give the folder of a run, or one that holds radiographs"
+                )
+        return cls(Run(out or Path("runs") / source.resolve().stem), recipe)
 
-    def begin(self) -> None:
-        """Start to prepare, in a thread of its own."""
+    def begin(self, say: Callable[[str], None] | None = None) -> None:
+        """Start to prepare, in a thread of its own; `say` hears where it fails."""
+        self._say = say
         names = [OPENING] if self.recipe is None else [*_steps(), OPENING]
         self._steps = {name: StepProgress(name) for name in names}
         self._thread = threading.Thread(target=self._prepare, name="preparation", daemon=True)
@@ -145,6 +152,8 @@ class Preparation:
 
     def _fail(self, message: str) -> None:
         self._failed = message
+        if self._say is not None:
+            self._say(f"the study could not be prepared: {message}")
         for one in self.steps:
             if one.state == "running":
                 self._set(one.name, state="failed", message=message)

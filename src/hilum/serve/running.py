@@ -25,16 +25,18 @@ def serve(preparation: Preparation, settings: Settings, say: Callable[[str], Non
     with MissingExtra.explained("serve", "the desk in the browser"):
         import uvicorn
 
+        from hilum.serve import connections
         from hilum.serve.app import create_app
     with _listening(settings) as listening:
         settings = replace(settings, port=listening.getsockname()[1])
         guard, desk = create_app(preparation, settings)
-        preparation.begin()
+        preparation.begin(say)
         for line in greeting(settings, desk.sessions.invite()):
             say(line)
         config = uvicorn.Config(
             guard,
-            log_level="warning",
+            http=connections.bounded(connections.Waiting(connections.most(), connections.SECONDS)),
+            log_level="error",
             access_log=False,
             server_header=False,
             proxy_headers=False,
