@@ -1,0 +1,140 @@
+"""Search bytes that were written for the identifiers of the input: a second, independent reader.
+
+It knows nothing of data sets and elements. A file is its bytes; runs of them without control
+characters are texts, whatever element, sequence or group they belong to. Identifiers are searched
+in every encoding that DICOM's character sets have (PS3.3 C.12.1.1.2), without case and separators
+too, UIDs and dates as they are. In the pixels only spellings are searched that no noise makes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+
+from hilum.privacy.dicom.identifiers import Identifiers, holds, squeezed, words_of
+
+_ENCODINGS = (
+    "utf-8",
+    "latin-1",
+    *(f"iso8859-{part}" for part in (2, 3, 4, 5, 6, 7, 8, 9, 15)),
+    "tis-620",
+    "shift_jis",
+    "euc_jp",
+    "iso2022_jp",
+    "iso2022_jp_2",
+    "euc_kr",
+    "iso2022_kr",
+    "gb18030",
+    "big5",
+    "utf-16-le",
+    "utf-16-be",
+    "utf-32-le",
+)
+_PIXELS = re.compile(rb"\xe0\x7f[\x08\x09\x10]\x00|\x7f\xe0\x00[\x08\x09\x10]")
+_TEXTS = re.compile(rb"[\x20-\x7e\x80-\xff]{2,}")
+_SAFE_IN_NOISE = 8  # bytes: in a hundred megabytes of noise such a run has one chance in 10^11
+_NEW_UID = re.compile(rb"2\.25\.\d{20,39}|1\.2\.840\.10008(?:\.\d+)*")
+SHORTEST_WORD = 3  # letters; of two there are VRs, views and laterality in every file
+_VR = re.compile(rb"[A-Z]{2}")
+_ESCAPE = b"\x1b"
+
+
+def leaks(
+    data: bytes, identifiers: Identifiers, made: Iterable[str], own: Iterable[str], place: str
+) -> list[str]:
+    """Return which kinds of identifiers are found again; an empty list where none is.
+
+    `made` are dates and `own` texts that were written on purpose, `place` is the path of the output
+    file.
+    """
+    header, pixels = _parts(data)
+    texts = _texts(header, own)
+    joined = "\n".join(squeezed(text) for text in texts)
+    found = {
+        "a UID": any(one.encode() in data for one in identifiers.uids if len(one) > 4),
+        "a date": _holds_date(texts, identifiers.dates - set(made)),
+        "a name or a number": any(holds(joined, part) for part in identifiers.parts),
+        "a short name or number": _holds_word(texts, identifiers.short),
+        "a name or a number in an encoding of its own": _holds_spelling(header, identifiers),
+        "a name or a number in the pixels": any(
+            spelt in pixels for spelt in _spellings(identifiers) if len(spelt) >= _SAFE_IN_NOISE
+        ),
+        "a name or a number in the file's name": _named(place, identifiers),
+    }
+    return [what for what, is_so in found.items() if is_so]
+
+
+def _parts(data: bytes) -> tuple[bytes, bytes]:
+    """Return what stands before the last thing that can be the head of pixel data, and the rest."""
+    places = [found.start() for found in _PIXELS.finditer(data)]
+    cut = places[-1] if places else len(data)
+    return data[:cut], data[cut:]
+
+
+def _texts(header: bytes, own: Iterable[str] = ()) -> list[str]:
+    written = {text.encode() for text in own}
+    runs = (_NEW_UID.sub(b"", run.strip()) for run in _TEXTS.findall(header))
+    return [
+        run.decode("latin-1")
+        for run in runs
+        if len(run) > 1 and not _VR.fullmatch(run) and run not in written
+    ]
+
+
+def _holds_date(texts: list[str], dates: set[str]) -> bool:
+    whole = {run[:8] for text in texts for run in re.findall(r"\d{8,}", text)}
+    return not whole.isdisjoint(dates)
+
+
+def _holds_word(texts: list[str], short: set[str]) -> bool:
+    wanted = {word for word in short if len(word) >= SHORTEST_WORD and not word.isdigit()}
+    return bool(wanted) and any(not wanted.isdisjoint(words_of(text)) for text in texts)
+
+
+def _holds_spelling(header: bytes, identifiers: Identifiers) -> bool:
+    lower = header.lower()
+    return any(spelt.lower() in lower for spelt in _spellings(identifiers))
+
+
+def _spellings(identifiers: Identifiers) -> Iterator[bytes]:
+    for text in identifiers.spellings:
+        yield from _encoded(text)
+
+
+@lru_cache(maxsize=4096)
+def _encoded(text: str) -> frozenset[bytes]:
+    """Return the bytes of a text in each encoding that has its letters.
+
+    Numbers in one byte each are left to the squeezed texts, which respect where a number ends.
+    """
+    plain = text.isascii()
+    encodings = ("utf-16-le", "utf-16-be", "utf-32-le") if plain else _ENCODINGS
+    found: set[bytes] = {text.encode()} if plain and not text.isdigit() else set()
+    for encoding in encodings:
+        try:
+            found.add(text.encode(encoding).strip(_ESCAPE))
+        except UnicodeEncodeError:
+            continue
+    return frozenset(one for one in found if len(one) >= 3)
+
+
+def _named(place: str, identifiers: Identifiers) -> bool:
+    parts = {squeezed(part) for part in re.split(r"[/\\.]", place)}
+    return not parts.isdisjoint(identifiers.parts | identifiers.short) or any(
+        one in place for one in identifiers.uids if len(one) > 4
+    )
+
+
+def forms(data: bytes, own: Iterable[str] = ()) -> set[str]:
+    """Return the squeezed texts, words and neighbouring words before a file's pixels.
+
+    By these `hilum.privacy.dicom.folder` finds what identifies the patient of another file.
+    """
+    found: set[str] = set()
+    for text in _texts(_parts(data)[0], own):
+        words = [squeezed(word) for word in re.findall(r"[^\W_]+", text)]
+        found.add(squeezed(text))
+        found.update(words)
+        found.update(first + second for first, second in zip(words, words[1:], strict=False))
+    return found
