@@ -61,11 +61,11 @@ class PixelElement:
     encapsulated: bool
     order: Literal["little", "big"]
 
-    def written(self, *, implicit: bool) -> bytes:
-        """Return the whole element (PS3.5 7.1.2, 7.1.3)."""
+    def written(self) -> bytes:
+        """Return the whole element with its VR (PS3.5 7.1.2)."""
         length = UNKNOWN_LENGTH if self.encapsulated else len(self.value)
         tag = (self.tag >> 16).to_bytes(2, self.order) + (self.tag & 0xFFFF).to_bytes(2, self.order)
-        vr = b"" if implicit else self.vr.encode() + b"\0\0"
+        vr = self.vr.encode() + b"\0\0"
         return tag + vr + length.to_bytes(4, self.order) + bytes(self.value)
 
 
@@ -75,9 +75,8 @@ class Opened:
 
     dataset: Dataset
     header: Header
-    syntax: str  # UID in which it is to be written: a deflated file is written without deflation
+    syntax: str  # UID in which it is to be written: explicit, not deflated
     pixels: PixelElement | None  # None where the object holds none
-    bare: bool = False  # it came without preamble and file meta information
 
     @property
     def object_kind(self) -> str | None:
@@ -120,19 +119,22 @@ def understood(path: Path, work: Callable[[], Result]) -> Result:
 def _opened(data: bytes) -> Opened:
     parsed = _dicom_parsing.parsed(data)
     header = _dicom_facts.of_file(data, parsed)
-    syntax = _syntax(parsed.dataset, header)
     tag = _dicom_parsing.pixel_tag(parsed)
-    pixels = _pixels(parsed, tag, syntax) if tag else None
-    return Opened(parsed.dataset, header, syntax, pixels, bare=data[128:132] != b"DICM")
+    pixels = _pixels(parsed, tag) if tag else None
+    return Opened(parsed.dataset, header, _syntax(header), pixels)
 
 
-def _syntax(dataset: Dataset, header: Header) -> str:
-    if header.syntax is None:
-        return _IMPLICIT if dataset.original_encoding[0] else _EXPLICIT
-    return _EXPLICIT if header.syntax == DEFLATED else header.syntax
+def _syntax(header: Header) -> str:
+    """Return the transfer syntax to write in.
+
+    Of implicit and deflated files it is the default of PS3.10 media, so that every element that is
+    written says what it holds.
+    """
+    stated = header.syntax
+    return _EXPLICIT if stated in (None, _IMPLICIT, DEFLATED) else str(stated)
 
 
-def _pixels(parsed: _dicom_parsing.Parsed, tag: int, syntax: str) -> PixelElement:
+def _pixels(parsed: _dicom_parsing.Parsed, tag: int) -> PixelElement:
     order = _dicom_parsing.byte_order(parsed.dataset)
     vr, place, length = _dicom_layout.element_at(parsed.data, parsed.pixels, order)
     if length == UNKNOWN_LENGTH:
@@ -141,6 +143,8 @@ def _pixels(parsed: _dicom_parsing.Parsed, tag: int, syntax: str) -> PixelElemen
     if place + length > len(parsed.data):
         raise ValueError("the pixels are cut short")
     needed = _bytes_needed(parsed.dataset)
+    if vr not in ("OB", "OW", "OF", "OD"):
+        vr = "OW"
     if length < needed:
         raise ValueError("the pixels are fewer than the header states")
     value = parsed.data[place : place + needed]

@@ -27,7 +27,9 @@ from hilum.privacy.dicom.profile import Action
 if TYPE_CHECKING:
     from pydicom import DataElement, Dataset
 
-LONG = 5  # squeezed characters from which an identifier is searched within other text
+# Squeezed characters from which an identifier is searched within other words: of letters alone,
+# more, because short names are parts of common words ("Allen" of "challenge").
+_LONG, _LONG_OF_LETTERS = 5, 7
 _TELLING = 12  # squeezed characters from which a whole description is searched
 _SHORTEST = 2
 _TEXT = frozenset(("SH", "LO", "ST", "LT", "UT", "UC", "AE", "UR"))
@@ -86,14 +88,15 @@ class Identifiers:
 
     def _add(self, value: str) -> None:
         form = squeezed(value)
-        if len(form) >= LONG or (len(form) >= _SHORTEST and not form.isascii()):
+        long = _LONG_OF_LETTERS if form.isalpha() and form.isascii() else _LONG
+        if len(form) >= long or (len(form) >= _SHORTEST and not form.isascii()):
             self.parts.add(form)
             self.spellings.add(value)
         elif len(form) >= _SHORTEST:
             self.short.add(form)
 
     def _add_whole(self, form: str) -> None:
-        if len(form) > LONG:
+        if len(form) > _LONG:
             self.parts.add(form)
             self.whole.add(form)
 

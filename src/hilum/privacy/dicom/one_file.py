@@ -33,7 +33,6 @@ _REFUSED = (
     "image whose pixels are kept on a server",
 )
 _IMPLEMENTATION = "2.25.251893310485571338409113953541783391811"  # Hilum's, a random UUID
-_IMPLICIT = "1.2.840.10008.1.2"
 _LONGEST_METHOD = 64  # characters of a value of LO
 
 
@@ -121,7 +120,7 @@ def _written(opened: Opened, judged: Judged, cleaner: Cleaner, patient: str) -> 
     stream = io.BytesIO()
     dcmwrite(stream, dataset, enforce_file_format=True)
     if judged.pixels is not None:
-        stream.write(judged.pixels.written(implicit=judged.syntax == _IMPLICIT))
+        stream.write(judged.pixels.written())
     return stream.getvalue()
 
 

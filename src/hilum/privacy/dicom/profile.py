@@ -8,6 +8,7 @@ Z, X/D becomes X, Z/D becomes D, X/Z/D becomes Z, and X/Z/U* keeps the reference
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -171,3 +172,8 @@ def codes(options: Options, *, pixels_cleaned: bool, structured: bool) -> list[t
         "113109": options.device,
     }
     return [(code, _CODES[code]) for code, is_so in applied.items() if is_so]
+
+
+def reads_pixels(wanted: bool | None) -> bool:
+    """Return whether pixels are read: as it is wanted, else where the reader is installed."""
+    return importlib.util.find_spec("rapidocr") is not None if wanted is None else wanted

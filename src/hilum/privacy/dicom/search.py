@@ -37,6 +37,9 @@ _SAFE_IN_NOISE = 8  # bytes: in a hundred megabytes of noise such a run has one 
 _NEW_UID = re.compile(rb"2\.25\.\d{20,39}|1\.2\.840\.10008(?:\.\d+)*")
 SHORTEST_WORD = 3  # letters; of two there are VRs, views and laterality in every file
 _VR = re.compile(rb"[A-Z]{2}")
+_NUMBER = re.compile(rb"[\d.+\-eE\\ ]+")
+_DATE = re.compile(rb"(?<![\d.])\d{8}(?:\d{6})?(?![\d])")
+_VRS_OF_TEXT = frozenset(b"AE AS CS LO LT PN SH ST UC UR UT".split())
 _ESCAPE = b"\x1b"
 
 
@@ -53,7 +56,7 @@ def leaks(
     joined = "\n".join(squeezed(text) for text in texts)
     found = {
         "a UID": any(one.encode() in data for one in identifiers.uids if len(one) > 4),
-        "a date": _holds_date(texts, identifiers.dates - set(made)),
+        "a date": _holds_date(header, identifiers.dates - set(made)),
         "a name or a number": any(holds(joined, part) for part in identifiers.parts),
         "a short name or number": _holds_word(texts, identifiers.short),
         "a name or a number in an encoding of its own": _holds_spelling(header, identifiers),
@@ -73,18 +76,30 @@ def _parts(data: bytes) -> tuple[bytes, bytes]:
 
 
 def _texts(header: bytes, own: Iterable[str] = ()) -> list[str]:
+    """Return the texts of a header; numbers alone only where an element of text holds them.
+
+    A time of day or the size of a pixel is as many digits as a Patient ID.
+    """
     written = {text.encode() for text in own}
-    runs = (_NEW_UID.sub(b"", run.strip()) for run in _TEXTS.findall(header))
-    return [
-        run.decode("latin-1")
-        for run in runs
-        if len(run) > 1 and not _VR.fullmatch(run) and run not in written
-    ]
+    found = []
+    for match in _TEXTS.finditer(header):
+        run = _NEW_UID.sub(b"", match[0].strip())
+        if len(run) < 2 or _VR.fullmatch(run) or run in written:
+            continue
+        if not _NUMBER.fullmatch(run) or _vr_before(header, match.start()) in _VRS_OF_TEXT:
+            found.append(run.decode("latin-1"))
+    return found
 
 
-def _holds_date(texts: list[str], dates: set[str]) -> bool:
-    whole = {run[:8] for text in texts for run in re.findall(r"\d{8,}", text)}
-    return not whole.isdisjoint(dates)
+def _vr_before(header: bytes, place: int) -> bytes:
+    """Return the VR of the explicit element whose value begins at `place` (PS3.5 7.1.2)."""
+    short, long = header[max(0, place - 4) : place - 2], header[max(0, place - 8) : place - 6]
+    return short if short in _VRS_OF_TEXT else long
+
+
+def _holds_date(header: bytes, dates: set[str]) -> bool:
+    found = {run[:8].decode() for run in _DATE.findall(header)}
+    return not found.isdisjoint(dates)
 
 
 def _holds_word(texts: list[str], short: set[str]) -> bool:
