@@ -17,10 +17,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import starmap
 from pathlib import Path
-from typing import NamedTuple, TypedDict, TypeVar
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 
@@ -41,7 +41,6 @@ REPORT = "deidentification.json"
 _INCOMING = ".incoming"  # files of the workers, before it is known that no two are one object
 _FEW = 48  # files that one process does sooner than others are started
 _CHUNK = 16
-Result = TypeVar("Result")
 
 
 class Outcome(NamedTuple):
@@ -241,7 +240,7 @@ def _report(outcomes: Iterable[Outcome], options: Options) -> Reported:
             account.setdefault(tag, Counter())[action] += count
     return Reported(
         profile=f"PS3.15 table E.1-1, Basic Application Confidentiality Profile, {profile.EDITION}",
-        options={name: str(value) for name, value in vars(options).items()},
+        options=asdict(options),
         files=dict(files),
         pixels={verdict: count for verdict, count in pixels.items() if count},
         elements={tag: dict(sorted(account[tag].items())) for tag in sorted(account)},

@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 from hilum.errors import BadData
 from hilum.privacy.pseudonyms import Pseudonyms
@@ -83,15 +84,26 @@ def _refuse_beside(path: Path, apart_from: Iterable[Path]) -> None:
             )
 
 
-def reidentified(keyed: Keyed, pseudonyms: Iterable[str], among: Iterable[str]) -> dict[str, str]:
-    """Return, of the identifiers `among`, which one each pseudonym stands for.
+class Reidentified(TypedDict):
+    """Who a pseudonym stands for, and by how much a patient's dates were moved."""
 
-    Patient IDs and UIDs are tried. What is not found is left out.
+    identifier: str
+    shift_days: int
+
+
+def reidentified(key: Path, pseudonyms: Iterable[str], among: Path) -> dict[str, Reidentified]:
+    """Return, of the identifiers in a text file, one a line, which one each pseudonym stands for.
+
+    Patient IDs and UIDs are tried. What is not found is left out. Raises `NotFound` where the key
+    or the list is missing: a new key would find nobody.
     """
+    keyed = Keyed(Pseudonyms.taken(key).key)
     wanted = set(pseudonyms)
-    found: dict[str, str] = {}
-    for identifier in among:
+    found: dict[str, Reidentified] = {}
+    for identifier in map(str.strip, untrusted_files.read_text(among).splitlines()):
         for made in (keyed.patient(identifier), keyed.uid(identifier)):
             if made in wanted:
-                found[made] = identifier
+                found[made] = Reidentified(
+                    identifier=identifier, shift_days=keyed.shift_days(identifier)
+                )
     return found

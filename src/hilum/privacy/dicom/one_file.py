@@ -6,7 +6,6 @@ DICOM, waveforms, video, DICOMDIR, objects of unknown classes.
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +22,7 @@ from hilum.privacy.dicom.profile import Options
 
 if TYPE_CHECKING:
     from pydicom import Dataset
+    from pydicom.dataset import FileMetaDataset
 
 _REFUSED = (
     "waveform",
@@ -33,6 +33,7 @@ _REFUSED = (
     "image whose pixels are kept on a server",
 )
 _IMPLEMENTATION = "2.25.251893310485571338409113953541783391811"  # Hilum's, a random UUID
+_BIG_ENDIAN = "1.2.840.10008.1.2.2"
 _LONGEST_METHOD = 64  # characters of a value of LO
 
 
@@ -108,23 +109,25 @@ def _patient(dataset: Dataset) -> str:
 
 def _written(opened: Opened, judged: Judged, cleaner: Cleaner, patient: str) -> bytes:
     """Clean the data set and return it as a file (PS3.10) with an empty preamble."""
-    from pydicom import dcmwrite
+    from pydicom.filebase import DicomBytesIO
+    from pydicom.filewriter import write_dataset, write_file_meta_info
 
     dataset = opened.dataset
     structured = "ContentSequence" in dataset
     cleaner.clean(dataset)
     dataset.PatientID = dataset.PatientName = cleaner.keyed.patient(patient)
     _stamp(dataset, judged, cleaner.options, structured)
-    dataset.file_meta = _meta(dataset, judged.syntax)
-    dataset.preamble = b"\0" * 128
-    stream = io.BytesIO()
-    dcmwrite(stream, dataset, enforce_file_format=True)
+    stream = DicomBytesIO()
+    stream.write(b"\0" * 128 + b"DICM")
+    write_file_meta_info(stream, _meta(dataset, judged.syntax))
+    stream.is_little_endian, stream.is_implicit_VR = judged.syntax != _BIG_ENDIAN, False
+    write_dataset(stream, dataset)
     if judged.pixels is not None:
         stream.write(judged.pixels.written())
     return stream.getvalue()
 
 
-def _meta(dataset: Dataset, syntax: str) -> Dataset:
+def _meta(dataset: Dataset, syntax: str) -> FileMetaDataset:
     from pydicom.dataset import FileMetaDataset
 
     meta = FileMetaDataset()
