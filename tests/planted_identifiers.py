@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -97,7 +98,10 @@ def radiograph(name: str = NAME, number: str = MRN, *, day: str = "20190305") ->
     made.AcquisitionDeviceProcessingCode = "THISTLEWOOD"
     made.ManufacturerModelName = "lent by Thistlewood"
     made.RequestAttributesSequence = [
-        item(RequestedProcedureID="RP-2291-A", ScheduledProcedureStepDescription="chest film of Ottoline")
+        item(
+            RequestedProcedureID="RP-2291-A",
+            ScheduledProcedureStepDescription="chest film of Ottoline",
+        )
     ]
     made.ProcedureCodeSequence = [
         item(CodeValue="1", CodingSchemeDesignator="99X", CodeMeaning="protocol Vanderquist")
@@ -113,6 +117,7 @@ def radiograph(name: str = NAME, number: str = MRN, *, day: str = "20190305") ->
 def valid(values: np.ndarray, name: str, number: str, *, day: str) -> Dataset:
     """A CR image in which dciodvfy finds no error."""
     made = dataset(values, bits=12, PatientName=name, PatientID=number)
+    number = number if number.isdigit() else str(zlib.crc32(number.encode()))
     made.SOPInstanceUID = f"1.2.826.0.1.{number}.{day}.3"
     made.StudyInstanceUID, made.SeriesInstanceUID = (
         f"1.2.826.0.1.{number}.1" if day == "20190305" else f"1.2.826.0.1.{number}.{day}.1",
@@ -187,7 +192,9 @@ def structured() -> Dataset:
     person = item(ValueType="PNAME", PersonName="Wigglesworth^Z")
     uid = item(ValueType="UIDREF", UID=f"1.2.826.0.1.{MRN}.5")
     when = item(ValueType="DATETIME", DateTime="20190305142209")
-    image = item(ValueType="IMAGE", ReferencedSOPSequence=[reference(f"1.2.826.0.1.{MRN}.20190305.3")])
+    image = item(
+        ValueType="IMAGE", ReferencedSOPSequence=[reference(f"1.2.826.0.1.{MRN}.20190305.3")]
+    )
     made.ContentSequence = [item(ValueType="CONTAINER", ContentSequence=[leaf, person, uid]), when]
     made.ContentSequence.append(image)
     return made

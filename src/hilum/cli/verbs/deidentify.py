@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -11,21 +10,11 @@ import typer
 
 from hilum.cli import console
 from hilum.cli._app import DATA, Json
+from hilum.privacy.dicom.profile import BurnedIn, Dates, Options, reads_pixels
 
 GROUP, ORDER = DATA, 55
 SHORT_HELP = "Make DICOM files anonymous"
 EXAMPLE = "Example: hilum deidentify data/pacs data/anonymous --key ~/keys/site.key"
-
-
-class Dates(StrEnum):
-    shifted = "shifted"
-    removed = "removed"
-
-
-class InPixels(StrEnum):
-    refuse = "refuse"
-    blank = "blank"
-    keep = "keep"
 
 
 def verb(
@@ -51,7 +40,7 @@ def verb(
             help="Dates shifted by one number of days per patient, so that intervals are kept, or "
             "removed."
         ),
-    ] = Dates.shifted,
+    ] = Dates.SHIFTED,
     retain_device: Annotated[
         bool, typer.Option("--retain-device", help="Keep station, serial number and detector.")
     ] = False,
@@ -69,12 +58,12 @@ def verb(
         ),
     ] = False,
     burned_in: Annotated[
-        InPixels,
+        BurnedIn,
         typer.Option(
             help="Images with text in their pixels, or suspected of it: refuse them, blank the "
             "text that is read, or keep all pixels as they are, because you have seen them."
         ),
-    ] = InPixels.refuse,
+    ] = BurnedIn.REFUSE,
     ocr: Annotated[
         bool | None,
         typer.Option(
@@ -95,19 +84,16 @@ def verb(
     written. What was removed is listed by tag, without values, in OUT/deidentification.json.
     """
     from hilum.privacy.dicom import folder
-    from hilum.privacy.dicom.profile import BurnedIn, Options, reads_pixels
 
     options = Options(
-        dates.value,
+        dates,
         retain_device,
         retain_characteristics,
         clean_descriptors,
-        BurnedIn(burned_in.value),
+        burned_in,
         reads_pixels(ocr),
     )
-    done = folder.deidentify(
-        source, to, key, options, processes=processes, watch=console.watch
-    )
+    done = folder.deidentify(source, to, key, options, processes=processes, watch=console.watch)
     for one in done.passed_over:
         console.say(one)
     summary = {"written to": str(to), **done.report["files"]}

@@ -18,9 +18,14 @@ EXAMPLE = "Example: hilum reidentify HK4T2MZQW7B3UXA5D --among patients.txt --ke
 
 def verb(
     pseudonyms: Annotated[
-        list[str],
-        typer.Argument(help="Patient IDs or UIDs of de-identified files.", show_default=False),
-    ],
+        list[str] | None,
+        typer.Argument(
+            help="Patient IDs or UIDs of de-identified files; without any, the pseudonym of every "
+            "Patient ID in the list is printed.",
+            show_default=False,
+        ),
+    ] = None,
+    *,
     among: Annotated[
         Path,
         typer.Option(
@@ -41,10 +46,10 @@ def verb(
     """
     from hilum.privacy.dicom import keyed
 
-    found = keyed.reidentified(key, pseudonyms, among)
+    found = keyed.reidentified(key, pseudonyms or (), among)
     faults = [
         f"{one}: is the pseudonym of none of the identifiers in {among} with this key"
-        for one in pseudonyms
+        for one in pseudonyms or ()
         if one not in found
     ]
     lines = (

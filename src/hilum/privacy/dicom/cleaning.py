@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from hilum.privacy.dicom import dates, words
 from hilum.privacy.dicom.identifiers import Identifiers, registered
 from hilum.privacy.dicom.keyed import Keyed
-from hilum.privacy.dicom.profile import NEVER_SHIFTED, Action, Options
+from hilum.privacy.dicom.profile import NEVER_SHIFTED, Action, Dates, Options
 
 if TYPE_CHECKING:
     from pydicom import DataElement, Dataset
@@ -148,16 +148,14 @@ class Cleaner:
         tag, vr = int(element.tag), element.VR
         if not element.value:
             return
-        if self.options.dates == "shifted" and tag not in NEVER_SHIFTED:
+        if self.options.dates is Dates.SHIFTED and tag not in NEVER_SHIFTED:
             if vr == "TM":
                 return
             values = element.value if not isinstance(element.value, str) else [element.value]
             moved = [dates.shifted(str(one), vr, self.shift_days) for one in values]
             whole = [one for one in moved if one is not None]
             new = whole if len(whole) > 1 else "".join(whole)
-            self._set(
-                element, new or None, "shifted" if len(whole) == len(moved) else Action.EMPTY
-            )
+            self._set(element, new or None, "shifted" if len(whole) == len(moved) else Action.EMPTY)
         elif action is Action.EMPTY:
             self._set(element, None, Action.EMPTY)
         elif action is Action.REPLACE:

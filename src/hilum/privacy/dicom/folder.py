@@ -190,9 +190,7 @@ def _digest(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) >> 1
 
 
-def _settled(
-    files: Listing, staged: Path, outcomes: Sequence[Outcome], options: Options
-) -> Done:
+def _settled(files: Listing, staged: Path, outcomes: Sequence[Outcome], options: Options) -> Done:
     """Give each file its place; refuse a second object of one UID. Return the report so far."""
     done = Done(_report(outcomes, options), passed_over=list(files.passed_over))
     first: dict[str, Path] = {}

@@ -38,10 +38,9 @@ _DESCRIPTIVE = re.compile(
     "Agent|Preference|Language|Diagnos|Software|Station|Department|Arrangements|Version|Service|"
     "Value$|Text$|Needs|Alert|Make$|Model|Specification"
 )
-_NOBODY = frozenset(  # titles, and what stands in place of a name
-    "dr md mr mrs ms miss prof phd jr sr anonymous anonymized anonymised removed unknown none "
-    "nobody patient test phantom".split()
-)
+_TITLES = "dr md mr mrs ms miss prof phd jr sr"
+_PLACEHOLDERS = "anonymous anonymized anonymised removed unknown none nobody patient test phantom"
+_NOBODY = frozenset((*_TITLES.split(), *_PLACEHOLDERS.split()))
 _IDENTIFYING_WORD = re.compile(r"[^\s,;]*\d[^\s,;]{4,}|[^\s,;@]+@[^\s,;]+")
 _PRINTABLE = re.compile(rb"[\x20-\x7e\x80-\xff]{4,}")
 
@@ -79,7 +78,7 @@ class Identifiers:
             self._add_whole(squeezed(value))
 
     def add_text(self, value: str) -> None:
-        """Add a description as a whole, and the words in it that look like numbers of somebody."""
+        """Add a description as a whole, and the words in it that may be numbers of somebody."""
         if len(squeezed(value)) >= _TELLING and len(value.split()) > 1:
             self.parts.add(squeezed(value))
             self.spellings.add(value.strip())
@@ -185,6 +184,6 @@ def _values(element: DataElement) -> Iterable[str]:
 
 def registered(uid: str) -> bool:
     """Return whether a UID is one of DICOM's own (PS3.6 annex A), which identifies nobody."""
-    from pydicom.uid import UID_dictionary
+    from pydicom.uid import UID
 
-    return not uid or uid in UID_dictionary
+    return not uid or UID(uid).name != uid

@@ -72,11 +72,11 @@ def kept(path: Path, apart_from: Iterable[Path]) -> Keyed:
 
 
 def _refuse_beside(path: Path, apart_from: Iterable[Path]) -> None:
-    place = os.path.realpath(path)
+    place = Path(os.path.realpath(path))
     for one in apart_from:
-        data = os.path.realpath(one)
-        beside = os.path.dirname(place) == os.path.dirname(data)
-        if beside or untrusted_files.holds(data, place):
+        data = Path(os.path.realpath(one))
+        beside = place.parent == data.parent
+        if beside or place.is_relative_to(data):
             raise BadData(
                 f"{path}: lies {'beside' if beside else 'in'} {one}; whoever is given the data "
                 f"would have the key that identifies the patients; put it into another folder, "
@@ -94,15 +94,17 @@ class Reidentified(TypedDict):
 def reidentified(key: Path, pseudonyms: Iterable[str], among: Path) -> dict[str, Reidentified]:
     """Return, of the identifiers in a text file, one a line, which one each pseudonym stands for.
 
-    Patient IDs and UIDs are tried. What is not found is left out. Raises `NotFound` where the key
+    Patient IDs and UIDs are tried; what is not found is left out. Without `pseudonyms` every line
+    is taken for a Patient ID and has its pseudonym in the result. Raises `NotFound` where the key
     or the list is missing: a new key would find nobody.
     """
     keyed = Keyed(Pseudonyms.taken(key).key)
     wanted = set(pseudonyms)
     found: dict[str, Reidentified] = {}
-    for identifier in map(str.strip, untrusted_files.read_text(among).splitlines()):
-        for made in (keyed.patient(identifier), keyed.uid(identifier)):
-            if made in wanted:
+    for identifier in filter(None, map(str.strip, untrusted_files.read_text(among).splitlines())):
+        patient = keyed.patient(identifier)
+        for made in (patient, keyed.uid(identifier)):
+            if made in wanted or (not wanted and made is patient):
                 found[made] = Reidentified(
                     identifier=identifier, shift_days=keyed.shift_days(identifier)
                 )

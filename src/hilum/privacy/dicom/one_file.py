@@ -18,7 +18,7 @@ from hilum.privacy.dicom import identifiers, pixels, profile, search
 from hilum.privacy.dicom.cleaning import Account, Cleaner
 from hilum.privacy.dicom.keyed import Keyed
 from hilum.privacy.dicom.pixels import Judged
-from hilum.privacy.dicom.profile import Options
+from hilum.privacy.dicom.profile import Dates, Options
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -72,9 +72,7 @@ def deidentified(path: Path, data: bytes, keyed: Keyed, options: Options) -> Cle
             f"written, so nothing was; leave the file out, or report this as a fault of Hilum"
         )
     short = sum(len(one) < search.SHORTEST_WORD or one.isdigit() for one in found.short)
-    return Cleaned(
-        written, place, cleaner.account, judged.verdict, frozenset(found.whole), short
-    )
+    return Cleaned(written, place, cleaner.account, judged.verdict, frozenset(found.whole), short)
 
 
 def _refuse_unfit(path: Path, opened: Opened) -> None:
@@ -129,12 +127,13 @@ def _written(opened: Opened, judged: Judged, cleaner: Cleaner, patient: str) -> 
 
 def _meta(dataset: Dataset, syntax: str) -> FileMetaDataset:
     from pydicom.dataset import FileMetaDataset
+    from pydicom.uid import UID
 
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = dataset.SOPClassUID
     meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
-    meta.TransferSyntaxUID = syntax
-    meta.ImplementationClassUID = _IMPLEMENTATION
+    meta.TransferSyntaxUID = UID(syntax)
+    meta.ImplementationClassUID = UID(_IMPLEMENTATION)
     meta.ImplementationVersionName = f"HILUM {__version__}"[:16]
     return meta
 
@@ -158,7 +157,7 @@ def _stamp(dataset: Dataset, judged: Judged, options: Options, structured: bool)
         items.append(item)
     dataset.DeidentificationMethodCodeSequence = items
     dataset.LongitudinalTemporalInformationModified = (
-        "MODIFIED" if options.dates == "shifted" else "REMOVED"
+        "MODIFIED" if options.dates is Dates.SHIFTED else "REMOVED"
     )
     if judged.cleaned:
         dataset.BurnedInAnnotation = "NO"
@@ -186,4 +185,3 @@ def _dates(dataset: Dataset) -> set[str]:
 def _place(dataset: Dataset) -> str:
     patient, study = str(dataset.PatientID), str(dataset.get("StudyInstanceUID") or "no-study")
     return f"{patient}/{study}/{dataset.SOPInstanceUID}.dcm"
-

@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
-from typing import Literal
 
 from hilum.errors import MissingExtra
 
@@ -40,11 +39,18 @@ class BurnedIn(StrEnum):
     KEEP = "keep"
 
 
+class Dates(StrEnum):
+    """What happens to dates: all of a patient's moved by the same days, or none left."""
+
+    SHIFTED = "shifted"
+    REMOVED = "removed"
+
+
 @dataclass(frozen=True)
 class Options:
     """The options of the profile (PS3.15 E.3)."""
 
-    dates: Literal["shifted", "removed"] = "shifted"
+    dates: Dates = Dates.SHIFTED
     device: bool = False  # keep the identity of the device
     characteristics: bool = False  # keep sex, age, size and weight
     descriptors: bool = False  # keep the known words of descriptions
@@ -167,7 +173,7 @@ def codes(options: Options, *, pixels_cleaned: bool, structured: bool) -> list[t
         "113101": pixels_cleaned,
         "113104": structured,
         "113105": options.descriptors,
-        "113107": options.dates == "shifted",
+        "113107": options.dates is Dates.SHIFTED,
         "113108": options.characteristics,
         "113109": options.device,
     }

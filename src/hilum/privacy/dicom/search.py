@@ -40,6 +40,7 @@ _VR = re.compile(rb"[A-Z]{2}")
 _NUMBER = re.compile(rb"[\d.+\-eE\\ ]+")
 _DATE = re.compile(rb"(?<![\d.])\d{8}(?:\d{6})?(?![\d])")
 _VRS_OF_TEXT = frozenset(b"AE AS CS LO LT PN SH ST UC UR UT".split())
+_ITEMS = b"\xfe\xff"
 _ESCAPE = b"\x1b"
 
 
@@ -82,6 +83,7 @@ def _texts(header: bytes, own: Iterable[str] = ()) -> list[str]:
     """
     written = {text.encode() for text in own}
     found = []
+    header = header.replace(_ITEMS, b"\0\0")  # the group of items, which follows texts directly
     for match in _TEXTS.finditer(header):
         run = _NEW_UID.sub(b"", match[0].strip())
         if len(run) < 2 or _VR.fullmatch(run) or run in written:

@@ -14,7 +14,7 @@ from hilum.annotations.vocabulary import concepts
 from hilum.privacy.dicom.identifiers import squeezed
 
 _MORE = (
-    "and at bed bedside bone compressed contrast cr ct digital dr dual dx edge energy enhanced "
+    "and at bed bedside bone compressed contrast cr ct digital dual dx edge energy enhanced "
     "enhancement erect exam examination exposure expiration filter for frontal grid high in "
     "inspiration inverted jpeg left lossless lossy low lung mg mobile no of only or portable "
     "post pre processed processing raw right rotated routine scaled screening series single soft "
