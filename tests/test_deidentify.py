@@ -440,6 +440,31 @@ def test_a_patient_called_like_a_word_of_every_file_is_done(tmp_path):
     assert made.PatientIdentityRemoved == "YES"
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"name": "Lin^Long", "PixelIntensityRelationship": "LIN", "BodyPartExamined": "CHEST"},
+        {"number": "113100"},  # the code of the profile
+        {"number": "142209"},  # the time of the study
+        {"StudyID": "142209", "AccessionNumber": "20190305"},
+        {"number": "104512", "SoftwareVersions": "104512 a"},
+    ],
+    ids=lambda said: "-".join(said),
+)
+def test_identifiers_that_are_also_terms_codes_and_times_keep_no_file_back(tmp_path, said):
+    result = done(tmp_path, film(**said))
+    assert not result.faults and result.report["files"]["written"] == 1
+    (made,) = written(tmp_path)
+    assert made.PixelIntensityRelationship == "LIN" and not made.get("SoftwareVersions")
+    assert made.StudyTime == "142209"
+
+
+def test_a_number_of_the_patient_and_an_old_date_go_from_counts_and_versions(tmp_path):
+    done(tmp_path, film(SeriesNumber=int(MRN), SoftwareVersions="V5 of 05.03.2019"))
+    (made,) = written(tmp_path)
+    assert made.SeriesNumber == 0 and not made.SoftwareVersions
+
+
 def test_another_study_of_nobody_known_is_another_patient():
     def one(uid: str) -> str:
         made = film(number="", name="")

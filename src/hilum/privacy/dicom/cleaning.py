@@ -37,7 +37,7 @@ _PERSON = (0x00100010, 0x00100020)  # name and ID of the patient: one pseudonym
 _AGE, _OLDEST = 0x00101010, 89  # older people are few enough to be found by their age
 _NUMBERS = frozenset(("US", "SS", "UL", "SL", "UV", "SV", "FL", "FD"))
 _FREE = frozenset(("LT", "ST", "UT"))
-_SCRUBBED = frozenset(("SH", "LO", "UC", "CS", "AE", "UR", "AS", "LT", "ST", "UT", "PN"))
+_SCRUBBED = frozenset(("SH", "LO", "UC", "CS", "IS", "AE", "UR", "AS", "LT", "ST", "UT", "PN"))
 _BYTES = frozenset(("OB", "OW", "UN"))
 _BYTES_KEPT = frozenset(  # tables of grey and colour, the coding of frames
     (
@@ -115,7 +115,10 @@ class Cleaner:
             self._remove(dataset, element)
         elif (action is None and vr in _FREE) or strictly:
             self._replace(element)
-        elif self.identifiers.within(_text(element)):
+        elif vr == "IS":
+            if self.identifiers.within(_text(element)):
+                self._replace(element)
+        elif self.identifiers.within(_text(element), coded=vr == "CS"):
             self._set(element, None, Action.EMPTY)
         elif tag == _AGE:
             self._set(element, _capped(str(element.value)), None)
@@ -128,7 +131,7 @@ class Cleaner:
         elif action is Action.EMPTY:
             self._set(element, [], Action.EMPTY)
         else:
-            for item in element.value:
+            for item in element.value or ():
                 self.clean(item, strictly=strictly or action is Action.REPLACE)
 
     def _map_uids(self, element: DataElement, *, keep: bool) -> None:
@@ -200,7 +203,8 @@ class Cleaner:
 
 def _text(element: DataElement) -> str:
     value = element.value
-    return value if isinstance(value, str) else " ".join(map(str, value or ()))
+    several = not isinstance(value, str) and hasattr(value, "__iter__")
+    return " ".join(map(str, value)) if several else str(value)
 
 
 def _capped(age: str) -> str:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 # Squeezed characters from which an identifier is searched within other words: of letters alone,
 # more, because short names are parts of common words ("Allen" of "challenge").
 _LONG, _LONG_OF_LETTERS = 5, 7
+_UNLIKELY = 8  # digits from which a number is no other file's version, count or time by chance
 _TELLING = 12  # squeezed characters from which a whole description is searched
 _SHORTEST = 2
 _TEXT = frozenset(("SH", "LO", "ST", "LT", "UT", "UC", "AE", "UR"))
@@ -97,14 +98,28 @@ class Identifiers:
     def _add_whole(self, form: str) -> None:
         if len(form) > _LONG:
             self.parts.add(form)
-            self.whole.add(form)
+            if not form.isdigit() or len(form) >= _UNLIKELY:
+                self.whole.add(form)
 
-    def within(self, text: str) -> bool:
-        """Return whether a text holds one of the names or numbers."""
+    def within(self, text: str, *, coded: bool = False) -> bool:
+        """Return whether a text holds one of the names, numbers or dates.
+
+        In a `coded` one, a term of an enumeration, short names are not sought: Lin is one, and LIN
+        is how pixels follow the dose.
+        """
         form = squeezed(text)
         if any(holds(form, part) for part in self.parts):
             return True
-        return bool(self.short and self.short & words_of(text))
+        if any(one in form for day in self.dates for one in _orders(day)):
+            return True
+        return bool(self.short and not coded and self.short & words_of(text))
+
+
+@lru_cache(maxsize=4096)
+def _orders(day: str) -> tuple[str, ...]:
+    """Return a date as it is written in texts: year, month or day first."""
+    year, month, number = day[:4], day[4:6], day[6:8]
+    return (day, number + month + year, month + number + year) if len(day) == 8 else ()
 
 
 def holds(form: str, part: str) -> bool:
@@ -182,6 +197,7 @@ def _values(element: DataElement) -> Iterable[str]:
     return [str(one).strip(" \0") for one in (value if several else (value,))]
 
 
+@lru_cache(maxsize=4096)
 def registered(uid: str) -> bool:
     """Return whether a UID is one of DICOM's own (PS3.6 annex A), which identifies nobody."""
     from pydicom.uid import UID

@@ -33,6 +33,7 @@ _REFUSED = (
     "image whose pixels are kept on a server",
 )
 _IMPLEMENTATION = "2.25.251893310485571338409113953541783391811"  # Hilum's, a random UUID
+_VERSION_NAME = f"HILUM {__version__}"[:16]
 _BIG_ENDIAN = "1.2.840.10008.1.2.2"
 _LONGEST_METHOD = 64  # characters of a value of LO
 
@@ -134,7 +135,7 @@ def _meta(dataset: Dataset, syntax: str) -> FileMetaDataset:
     meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
     meta.TransferSyntaxUID = UID(syntax)
     meta.ImplementationClassUID = UID(_IMPLEMENTATION)
-    meta.ImplementationVersionName = f"HILUM {__version__}"[:16]
+    meta.ImplementationVersionName = _VERSION_NAME
     return meta
 
 
@@ -167,7 +168,8 @@ def own_texts(dataset: Dataset) -> set[str]:
     """Return the texts that stand in the object because it was de-identified."""
     method = dataset.DeidentificationMethod
     meanings = {item.CodeMeaning for item in dataset.DeidentificationMethodCodeSequence}
-    return {*method, "\\".join(method), *meanings, str(dataset.PatientID)}
+    own = {*method, "\\".join(method), *meanings, _VERSION_NAME}
+    return own | {str(dataset.PatientID)}
 
 
 def _dates(dataset: Dataset) -> set[str]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from typing import NamedTuple
 
 from hilum.privacy.dicom.identifiers import Identifiers, holds, squeezed, words_of
 
@@ -39,7 +40,8 @@ SHORTEST_WORD = 3  # letters; of two there are VRs, views and laterality in ever
 _VR = re.compile(rb"[A-Z]{2}")
 _NUMBER = re.compile(rb"[\d.+\-eE\\ ]+")
 _DATE = re.compile(rb"(?<![\d.])\d{8}(?:\d{6})?(?![\d])")
-_VRS_OF_TEXT = frozenset(b"AE AS CS LO LT PN SH ST UC UR UT".split())
+_CODE_VALUE = (b"\x08\0\0\x01", b"\0\x08\x01\0")  # (0008,0100), little and big endian
+_VRS_OF_TEXT = frozenset(b"AE AS CS IS LO LT PN SH ST UC UR UT".split())
 _ITEMS = b"\xfe\xff"
 _ESCAPE = b"\x1b"
 
@@ -54,7 +56,7 @@ def leaks(
     """
     header, pixels = _parts(data)
     texts = _texts(header, own)
-    joined = "\n".join(squeezed(text) for text in texts)
+    joined = "\n".join(squeezed(one.text) for one in texts)
     found = {
         "a UID": any(one.encode() in data for one in identifiers.uids if len(one) > 4),
         "a date": _holds_date(header, identifiers.dates - set(made)),
@@ -76,10 +78,18 @@ def _parts(data: bytes) -> tuple[bytes, bytes]:
     return data[:cut], data[cut:]
 
 
-def _texts(header: bytes, own: Iterable[str] = ()) -> list[str]:
+class _Text(NamedTuple):
+    """A run of a header without control characters, and what stands before it."""
+
+    text: str
+    vr: bytes  # empty where the run is not the value of an element of text
+    tag: bytes
+
+
+def _texts(header: bytes, own: Iterable[str] = ()) -> list[_Text]:
     """Return the texts of a header; numbers alone only where an element of text holds them.
 
-    A time of day or the size of a pixel is as many digits as a Patient ID.
+    A time of day or the size of a pixel is as many digits as a Patient ID, and so are codes.
     """
     written = {text.encode() for text in own}
     found = []
@@ -88,15 +98,19 @@ def _texts(header: bytes, own: Iterable[str] = ()) -> list[str]:
         run = _NEW_UID.sub(b"", match[0].strip())
         if len(run) < 2 or _VR.fullmatch(run) or run in written:
             continue
-        if not _NUMBER.fullmatch(run) or _vr_before(header, match.start()) in _VRS_OF_TEXT:
-            found.append(run.decode("latin-1"))
+        text = _Text(run.decode("latin-1"), *_before(header, match.start()))
+        if not _NUMBER.fullmatch(run) or (text.vr and text.tag not in _CODE_VALUE):
+            found.append(text)
     return found
 
 
-def _vr_before(header: bytes, place: int) -> bytes:
-    """Return the VR of the explicit element whose value begins at `place` (PS3.5 7.1.2)."""
-    short, long = header[max(0, place - 4) : place - 2], header[max(0, place - 8) : place - 6]
-    return short if short in _VRS_OF_TEXT else long
+def _before(header: bytes, place: int) -> tuple[bytes, bytes]:
+    """Return VR and tag of the explicit element whose value begins at `place` (PS3.5 7.1.2)."""
+    for length in (8, 12):
+        tag, vr = header[place - length : place - length + 4], header[place - length + 4 :][:2]
+        if place >= length and vr in _VRS_OF_TEXT:
+            return vr, tag
+    return b"", b""
 
 
 def _holds_date(header: bytes, dates: set[str]) -> bool:
@@ -104,9 +118,11 @@ def _holds_date(header: bytes, dates: set[str]) -> bool:
     return not found.isdisjoint(dates)
 
 
-def _holds_word(texts: list[str], short: set[str]) -> bool:
+def _holds_word(texts: list[_Text], short: set[str]) -> bool:
     wanted = {word for word in short if len(word) >= SHORTEST_WORD and not word.isdigit()}
-    return bool(wanted) and any(not wanted.isdisjoint(words_of(text)) for text in texts)
+    return bool(wanted) and any(
+        one.vr != b"CS" and not wanted.isdisjoint(words_of(one.text)) for one in texts
+    )
 
 
 def _holds_spelling(header: bytes, identifiers: Identifiers) -> bool:
@@ -143,15 +159,15 @@ def _named(place: str, identifiers: Identifiers) -> bool:
     )
 
 
-def forms(data: bytes, own: Iterable[str] = ()) -> set[str]:
+def forms(data: bytes) -> set[str]:
     """Return the squeezed texts, words and neighbouring words before a file's pixels.
 
     By these `hilum.privacy.dicom.folder` finds what identifies the patient of another file.
     """
     found: set[str] = set()
-    for text in _texts(_parts(data)[0], own):
-        words = [squeezed(word) for word in re.findall(r"[^\W_]+", text)]
-        found.add(squeezed(text))
+    for one in _texts(_parts(data)[0]):
+        words = [squeezed(word) for word in re.findall(r"[^\W_]+", one.text)]
+        found.add(squeezed(one.text))
         found.update(words)
         found.update(first + second for first, second in zip(words, words[1:], strict=False))
     return found
