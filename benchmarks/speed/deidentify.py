@@ -3,8 +3,8 @@
     python -m benchmarks.speed.deidentify --files 100000 [--no-record]
 
 Each file is a computed radiograph of some 70 elements with names, numbers, sequences, private
-elements and an overlay, and of 32 x 32 pixels, so that the time is that of headers. Ten files are of
-one patient. The time is the wall clock's of the whole command with one process a core, the start of
+elements and an overlay, and of 32 x 32 pixels, so that the time is that of headers. Ten files are
+of one patient. The time is the wall clock's of the whole command with one process a core, the start of
 the processes and the second search of all files included. Puts the table into
 benchmarks/results/speed.md.
 """

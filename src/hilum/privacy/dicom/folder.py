@@ -40,7 +40,8 @@ from hilum.safety import untrusted_files
 REPORT = "deidentification.json"
 _INCOMING = ".incoming"  # files of the workers, before it is known that no two are one object
 _FEW = 48  # files that one process does sooner than others are started
-_CHUNK = 16
+_CHUNK = 16  # files that a process takes at once
+_PARTS = 8  # of the second search for each process, so that progress is seen
 
 
 class Outcome(NamedTuple):
@@ -152,7 +153,9 @@ def _mapped(processes: int, count: int) -> Iterator[Callable[..., Iterator]]:
     # Started anew, not forked: the threads of decoders and of OCR do not survive a fork.
     pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"))
     try:
-        yield lambda work, jobs: pool.map(work, *zip(*jobs, strict=True), chunksize=_CHUNK)
+        yield lambda work, jobs: pool.map(
+            work, *zip(*jobs, strict=True), chunksize=_CHUNK if len(jobs) > _FEW else 1
+        )
     except BrokenProcessPool as error:
         raise HilumError(
             "a process was ended by the system, perhaps for want of memory; run the command again "
@@ -257,7 +260,7 @@ def _search_again(
         np.fromiter((one for outcome in outcomes for one in outcome.whole), np.int64)
     )
     places = sorted(staged.rglob("*.dcm"))
-    size = -(-len(places) // max(1, processes)) or 1
+    size = -(-len(places) // (_PARTS * max(1, processes))) or 1
     jobs = [(places[at : at + size], everybody) for at in range(0, len(places), size)]
     with watch("searched") as progress, _mapped(processes, len(places)) as spread:
         leaked = []
@@ -277,11 +280,12 @@ def _search_again(
 
 
 def _leaking(paths: Sequence[Path], everybody: np.ndarray) -> list[Path]:
-    """Return the files that hold a text whose digest is among those of everybody."""
+    """Return the files that hold a text whose digest is among those of everybody, in order."""
     found = []
     for path in paths:
         forms = search.forms(untrusted_files.read_bytes(path))
         digests = np.fromiter((_digest(one) for one in forms if len(one) > 5), np.int64)
-        if np.isin(digests, everybody).any():
+        nearest = np.searchsorted(everybody, digests).clip(max=len(everybody) - 1)
+        if len(everybody) and (everybody[nearest] == digests).any():
             found.append(path)
     return found
