@@ -62,6 +62,8 @@ class Cleaner:
     identifiers: Identifiers
     shift_days: int
     account: Account = field(default_factory=Counter)
+    # Days that were written in place of others.
+    dates: set[str] = field(default_factory=lambda: {_DUMMIES["DA"]})
 
     def clean(self, dataset: Dataset, *, strictly: bool = False) -> None:
         """Clean a data set in place; `strictly`: no text of it may stay."""
@@ -157,6 +159,7 @@ class Cleaner:
             values = element.value if not isinstance(element.value, str) else [element.value]
             moved = [dates.shifted(str(one), vr, self.shift_days) for one in values]
             whole = [one for one in moved if one is not None]
+            self.dates.update(one[:8] for one in whole)
             new = whole if len(whole) > 1 else "".join(whole)
             self._set(element, new or None, "shifted" if len(whole) == len(moved) else Action.EMPTY)
         elif action is Action.EMPTY:

@@ -9,18 +9,15 @@ refused, or in which something is found again, is not in it, and has its line am
 
 from __future__ import annotations
 
-import hashlib
 import multiprocessing
 import os
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import starmap
 from pathlib import Path
-from typing import NamedTuple, TypedDict
 
 import numpy as np
 
@@ -30,11 +27,11 @@ from hilum.imaging import burned_in_text
 from hilum.imaging.batch.each_image import Watch, unwatched
 from hilum.imaging.files import dicom_dataset
 from hilum.privacy.dicom import keyed, profile, search
-from hilum.privacy.dicom.cleaning import Account
 from hilum.privacy.dicom.keyed import Keyed
 from hilum.privacy.dicom.listing import Listing, listed
 from hilum.privacy.dicom.one_file import deidentified
 from hilum.privacy.dicom.profile import Options
+from hilum.privacy.dicom.report import Outcome, Reported, Tally, digest
 from hilum.safety import untrusted_files
 
 REPORT = "deidentification.json"
@@ -42,29 +39,6 @@ _INCOMING = ".incoming"  # files of the workers, before it is known that no two 
 _FEW = 48  # files that one process does sooner than others are started
 _CHUNK = 16  # files that a process takes at once
 _PARTS = 8  # of the second search for each process, so that progress is seen
-
-
-class Outcome(NamedTuple):
-    """What became of one file."""
-
-    place: str | None  # below the output; None where it was not written
-    fault: str | None
-    is_dicom: bool
-    account: Account
-    verdict: str
-    whole: frozenset[int]  # digests of full names and numbers
-    unsearchable: int
-
-
-class Reported(TypedDict):
-    """The report: counts and tags, no value and no name of a file of the input."""
-
-    profile: str
-    options: dict[str, object]
-    files: dict[str, int]
-    pixels: dict[str, int]
-    elements: dict[str, dict[str, int]]
-    identifiers_too_short_to_search: int
 
 
 @dataclass
@@ -100,9 +74,12 @@ def deidentify(
     site = keyed.kept(key, (source, to))
     processes = min(processes or os.cpu_count() or 1, len(files.files))
     with storage.filling(to) as staged:
-        outcomes = _cleaned(files, staged, site, options, processes, watch)
-        done = _settled(files, staged, outcomes, options)
-        _search_again(staged, outcomes, done, processes, watch)
+        tally = Tally()
+        outcomes = [
+            tally.add(one) for one in _cleaned(files, staged, site, options, processes, watch)
+        ]
+        done = _settled(files, staged, outcomes, tally.report(options))
+        _search_again(staged, tally.everybody, done, processes, watch)
         if not done.report["files"]["written"]:
             raise BadData.listing(
                 f"{source}: no file could be de-identified, so {to} was not made",
@@ -125,7 +102,7 @@ def _refuse_overlap(source: Path, to: Path) -> None:
 
 def _cleaned(
     files: Listing, staged: Path, site: Keyed, options: Options, processes: int, watch: Watch
-) -> list[Outcome]:
+) -> Iterator[Outcome]:
     """Write each file that may leave into the incoming folder, under its number."""
     incoming = staged / _INCOMING
     incoming.mkdir()
@@ -134,11 +111,9 @@ def _cleaned(
         for number, path in enumerate(files.files)
     ]
     with watch("cleaned") as progress, _mapped(processes, len(jobs)) as spread:
-        outcomes = []
-        for outcome in spread(_one, jobs):
-            outcomes.append(outcome)
-            progress(len(outcomes), len(jobs))
-    return outcomes
+        for count, outcome in enumerate(spread(_one, jobs), 1):
+            yield outcome
+            progress(count, len(jobs))
 
 
 @contextmanager
@@ -167,39 +142,29 @@ def _mapped(processes: int, count: int) -> Iterator[Callable[..., Iterator]]:
 
 def _one(path: Path, root: Path, to: Path, site: Keyed, options: Options) -> Outcome:
     """De-identify one file, if it is DICOM, into the file `to`."""
-    is_dicom = False
     try:
         with working_on(path, "de-identifying"):
             is_dicom = dicom_dataset.holds(untrusted_files.read_head(path, 132, root=root))
             if not is_dicom:
-                return _not_written(f"{path}: is no DICOM file and was not copied", is_dicom)
+                return Outcome(None, f"{path}: is no DICOM file and was not copied", is_dicom)
             data = untrusted_files.read_bytes(path, root)
             cleaned = deidentified(path, data, site, options)
     except HilumError as fault:
-        return _not_written(str(fault), is_dicom=True)
+        return Outcome(None, str(fault))
     storage.write_bytes(to, cleaned.data)
-    whole = frozenset(map(_digest, cleaned.whole))
+    whole = frozenset(map(digest, cleaned.whole))
     return Outcome(
-        cleaned.place, None, True, cleaned.account, cleaned.verdict, whole, cleaned.unsearchable
+        cleaned.place, "", True, cleaned.account, cleaned.verdict, whole, cleaned.unsearchable
     )
 
 
-def _not_written(fault: str, is_dicom: bool) -> Outcome:
-    return Outcome(None, fault, is_dicom, Counter(), "", frozenset(), 0)
-
-
-def _digest(text: str) -> int:
-    """Return 63 bits of a digest: by it a text is recognised without being kept."""
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) >> 1
-
-
-def _settled(files: Listing, staged: Path, outcomes: Sequence[Outcome], options: Options) -> Done:
+def _settled(files: Listing, staged: Path, outcomes: Sequence[Outcome], report: Reported) -> Done:
     """Give each file its place; refuse a second object of one UID. Return the report so far."""
-    done = Done(_report(outcomes, options), passed_over=list(files.passed_over))
+    done = Done(report, passed_over=list(files.passed_over))
     first: dict[str, Path] = {}
     for number, (path, outcome) in enumerate(zip(files.files, outcomes, strict=True)):
         if outcome.place is None:
-            (done.faults if outcome.is_dicom else done.passed_over).append(outcome.fault or "")
+            (done.faults if outcome.is_dicom else done.passed_over).append(outcome.fault)
             continue
         incoming, place = staged / _INCOMING / f"{number}.dcm", staged / outcome.place
         if outcome.place in first:
@@ -227,38 +192,14 @@ def _second(path: Path, first: Path, incoming: Path, place: Path) -> list[str]:
     ]
 
 
-def _report(outcomes: Iterable[Outcome], options: Options) -> Reported:
-    account: dict[str, Counter[str]] = {}
-    pixels: Counter[str] = Counter()
-    files: Counter[str] = Counter()
-    short = 0
-    for one in outcomes:
-        files["refused"] += one.place is None and one.is_dicom
-        files["no DICOM"] += not one.is_dicom
-        pixels[one.verdict] += one.place is not None
-        short += one.unsearchable
-        for (tag, action), count in one.account.items():
-            account.setdefault(tag, Counter())[action] += count
-    return Reported(
-        profile=f"PS3.15 table E.1-1, Basic Application Confidentiality Profile, {profile.EDITION}",
-        options=asdict(options),
-        files=dict(files),
-        pixels={verdict: count for verdict, count in pixels.items() if count},
-        elements={tag: dict(sorted(account[tag].items())) for tag in sorted(account)},
-        identifiers_too_short_to_search=short,
-    )
-
-
 def _search_again(
-    staged: Path, outcomes: Sequence[Outcome], done: Done, processes: int, watch: Watch
+    staged: Path, digests: set[int], done: Done, processes: int, watch: Watch
 ) -> None:
     """Search every file that was written, as it lies on the disk, for everybody's identifiers.
 
     A file in which one is found is removed, and its fault names it by its new place.
     """
-    everybody = np.unique(
-        np.fromiter((one for outcome in outcomes for one in outcome.whole), np.int64)
-    )
+    everybody = np.sort(np.fromiter(digests, np.int64))
     places = sorted(staged.rglob("*.dcm"))
     size = -(-len(places) // (_PARTS * max(1, processes))) or 1
     jobs = [(places[at : at + size], everybody) for at in range(0, len(places), size)]
@@ -284,7 +225,7 @@ def _leaking(paths: Sequence[Path], everybody: np.ndarray) -> list[Path]:
     found = []
     for path in paths:
         forms = search.forms(untrusted_files.read_bytes(path))
-        digests = np.fromiter((_digest(one) for one in forms if len(one) > 5), np.int64)
+        digests = np.fromiter((digest(one) for one in forms if len(one) > 5), np.int64)
         nearest = np.searchsorted(everybody, digests).clip(max=len(everybody) - 1)
         if len(everybody) and (everybody[nearest] == digests).any():
             found.append(path)

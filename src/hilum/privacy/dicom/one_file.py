@@ -61,13 +61,12 @@ def deidentified(path: Path, data: bytes, keyed: Keyed, options: Options) -> Cle
     found, patient = dicom_dataset.understood(
         path, lambda: (identifiers.gathered(opened.dataset, actions), _patient(opened.dataset))
     )
-    judged = pixels.judge(opened, path, data, options)
+    judged = dicom_dataset.understood(path, lambda: pixels.judge(opened, path, data, options))
     cleaner = Cleaner(keyed, options, actions, found, keyed.shift_days(patient))
     written = dicom_dataset.understood(path, lambda: _written(opened, judged, cleaner, patient))
     place = _place(opened.dataset)
-    made = _dates(opened.dataset)
     own = own_texts(opened.dataset)
-    if leaked := search.leaks(written, found, made, own, place):
+    if leaked := search.leaks(written, found, cleaner.dates, own, place):
         raise BadData(
             f"{path}: {' and '.join(leaked)} of the input was found again in what would have been "
             f"written, so nothing was; leave the file out, or report this as a fault of Hilum"
@@ -170,18 +169,6 @@ def own_texts(dataset: Dataset) -> set[str]:
     meanings = {item.CodeMeaning for item in dataset.DeidentificationMethodCodeSequence}
     own = {*method, "\\".join(method), *meanings, _VERSION_NAME}
     return own | {str(dataset.PatientID)}
-
-
-def _dates(dataset: Dataset) -> set[str]:
-    """Return the dates that the cleaned data set holds, which may be those of another day before.
-
-    Two dates of one patient can lie as far apart as the shift.
-    """
-    return {
-        str(element.value)[:8]
-        for element in dataset.iterall()
-        if element.VR in ("DA", "DT") and element.value
-    }
 
 
 def _place(dataset: Dataset) -> str:
