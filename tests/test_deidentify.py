@@ -10,6 +10,7 @@ import zlib
 from datetime import date
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
 from planted_identifiers import (
@@ -25,6 +26,7 @@ from planted_identifiers import (
     valid,
 )
 from pydicom import Dataset, dcmread
+from pydicom.encaps import encapsulate
 from typer.testing import CliRunner
 
 from hilum.cli.verbs import app
@@ -157,7 +159,9 @@ def test_the_report_has_tags_and_counts_and_no_value(tmp_path):
     assert report["files"]["written"] == 1
 
 
-@pytest.mark.parametrize("syntax", ["1.2.840.10008.1.2", "1.2.840.10008.1.2.2"])
+@pytest.mark.parametrize(
+    "syntax", ["1.2.840.10008.1.2", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"]
+)
 def test_other_encodings_come_out_sound(tmp_path, syntax):
     made = film(number="X-1")
     made.file_meta.TransferSyntaxUID = syntax
@@ -166,7 +170,40 @@ def test_other_encodings_come_out_sound(tmp_path, syntax):
     done(tmp_path, made)
     (one,) = written(tmp_path)
     assert np.array_equal(one.pixel_array, PLAIN) and one.BitsStored == 12
-    assert one.file_meta.TransferSyntaxUID != "1.2.840.10008.1.2"
+    assert one.file_meta.TransferSyntaxUID in ("1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
+
+
+def compressed(stream: bytes) -> Dataset:
+    made = film()
+    made.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.80"
+    made.PixelData = encapsulate([stream])
+    made["PixelData"].VR, made["PixelData"].is_undefined_length = "OB", True
+    return made
+
+
+def test_compressed_pixels_are_taken_over_to_the_byte_or_blanked_without_compression(
+    tmp_path, monkeypatch
+):
+    stream = bytes(imagecodecs.jpegls_encode(PLAIN))
+    done(tmp_path, compressed(stream))
+    (made,) = written(tmp_path)
+    assert made.file_meta.TransferSyntaxUID == "1.2.840.10008.1.2.4.80" and stream in made.PixelData
+    shutil.rmtree(tmp_path / "out")
+    monkeypatch.setattr(burned_in_text, "reader", lambda: corner)
+    values = np.frombuffer(with_text().PixelData, np.uint16).reshape(PLAIN.shape)
+    bright = compressed(bytes(imagecodecs.jpegls_encode(values)))
+    done(tmp_path, bright, ocr=True, burned_in=BurnedIn.BLANK)
+    (made,) = written(tmp_path)
+    assert made.pixel_array[3:9, 3:24].max() == values.min()
+    assert np.array_equal(made.pixel_array[20:], values[20:])
+
+
+def test_a_name_in_a_comment_of_the_compressed_pixels_keeps_the_file_back(tmp_path):
+    stream = bytes(imagecodecs.jpegls_encode(PLAIN))
+    comment = b"Ottoline Q"
+    segment = b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment
+    with pytest.raises(BadData, match="in a comment of the compressed pixels"):
+        done(tmp_path, compressed(stream[:2] + segment + stream[2:]))
 
 
 def test_names_of_files_and_folders_are_new_and_files_that_are_no_dicom_stay_behind(tmp_path):

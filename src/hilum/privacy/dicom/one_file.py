@@ -35,6 +35,7 @@ _REFUSED = (
 _IMPLEMENTATION = "2.25.251893310485571338409113953541783391811"  # Hilum's, a random UUID
 _VERSION_NAME = f"HILUM {__version__}"[:16]
 _BIG_ENDIAN = "1.2.840.10008.1.2.2"
+_NAMED_AFTER_PEOPLE = 3  # parts of a path: a file, its study's folder, its patient's
 _LONGEST_METHOD = 64  # characters of a value of LO
 
 
@@ -61,6 +62,8 @@ def deidentified(path: Path, data: bytes, keyed: Keyed, options: Options) -> Cle
     found, patient = dicom_dataset.understood(
         path, lambda: (identifiers.gathered(opened.dataset, actions), _patient(opened.dataset))
     )
+    for name in path.parts[-_NAMED_AFTER_PEOPLE:]:
+        found.add_text(name.replace("_", " "))
     judged = dicom_dataset.understood(path, lambda: pixels.judge(opened, path, data, options))
     cleaner = Cleaner(keyed, options, actions, found, keyed.shift_days(patient))
     written = dicom_dataset.understood(path, lambda: _written(opened, judged, cleaner, patient))

@@ -73,7 +73,8 @@ def judge(opened: Opened, path: Path, data: bytes, options: Options) -> Judged:
         raise BadData(f"{fault}; its pixels cannot be read for text, so it is not passed on") from (
             fault
         )
-    mask = text_mask(to_uint8(image.radiograph().pixels))
+    shown = to_uint8(image.radiograph().pixels)
+    mask = text_mask(shown)
     if not mask.any():
         if BURNT_IN in suspected:
             raise BadData(_suspected(path, [BURNT_IN], opened))
@@ -82,6 +83,11 @@ def judge(opened: Opened, path: Path, data: bytes, options: Options) -> Judged:
         raise BadData(
             f"{path}: text is burned into its pixels; blank it with --burned-in blank, or leave "
             f"the file out"
+        )
+    shown[mask > 0] = 0
+    if text_mask(shown).any():
+        raise BadData(
+            f"{path}: text can still be read in its pixels after blanking; leave the file out"
         )
     own = image.pose.back(mask, labels=True).astype(bool)
     return Judged(_blanked(opened, path, data, own), _EXPLICIT, "read, text blanked", True)

@@ -42,6 +42,8 @@ _NUMBER = re.compile(rb"[\d.+\-eE\\ ]+")
 _DATE = re.compile(rb"(?<![\d.])\d{8}(?:\d{6})?(?![\d])")
 _CODE_VALUE = (b"\x08\0\0\x01", b"\0\x08\x01\0")  # (0008,0100), little and big endian
 _VRS_OF_TEXT = frozenset(b"AE AS CS IS LO LT PN SH ST UC UR UT".split())
+_SEGMENT = re.compile(rb"\xff[\xe1-\xef\xfe\x64](..)", re.DOTALL)
+_BEFORE_DATA = 1 << 16  # bytes of the pixels within which a first frame's segments are
 _ITEMS = b"\xfe\xff"
 _ESCAPE = b"\x1b"
 
@@ -65,6 +67,9 @@ def leaks(
         "a name or a number in an encoding of its own": _holds_spelling(header, identifiers),
         "a name or a number in the pixels": any(
             spelt in pixels for spelt in _spellings(identifiers) if len(spelt) >= _SAFE_IN_NOISE
+        ),
+        "a name or a number in a comment of the compressed pixels": any(
+            identifiers.within(text) for text in _comments(pixels)
         ),
         "a name or a number in the file's name": _named(place, identifiers),
     }
@@ -150,6 +155,18 @@ def _encoded(text: str) -> frozenset[bytes]:
         except UnicodeEncodeError:
             continue
     return frozenset(one for one in found if len(one) >= 3)
+
+
+def _comments(pixels: bytes) -> Iterator[str]:
+    """Yield the texts of application and comment segments of compressed images.
+
+    JPEG and JPEG-LS (ITU-T T.81 B.2.4.5 and 6) and JPEG 2000 (T.800 A.9.2) have them before their
+    data, in which these markers do not occur.
+    """
+    for match in _SEGMENT.finditer(pixels, 0, _BEFORE_DATA):
+        length = int.from_bytes(match[1])
+        segment = pixels[match.end() : match.end() + length]
+        yield from (run.decode("latin-1") for run in _TEXTS.findall(segment))
 
 
 def _named(place: str, identifiers: Identifiers) -> bool:
