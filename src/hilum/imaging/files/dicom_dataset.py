@@ -139,7 +139,7 @@ def _pixels(parsed: _dicom_parsing.Parsed, tag: int) -> PixelElement:
     vr, place, length = _dicom_layout.element_at(parsed.data, parsed.pixels, order)
     if length == UNKNOWN_LENGTH:
         end = _behind_fragments(parsed.data, place, order)
-        return PixelElement(tag, vr, parsed.data[place:end], True, order)
+        return PixelElement(tag, "OB", parsed.data[place:end], True, order)  # PS3.5 A.4
     if place + length > len(parsed.data):
         raise ValueError("the pixels are cut short")
     needed = _bytes_needed(parsed.dataset)

@@ -47,6 +47,7 @@ _BYTES_KEPT = frozenset(  # tables of grey and colour, the coding of frames
 )
 # Class UIDs say what an object is; manufacturers have their own.
 _CLASSES = frozenset((0x00080016, 0x00081150, 0x0008115A, 0x00020002, 0x00041510))
+_OF_CODES = frozenset((0x00080100, 0x00080102, 0x00080104))  # may not be empty
 _REPEATING = (0x50, 0x60)  # high bytes of the groups of curves and overlays
 _LAST_GROUP = 0x7FE0
 _GONE_UNLISTED = frozenset(("AE", "UR", "PN"))
@@ -121,7 +122,10 @@ class Cleaner:
             if self.identifiers.within(_text(element)):
                 self._replace(element)
         elif self.identifiers.within(_text(element), coded=vr == "CS"):
-            self._set(element, None, Action.EMPTY)
+            if tag in _OF_CODES:
+                self._replace(element)
+            else:
+                self._set(element, None, Action.EMPTY)
         elif tag == _AGE:
             self._set(element, _capped(str(element.value)), None)
 

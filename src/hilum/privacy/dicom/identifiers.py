@@ -43,6 +43,8 @@ _TITLES = "dr md mr mrs ms miss prof phd jr sr"
 _PLACEHOLDERS = "anonymous anonymized anonymised removed unknown none nobody patient test phantom"
 _NOBODY = frozenset((*_TITLES.split(), *_PLACEHOLDERS.split()))
 _IDENTIFYING_WORD = re.compile(r"[^\s,;]*\d[^\s,;]{4,}|[^\s,;@]+@[^\s,;]+")
+_MEASURED = re.compile(r"[\d.+\-eE\\*]*\.[\d.+\-eE\\*]*")
+_VARIED = 3  # characters from which a number is none of zeros or nines
 _PRINTABLE = re.compile(rb"[\x20-\x7e\x80-\xff]{4,}")
 
 
@@ -84,7 +86,8 @@ class Identifiers:
             self.parts.add(squeezed(value))
             self.spellings.add(value.strip())
         for word in _IDENTIFYING_WORD.findall(value):
-            self._add(word)
+            if not (_MEASURED.fullmatch(word) or registered(word) or len(set(word)) < _VARIED):
+                self._add(word)
 
     def _add(self, value: str) -> None:
         form = squeezed(value)

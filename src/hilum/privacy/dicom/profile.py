@@ -72,9 +72,7 @@ _TABLES = {
 # Where the choice above would break an IOD, or where the table replaces a sequence as a whole and
 # its items can be cleaned one by one (PS3.15 E.3.4, clean structured content).
 _OWN = {
-    0x00081110: Action.REMOVE,  # Referenced Study Sequence: may not be empty
-    0x00081111: Action.REMOVE,  # Referenced Performed Procedure Step Sequence: likewise
-    0x00080082: Action.REMOVE,  # Institution Code Sequence: likewise
+    0x00080082: Action.REMOVE,  # Institution Code Sequence: may not be empty
     0x00181000: Action.REPLACE,  # Device Serial Number: type 1 in enhanced objects
     0x0040A730: Action.DESCEND,  # Content Sequence
     0x00700001: Action.DESCEND,  # Graphic Annotation Sequence

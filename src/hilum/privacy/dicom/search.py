@@ -38,10 +38,12 @@ _SAFE_IN_NOISE = 8  # bytes: in a hundred megabytes of noise such a run has one 
 _NEW_UID = re.compile(rb"2\.25\.\d{20,39}|1\.2\.840\.10008(?:\.\d+)*")
 SHORTEST_WORD = 3  # letters; of two there are VRs, views and laterality in every file
 _VR = re.compile(rb"[A-Z]{2}")
-_NUMBER = re.compile(rb"[\d.+\-eE\\ ]+")
+# With what can stand before and behind it: the last byte of a length, the first of a tag.
+_NUMBER = re.compile(rb".?[\d.+\-eE\\ ]+.?", re.DOTALL)
 _DATE = re.compile(rb"(?<![\d.])\d{8}(?:\d{6})?(?![\d])")
 _CODE_VALUE = (b"\x08\0\0\x01", b"\0\x08\x01\0")  # (0008,0100), little and big endian
 _VRS_OF_TEXT = frozenset(b"AE AS CS IS LO LT PN SH ST UC UR UT".split())
+_LONG_VRS = (b"UC", b"UR", b"UT")  # with a length of four bytes
 _SEGMENT = re.compile(rb"\xff[\xe1-\xef\xfe\x64](..)", re.DOTALL)
 _BEFORE_DATA = 1 << 16  # bytes of the pixels within which a first frame's segments are
 _ITEMS = b"\xfe\xff"
@@ -100,22 +102,29 @@ def _texts(header: bytes, own: Iterable[str] = ()) -> list[_Text]:
     found = []
     header = header.replace(_ITEMS, b"\0\0")  # the group of items, which follows texts directly
     for match in _TEXTS.finditer(header):
-        run = _NEW_UID.sub(b"", match[0].strip())
+        vr, tag, run = _value(header, match.start(), match[0])
+        run = _NEW_UID.sub(b"", run.strip())
         if len(run) < 2 or _VR.fullmatch(run) or run in written:
             continue
-        text = _Text(run.decode("latin-1"), *_before(header, match.start()))
-        if not _NUMBER.fullmatch(run) or (text.vr and text.tag not in _CODE_VALUE):
-            found.append(text)
+        if not _NUMBER.fullmatch(run) or (vr and tag not in _CODE_VALUE):
+            found.append(_Text(run.decode("latin-1"), vr, tag))
     return found
 
 
-def _before(header: bytes, place: int) -> tuple[bytes, bytes]:
-    """Return VR and tag of the explicit element whose value begins at `place` (PS3.5 7.1.2)."""
-    for length in (8, 12):
-        tag, vr = header[place - length : place - length + 4], header[place - length + 4 :][:2]
-        if place >= length and vr in _VRS_OF_TEXT:
-            return vr, tag
-    return b"", b""
+def _value(header: bytes, place: int, run: bytes) -> tuple[bytes, bytes, bytes]:
+    """Return VR, tag and bytes of the explicit element of text that a run is the value of.
+
+    The run can begin with the length before it and end in the tag behind it, where these are
+    letters by chance (PS3.5 7.1.2). Of any other run it is all, without VR and tag.
+    """
+    for start in (place, place + 1):
+        for head in (8, 12):
+            before = header[max(0, start - head) : start]
+            vr, length = before[4:6], before[-2:] if head == 8 else before[-4:]
+            if len(before) == head and vr in _VRS_OF_TEXT and (vr in _LONG_VRS) == (head == 12):
+                size = min(int.from_bytes(length, "little"), int.from_bytes(length, "big"))
+                return vr, before[:4], run[start - place :][:size]
+    return b"", b"", run
 
 
 def _holds_date(header: bytes, dates: set[str]) -> bool:
