@@ -76,7 +76,7 @@ def commands(data: Path, run: Path, out: Path) -> list[list[str]]:
         ["propose-fixes", str(run), "--rule", "duplicate-file", "--out", str(out / "fixes.toml")],
         ["datacard", str(data), "--out", str(run)],
         ["synthesize", "folder", str(out / "example"), "--images", "4"],
-        ["synthesize", "unidata", str(out / "dicom"), "--images", "2"],
+        ["synthesize", "unidata", str(out / "dicom"), "--images", "4"],
         ["deidentify", str(out / "dicom"), str(out / "anonymous"), *key],
         ["reidentify", "--among", str(next(data.rglob("*.txt"))), *key],
         ["datasets"],

@@ -200,9 +200,8 @@ def _values(element: DataElement) -> Iterable[str]:
     return [str(one).strip(" \0") for one in (value if several else (value,))]
 
 
-@lru_cache(maxsize=4096)
 def registered(uid: str) -> bool:
     """Return whether a UID is one of DICOM's own (PS3.6 annex A), which identifies nobody."""
-    from pydicom.uid import UID
+    from pydicom._uid_dict import UID_dictionary  # a UID object warns of every word that is none
 
-    return not uid or UID(uid).name != uid
+    return not uid or uid in UID_dictionary
