@@ -496,6 +496,16 @@ def test_identifiers_that_are_also_terms_codes_and_times_keep_no_file_back(tmp_p
     assert made.StudyTime == "142209"
 
 
+def test_no_warning_repeats_what_a_file_holds(tmp_path, recwarn):
+    path = save(film(), tmp_path / "in" / "a.dcm")
+    path.write_bytes(path.read_bytes().replace(b"20190305", b"2019-3-5").replace(b"057Y", b"57 Y"))
+    recwarn.clear()
+    folder.deidentify(tmp_path / "in", tmp_path / "out", tmp_path / "keys" / "k")
+    assert not [one for one in recwarn if issubclass(one.category, UserWarning)]
+    (made,) = written(tmp_path)
+    assert not made.StudyDate, "what is no date is not kept"
+
+
 def test_a_number_of_the_patient_and_an_old_date_go_from_counts_and_versions(tmp_path):
     done(tmp_path, film(SeriesNumber=int(MRN), SoftwareVersions="V5 of 05.03.2019"))
     (made,) = written(tmp_path)

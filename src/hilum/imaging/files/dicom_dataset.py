@@ -86,8 +86,7 @@ class Opened:
 
 def opened(path: Path, data: bytes) -> Opened:
     """Open a file's bytes; `path` is what errors call it. Raises `BadData`."""
-    with _dicom_parsing.quietly():
-        return understood(path, lambda: _opened(data))
+    return understood(path, lambda: _opened(data))
 
 
 def stored_values(path: Path, data: bytes) -> tuple[np.ndarray, int]:
@@ -96,17 +95,17 @@ def stored_values(path: Path, data: bytes) -> tuple[np.ndarray, int]:
     They are in the file's own order and orientation, decoded where they are compressed. Raises
     `BadData` as `hilum.imaging.files.dicom.read`.
     """
-    with _dicom_parsing.quietly():
-        return understood(path, lambda: _stored(path, data))
+    return understood(path, lambda: _stored(path, data))
 
 
 def understood(path: Path, work: Callable[[], Result]) -> Result:
     """Return what `work` returns; whatever a parser raises becomes `BadData`.
 
-    The parser's own words stay out of it, because they repeat values of the file.
+    The parser's own words stay out of it, and so do its warnings, because they repeat values.
     """
     try:
-        return work()
+        with _dicom_parsing.quietly():
+            return work()
     except HilumError:
         raise
     except Exception as error:
