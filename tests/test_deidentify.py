@@ -340,6 +340,7 @@ def test_a_patient_in_the_file_of_another_is_found_by_the_second_search(tmp_path
     (made,) = written(tmp_path)
     assert made.get("ManufacturerModelName") is None and len(result.faults) == 1
     assert "Quill" not in result.faults[0]
+    assert len([one for one in (tmp_path / "out").iterdir() if one.is_dir()]) == 1
 
 
 def test_two_contents_of_one_uid_are_a_fault_and_the_same_file_twice_is_none(tmp_path):

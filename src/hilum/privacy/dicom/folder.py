@@ -210,6 +210,9 @@ def _search_again(
             progress(number, len(jobs))
     for path in leaked:
         path.unlink()
+        for emptied in (path.parent, path.parent.parent):
+            if not any(emptied.iterdir()):
+                emptied.rmdir()
         done.faults.append(
             f"{path.relative_to(staged)}: a name or a number of a patient was found in this file "
             f"of the output, which was removed; find its source by `hilum reidentify`"
