@@ -40,6 +40,7 @@ def commands(data: Path, run: Path, out: Path) -> list[list[str]]:
     `run` is a run of `data`, `out` holds another, `twin`, and another data set, `other`.
     """
     image = str(next((data / "CXR_png").glob("*.png")))
+    key = ("--key", str(out / "keys" / "site.key"))
     steps = (
         "ingest",
         "cache",
@@ -78,6 +79,9 @@ def commands(data: Path, run: Path, out: Path) -> list[list[str]]:
         ["serve", str(run), "--prepare"],
         ["datacard", str(data), "--out", str(run)],
         ["synthesize", "folder", str(out / "example"), "--images", "4"],
+        ["synthesize", "unidata", str(out / "dicom"), "--images", "4"],
+        ["deidentify", str(out / "dicom"), str(out / "anonymous"), *key],
+        ["reidentify", "--among", str(next(data.rglob("*.txt"))), *key],
         ["datasets"],
         ["config"],
     ]

@@ -121,6 +121,13 @@ def modalities() -> frozenset[str]:
     return frozenset(value for _, value in _terms(("modality",)).values())
 
 
+@cache
+def words() -> frozenset[str]:
+    """Return all single words, in lower case without accents, that say how an image was made."""
+    kinds = ("view", "view code", "view field", LYING, "body part", "modality", "laterality")
+    return frozenset(word for term in _terms(kinds) for word in term) | BESIDE
+
+
 def shows_chest(body_part: str) -> bool:
     """Say whether a body part is the chest, alone or with its neighbours (CHESTABDOMEN)."""
     return "CHEST" in body_part

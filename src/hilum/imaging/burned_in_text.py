@@ -1,4 +1,4 @@
-"""Count the words burned into an image by OCR, without keeping them: they may be a patient's name.
+"""Read the text burned into an image by OCR, or count its words without keeping them.
 
 Images are uint8 (height, width), full size, bright is dense. The reader is RapidOCR (the extra
 `ocr`), whose detector and recogniser are part of its package: nothing is downloaded. Letters of
@@ -57,16 +57,20 @@ class TextCounts:
 
 def read(image: np.ndarray) -> TextCounts:
     """Count the words in an image. Raises `MissingExtra` where the reader is not installed."""
-    with _ONE_AT_A_TIME:
-        lines = list(reader()(np.ascontiguousarray(image)))
     height, width = image.shape
-    return _counted(lines, (height, width))
+    return _counted(lines(image), (height, width))
 
 
-def _counted(lines: Iterable[Line], size: tuple[int, int]) -> TextCounts:
+def lines(image: np.ndarray) -> list[Line]:
+    """Read the lines of text in an image. Raises as `read`."""
+    with _ONE_AT_A_TIME:
+        return list(reader()(np.ascontiguousarray(image)))
+
+
+def _counted(found_lines: Iterable[Line], size: tuple[int, int]) -> TextCounts:
     covered = np.zeros(size, np.uint8)
     words: list[str] = []
-    for text, sure, box in lines:
+    for text, sure, box in found_lines:
         if sure < SURE:
             continue
         parts = re.split(r"[\W_]+", text)

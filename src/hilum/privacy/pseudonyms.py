@@ -47,6 +47,11 @@ class Pseudonyms:
         """
         if not path.exists():
             storage.write_private(path, storage.sealed(secrets.token_bytes(KEY_BYTES)))
+        return cls.taken(path)
+
+    @classmethod
+    def taken(cls, path: Path) -> Pseudonyms:
+        """Take the key in a file that exists. Raises as `kept`, `NotFound` where it is missing."""
         key = storage.read_sealed(path)
         if key is None or len(key) != KEY_BYTES:
             raise BadData(

@@ -105,7 +105,7 @@ def layout(parsed: Parsed, header: Header, where: object) -> Layout:
             "32; export it again"
         )
     order = _dicom_parsing.byte_order(dataset)
-    vr, value, length = _element(parsed.data, parsed.pixels, order)
+    vr, value, length = element_at(parsed.data, parsed.pixels, order)
     high, signed = dataset.get("HighBit"), bool(dataset.PixelRepresentation)
     return Layout(
         rows,
@@ -172,7 +172,9 @@ def refuse_size(where: object, rows: int, columns: int) -> None:
         )
 
 
-def _element(data: memoryview, place: int, order: Literal["little", "big"]) -> tuple[str, int, int]:
+def element_at(
+    data: memoryview, place: int, order: Literal["little", "big"]
+) -> tuple[str, int, int]:
     """Return VR, offset and length of the pixel data (PS3.5 7.1).
 
     Whether the VR is explicit is decided by the element itself, whatever the transfer syntax says:

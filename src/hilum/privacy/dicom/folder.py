@@ -1,0 +1,235 @@
+"""De-identify a folder of DICOM files into a new one: whole, searched twice, or not there.
+
+    OUT/PATIENT/STUDY/INSTANCE.dcm    named after the new identifiers alone
+    OUT/deidentification.json         what was done, by tag and without a value (`REPORT`)
+
+Everything is written into a hidden folder beside OUT that takes its name at the end. A file that is
+refused, or in which something is found again, is not in it, and has its line among the faults.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import starmap
+from pathlib import Path
+
+import numpy as np
+
+from hilum import storage
+from hilum.errors import BadData, HilumError, working_on
+from hilum.imaging import burned_in_text
+from hilum.imaging.batch.each_image import Watch, unwatched
+from hilum.imaging.files import dicom_dataset
+from hilum.privacy.dicom import keyed, profile, search
+from hilum.privacy.dicom.keyed import Keyed
+from hilum.privacy.dicom.listing import Listing, listed
+from hilum.privacy.dicom.one_file import deidentified
+from hilum.privacy.dicom.profile import Options
+from hilum.privacy.dicom.report import Outcome, Reported, Tally, digest
+from hilum.safety import untrusted_files
+
+REPORT = "deidentification.json"
+_INCOMING = ".incoming"  # files of the workers, before it is known that no two are one object
+_FEW = 48  # files that one process does sooner than others are started
+_CHUNK = 16  # files that a process takes at once
+_PARTS = 8  # of the second search for each process, so that progress is seen
+
+
+@dataclass
+class Done:
+    """What a folder's de-identification came to."""
+
+    report: Reported
+    faults: list[str] = field(default_factory=list)
+    passed_over: list[str] = field(default_factory=list)  # no DICOM, with the reason
+
+
+def deidentify(
+    source: Path,
+    to: Path,
+    key: Path,
+    options: Options | None = None,
+    *,
+    processes: int = 0,
+    watch: Watch = unwatched,
+) -> Done:
+    """De-identify the DICOM files of `source` into the new folder `to`.
+
+    `key` is the file of the site's key (`hilum.privacy.dicom.keyed.kept`). `processes` is at most
+    the number of cores, which 0 stands for. Raises `HilumError` where nothing can be done; what is
+    wrong with single files is in the result.
+    """
+    options = options or Options()
+    profile.actions(options)  # a missing extra is reported before a key is made
+    if options.ocr:
+        burned_in_text.reader()
+    _refuse_overlap(source, to)
+    files = listed(source)
+    site = keyed.kept(key, (source, to))
+    processes = min(processes or os.cpu_count() or 1, len(files.files))
+    with storage.filling(to) as staged:
+        tally = Tally()
+        outcomes = [
+            tally.add(one) for one in _cleaned(files, staged, site, options, processes, watch)
+        ]
+        done = _settled(files, staged, outcomes, tally.report(options))
+        _search_again(staged, tally.everybody, done, processes, watch)
+        if not done.report["files"]["written"]:
+            raise BadData.listing(
+                f"{source}: no file could be de-identified, so {to} was not made",
+                [*done.faults, *done.passed_over],
+            )
+        storage.write_json(staged / REPORT, done.report)
+    return done
+
+
+def _refuse_overlap(source: Path, to: Path) -> None:
+    here, there = os.path.realpath(source), os.path.realpath(to)
+    if untrusted_files.holds(here, there) or untrusted_files.holds(there, here):
+        raise HilumError(
+            f"{to} and {source} lie in one another; what is de-identified goes into a folder of "
+            f"its own, beside {source}"
+        )
+    if to.exists() and not (to.is_dir() and not any(to.iterdir())):
+        raise HilumError(f"{to} is not empty; choose a new folder, which is made as a whole")
+
+
+def _cleaned(
+    files: Listing, staged: Path, site: Keyed, options: Options, processes: int, watch: Watch
+) -> Iterator[Outcome]:
+    """Write each file that may leave into the incoming folder, under its number."""
+    incoming = staged / _INCOMING
+    incoming.mkdir()
+    jobs = [
+        (path, files.root, incoming / f"{number}.dcm", site, options)
+        for number, path in enumerate(files.files)
+    ]
+    with watch("cleaned") as progress, _mapped(processes, len(jobs)) as spread:
+        for count, outcome in enumerate(spread(_one, jobs), 1):
+            yield outcome
+            progress(count, len(jobs))
+
+
+@contextmanager
+def _mapped(processes: int, count: int) -> Iterator[Callable[..., Iterator]]:
+    """Give a function that applies another to a list of arguments, in order, in several processes.
+
+    Raises `HilumError` where the system ended a process, as it does for want of memory.
+    """
+    if processes < 2 or count < _FEW:
+        yield starmap
+        return
+    # Started anew, not forked: the threads of decoders and of OCR do not survive a fork.
+    pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"))
+    try:
+        yield lambda work, jobs: pool.map(
+            work, *zip(*jobs, strict=True), chunksize=_CHUNK if len(jobs) > _FEW else 1
+        )
+    except BrokenProcessPool as error:
+        raise HilumError(
+            "a process was ended by the system, perhaps for want of memory; run the command again "
+            "with fewer --processes"
+        ) from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _one(path: Path, root: Path, to: Path, site: Keyed, options: Options) -> Outcome:
+    """De-identify one file, if it is DICOM, into the file `to`."""
+    try:
+        with working_on(path, "de-identifying"):
+            is_dicom = dicom_dataset.holds(untrusted_files.read_head(path, 132, root=root))
+            if not is_dicom:
+                return Outcome(None, f"{path}: is no DICOM file and was not copied", is_dicom)
+            data = untrusted_files.read_bytes(path, root)
+            cleaned = deidentified(path, data, site, options)
+    except HilumError as fault:
+        return Outcome(None, str(fault))
+    storage.write_bytes(to, cleaned.data)
+    whole = frozenset(map(digest, cleaned.whole))
+    return Outcome(
+        cleaned.place, "", True, cleaned.account, cleaned.verdict, whole, cleaned.unsearchable
+    )
+
+
+def _settled(files: Listing, staged: Path, outcomes: Sequence[Outcome], report: Reported) -> Done:
+    """Give each file its place; refuse a second object of one UID. Return the report so far."""
+    done = Done(report, passed_over=list(files.passed_over))
+    first: dict[str, Path] = {}
+    for number, (path, outcome) in enumerate(zip(files.files, outcomes, strict=True)):
+        if outcome.place is None:
+            (done.faults if outcome.is_dicom else done.passed_over).append(outcome.fault)
+            continue
+        incoming, place = staged / _INCOMING / f"{number}.dcm", staged / outcome.place
+        if outcome.place in first:
+            done.faults += _second(path, first[outcome.place], incoming, place)
+            incoming.unlink()
+            continue
+        first[outcome.place] = path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        incoming.rename(place)
+    (staged / _INCOMING).rmdir()
+    done.report["files"] |= {
+        "written": len(first),
+        "the same object again": sum(one.place is not None for one in outcomes) - len(first),
+    }
+    return done
+
+
+def _second(path: Path, first: Path, incoming: Path, place: Path) -> list[str]:
+    """Return the fault of a file with the SOP Instance UID of another, unless it is the same."""
+    if storage.digest_of_file(incoming) == storage.digest_of_file(place):
+        return []
+    return [
+        f"{path}: has the SOP Instance UID of {first} and another content; only that was written; "
+        f"take out the one that is not meant"
+    ]
+
+
+def _search_again(
+    staged: Path, digests: set[int], done: Done, processes: int, watch: Watch
+) -> None:
+    """Search every file that was written, as it lies on the disk, for everybody's identifiers.
+
+    A file in which one is found is removed, and its fault names it by its new place.
+    """
+    everybody = np.sort(np.fromiter(digests, np.int64))
+    places = sorted(staged.rglob("*.dcm"))
+    size = -(-len(places) // (_PARTS * max(1, processes))) or 1
+    jobs = [(places[at : at + size], everybody) for at in range(0, len(places), size)]
+    with watch("searched") as progress, _mapped(processes, len(places)) as spread:
+        leaked = []
+        for number, found in enumerate(spread(_leaking, jobs), 1):
+            leaked += found
+            progress(number, len(jobs))
+    for path in leaked:
+        path.unlink()
+        for emptied in (path.parent, path.parent.parent):
+            if not any(emptied.iterdir()):
+                emptied.rmdir()
+        done.faults.append(
+            f"{path.relative_to(staged)}: a name or a number of a patient was found in this file "
+            f"of the output, which was removed; find its source by `hilum reidentify`"
+        )
+    done.report["files"] |= {
+        "written": done.report["files"]["written"] - len(leaked),
+        "removed by the second search": len(leaked),
+    }
+
+
+def _leaking(paths: Sequence[Path], everybody: np.ndarray) -> list[Path]:
+    """Return the files that hold a text whose digest is among those of everybody, in order."""
+    found = []
+    for path in paths:
+        forms = search.forms(untrusted_files.read_bytes(path))
+        digests = np.fromiter((digest(one) for one in forms if len(one) > 5), np.int64)
+        nearest = np.searchsorted(everybody, digests).clip(max=len(everybody) - 1)
+        if len(everybody) and (everybody[nearest] == digests).any():
+            found.append(path)
+    return found
