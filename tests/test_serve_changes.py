@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -17,6 +18,7 @@ from hilum.revisions import uptake
 from hilum.revisions.changes import Correct
 from hilum.revisions.journal import Journal
 from hilum.revisions.state import State
+from hilum.serve.preparation import Preparation
 from hilum.serve.settings import Limits
 from tests import desks
 
@@ -420,7 +422,7 @@ def test_issues_are_counted_by_what_was_decided_of_them(desk):
 
 
 @pytest.fixture
-def displayed(small_run, tmp_path):
+def displayed(small_run, tmp_path, monkeypatch):
     """A desk whose run displays image 1 rotated by 90 degrees and mirrored, by revision 1."""
     folder = desks.copied(small_run, tmp_path)
     with desks.opened(folder) as browser:
@@ -436,7 +438,7 @@ def displayed(small_run, tmp_path):
             mirrored=pl.when(pl.col("image_id") == first).then(True).cast(pl.Boolean),
         )
         made = replace(study, manifest=replace(study.manifest, table=table))
-        browser.desk.preparation._made = made, *browser.desk.preparation._made[1:]
+        monkeypatch.setattr(Preparation, "study", made)
         yield browser
 
 
@@ -468,3 +470,17 @@ def test_an_issue_never_mends_what_another_revision_states_in_silence(displayed)
 def test_what_an_image_does_not_have_cannot_be_taken_back(desk):
     assert correct(desk, 1, action="mirror", remove=True).status_code == 409
     assert desk.json("/api/v1/study")["last_revision"] == 0
+
+
+def test_a_run_that_was_made_again_is_shown_and_changed_only_by_a_new_desk(desk):
+    marker = desk.desk.study.run.folder / "finished" / "ingest.json"
+    times = marker.stat()
+    os.utime(marker, ns=(times.st_atime_ns, times.st_mtime_ns + 1_000_000))
+    refused = label(desk, 1, "uncertain")
+    assert refused.status_code == 503
+    assert "made again" in refused.json()["error"]
+    assert desk.json("/api/v1/study")["last_revision"] == 0
+    for page in ("/", "/images/1", "/issues"):
+        answer = desk.get(page)
+        assert answer.status_code == 200
+        assert "made again" in answer.text

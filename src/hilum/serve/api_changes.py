@@ -302,7 +302,7 @@ ROUTES = (
     Route(
         "POST",
         f"{_IMAGE}/corrections",
-        "Correct an image",
+        "Correct an image, from how the run displays it",
         correct,
         (ROW,),
         _json(

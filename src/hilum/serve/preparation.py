@@ -15,7 +15,7 @@ from pathlib import Path
 from hilum.config import Recipe
 from hilum.errors import HilumError, NotFound
 from hilum.progress import Progress
-from hilum.run_folder import Run, is_run
+from hilum.run_folder import MARKERS, Run, is_run
 from hilum.runs import run_all
 from hilum.serve import memory
 from hilum.serve.drawing_order import DrawingOrder
@@ -24,6 +24,7 @@ from hilum.serve.study import Study
 from hilum.serve.worklist import Worklist
 
 LAST = "audit"  # the last step that a desk needs
+_OUTDATED = "the run was made again since this desk was opened, and its images may be others"
 OPENING = "open"  # not a step of a run: its tables are read
 
 
@@ -51,6 +52,7 @@ class Preparation:
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _steps: dict[str, StepProgress] = field(default_factory=dict)
     _made: tuple[Study, Worklist, DrawingOrder] | None = None
+    _opened: tuple[int, ...] = ()
     _failed: str = ""
     _stopping: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
@@ -93,14 +95,17 @@ class Preparation:
 
     @property
     def is_ready(self) -> bool:
-        """Whether the study is there."""
-        return self._made is not None
+        """Whether the study is there, and the run still the one that was opened."""
+        return self._made is not None and not self._is_outdated
 
     @property
     def steps(self) -> list[StepProgress]:
         """How far each step is."""
         with self._lock:
-            return list(self._steps.values())
+            found = list(self._steps.values())
+        if self._is_outdated:
+            return [*found[:-1], replace(found[-1], state="failed", message=_OUTDATED)]
+        return found
 
     @property
     def study(self) -> Study:
@@ -118,6 +123,8 @@ class Preparation:
         return self._ready()[2]
 
     def _ready(self) -> tuple[Study, Worklist, DrawingOrder]:
+        if self._is_outdated:
+            raise Refusal(503, _OUTDATED, "start the desk again")
         if self._made is not None:
             return self._made
         if self._failed:
@@ -129,6 +136,11 @@ class Preparation:
             {"preparing": True},
         )
 
+    @property
+    def _is_outdated(self) -> bool:
+        """Whether the run was made again meanwhile: its rows may be of other images by now."""
+        return self._made is not None and _seals(self.run) != self._opened
+
     def _prepare(self) -> None:
         try:
             if self.recipe is not None:
@@ -136,6 +148,7 @@ class Preparation:
                     if isinstance(done, run_all.Done):
                         self._set(done.step, state="done")
             self._set(OPENING, state="running")
+            self._opened = _seals(self.run)
             study = Study.of(self.run)
             listed = Worklist.of(study)
             self._made = study, listed, DrawingOrder(study, listed)
@@ -182,6 +195,12 @@ class Preparation:
             if step in self._steps:
                 known = {name: value for name, value in given.items() if value is not None}
                 self._steps[step] = replace(self._steps[step], **known)
+
+
+def _seals(run: Run) -> tuple[int, ...]:
+    """Return when the steps that make the table and its pixels were finished, in nanoseconds."""
+    markers = [run.folder / MARKERS / f"{step}.json" for step in ("ingest", "cache")]
+    return tuple(one.stat().st_mtime_ns for one in markers if one.exists())
 
 
 def _steps() -> list[str]:
