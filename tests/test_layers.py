@@ -29,6 +29,7 @@ ORDER = (
     "revisions",
     "privacy",
     "inference",
+    "dicom_out",
     "audit",
     "pipeline",
     "reporting",
