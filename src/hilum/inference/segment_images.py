@@ -305,11 +305,22 @@ def overlay(result: LungResult, *, framed: bool | None = None) -> bytes:
     height, width = (max(1, round(side * scale)) for side in result.upright_labels.shape)
     labels = resize(result.upright_labels, (height, width), labels=True)
     grey = resize(result.radiograph.pixels, (height, width))
+    canvas = draw_lungs(grey, labels, framed=framed)
+    return cv2.imencode(".jpg", canvas, [cv2.IMWRITE_JPEG_QUALITY, 88])[1].tobytes()
+
+
+def draw_lungs(grey: np.ndarray, labels: np.ndarray, *, framed: bool) -> np.ndarray:
+    """Draw the outlines of lungs over an image, with a red frame where `framed`.
+
+    `grey` is float32 (height, width) in [0, 1], `labels` of the same size. Returns uint8 (height,
+    width, 3), blue first.
+    """
     low, high = np.quantile(grey, (0.005, 0.995))
     canvas = cv2.cvtColor(
         (np.clip((grey - low) / max(high - low, 1e-6), 0, 1) * 255).astype(np.uint8),
         cv2.COLOR_GRAY2BGR,
     )
+    height, width = grey.shape
     longest = max(height, width)
     for side, colour in _COLOURS.items():
         contours, _ = cv2.findContours(
@@ -318,4 +329,4 @@ def overlay(result: LungResult, *, framed: bool | None = None) -> bytes:
         cv2.drawContours(canvas, contours, -1, colour, max(1, round(longest / 300)), cv2.LINE_AA)
     if framed:
         cv2.rectangle(canvas, (0, 0), (width - 1, height - 1), _RED, max(1, round(longest / 80)))
-    return cv2.imencode(".jpg", canvas, [cv2.IMWRITE_JPEG_QUALITY, 88])[1].tobytes()
+    return canvas

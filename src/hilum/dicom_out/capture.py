@@ -1,0 +1,109 @@
+"""A Secondary Capture (PS3.3 A.8) for people: the image with outlines, and the calls in words.
+
+The image stands upright, at most `LONGEST` pixels long, above a strip of text; the text names no
+patient. Every line is legible in grey and says what is not known as well as what is called.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from hilum import __version__
+from hilum.annotations.vocabulary import name_of
+from hilum.dicom_out.conform import conform
+from hilum.dicom_out.equipment import CAPTURE, NAME, RESEARCH, STATEMENT, Origin
+from hilum.imaging.files import image_file
+from hilum.imaging.geometry import Size, resize
+from hilum.inference.segment_images import draw_lungs
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+LONGEST = 1024  # pixels of the image's longer side
+NARROWEST = 480  # pixels that lines of text need
+_FONT, _SCALE, _LINE = cv2.FONT_HERSHEY_SIMPLEX, 0.5, 20  # height of a line in pixels
+_CHARACTER = 9.2  # pixels of a character's width, on average
+_WHITE, _AMBER = (235, 235, 235), (255, 190, 60)
+_MOST_LINES = 40
+
+
+def secondary_capture(origin: Origin) -> Dataset:
+    """Return the Secondary Capture, RGB of 8 bits."""
+    from highdicom.sc import SCImage
+    from pydicom.uid import RLELossless
+
+    made = SCImage.from_ref_dataset(
+        ref_dataset=origin.source.header,
+        pixel_array=drawn(origin),
+        photometric_interpretation="RGB",
+        bits_allocated=8,
+        coordinate_system="PATIENT",
+        patient_orientation=("L", "F"),  # replaced below: highdicom takes none that is empty
+        transfer_syntax_uid=RLELossless,
+        **origin.instance(CAPTURE),
+        **origin.device(),
+    )
+    made.PatientOrientation = origin.source.displayed_orientation
+    made.ConversionType = "WSD"
+    made.SecondaryCaptureDeviceManufacturer = NAME
+    made.SecondaryCaptureDeviceManufacturerModelName = NAME
+    made.SecondaryCaptureDeviceSoftwareVersions = __version__
+    made.BurnedInAnnotation = origin.source.header.get("BurnedInAnnotation", "NO")
+    made.ImageComments = STATEMENT
+    made.DerivationDescription = f"Outlines and calls by {NAME} {__version__} drawn on the source"
+    return conform(made, origin, CAPTURE)
+
+
+def drawn(origin: Origin) -> np.ndarray:
+    """Return the image above the strip of text, uint8 (height, width, 3), red first."""
+    file, findings = origin.source.file, origin.findings
+    pixels = file.radiograph().pixels
+    scale = min(1.0, LONGEST / max(pixels.shape))
+    height, width = (max(1, round(side * scale)) for side in pixels.shape)
+    size: Size = (height, width)
+    labels = resize(image_file.to_display(file, findings.lungs), size, labels=True)
+    framed = bool(findings.refused) or not findings.trusted
+    image = draw_lungs(resize(pixels, size), labels, framed=framed)[:, :, ::-1]
+    across = max(width, NARROWEST)
+    lines = wrapped(origin, int((across - 20) / _CHARACTER))
+    canvas = np.zeros((height + 14 + _LINE * len(lines), across, 3), np.uint8)
+    canvas[:height, (across - width) // 2 : (across - width) // 2 + width] = image
+    for number, line in enumerate(lines, start=1):
+        place = (10, height + 4 + _LINE * number - 4)
+        colour = _AMBER if number == 1 else _WHITE
+        cv2.putText(canvas, line, place, _FONT, _SCALE, colour, 1, cv2.LINE_AA)
+    return canvas
+
+
+def wrapped(origin: Origin, columns: int) -> list[str]:
+    """Return the lines of text, none longer than `columns`, in ASCII: the font has no more."""
+    lines = []
+    for sentence in sentences(origin):
+        plain = sentence.encode("ascii", "replace").decode()
+        lines += textwrap.wrap(plain, columns, subsequent_indent="    ")
+    if len(lines) <= _MOST_LINES:
+        return lines
+    return [*lines[: _MOST_LINES - 1], "... the rest is in the structured report"]
+
+
+def sentences(origin: Origin) -> Iterator[str]:
+    """Yield what the strip says, the statement of research first."""
+    findings = origin.findings
+    yield f"{RESEARCH} - not for diagnosis - {NAME} {__version__}"
+    if findings.scores is not None and findings.refused:
+        yield f"Not classified: {findings.refused}"
+    for one in findings.scores or ():
+        called = one.call or f"no call: {one.no_call}"
+        yield f"{name_of(one.concept)}: {called} [{one.model}]"
+    for warning in dict.fromkeys(one.warning for one in findings.scores or () if one.warning):
+        yield f"Warning: {warning}"
+    if findings.lungs.any():
+        state = "" if findings.trusted else ", unreliable"
+        yield f"Lungs: estimated quality {findings.lung_quality:.2f}{state}"
+    else:
+        yield "Lungs: none were found"
