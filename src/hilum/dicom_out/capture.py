@@ -48,7 +48,7 @@ def secondary_capture(origin: Origin) -> Dataset:
         **origin.instance(CAPTURE),
         **origin.device(),
     )
-    made.PatientOrientation = origin.source.displayed_orientation
+    made["PatientOrientation"].value = origin.source.displayed_orientation
     made.ConversionType = "WSD"
     made.SecondaryCaptureDeviceManufacturer = NAME
     made.SecondaryCaptureDeviceManufacturerModelName = NAME

@@ -1,12 +1,12 @@
 """Make an object of highdicom's conform: what dciodvfy finds in it, and what depends on the clock.
 
-    General Image, DX     Patient Orientation is required though it may be empty (PS3.3 C.7.6.1),
-                          Laterality unless the body part has no sides (C.7.3.1)
-    Structured Report     a reference to a frame of a single-frame image, and to a segment beside
-                          one to a frame, is not allowed (C.17.3.5)
-    times                 those of the source: the object says the same whenever it is made
-    UIDs                  those that were drawn at random become derived ones
-    text                  in the source's character set where that holds it, else in UTF-8
+General Image, DX     Patient Orientation is required though it may be empty (PS3.3 C.7.6.1),
+                      Laterality unless the body part has no sides (C.7.3.1)
+Structured Report     a reference to a frame of a single-frame image, and to a segment beside
+                      one to a frame, is not allowed (C.17.3.5)
+times                 those of the source: the object says the same whenever it is made
+UIDs                  those that were drawn at random become derived ones
+text                  in the source's character set where that holds it, else in UTF-8
 """
 
 from __future__ import annotations
@@ -27,9 +27,35 @@ _REGISTERED = "1.2.840.10008."  # UIDs of the standard itself
 _IMAGES = ("OT", "PR", "SEG")
 # Body parts without sides (PS3.16 L): Laterality may not be stated.
 UNPAIRED = frozenset(
-    "ABDOMEN ABDOMENPELVIS CHEST CHESTABDOMEN CHESTABDPELVIS COCCYX CSPINE ESOPHAGUS HEAD HEADNECK "
-    "HEART LSPINE LSSPINE MEDIASTINUM NECK NECKCHEST NECKCHESTABDOMEN NECKCHESTABDPELV PELVIS "
-    "SKULL SPINE SSPINE STERNUM TLSPINE TRACHEA TSPINE WHOLEBODY".split()
+    [
+        "ABDOMEN",
+        "ABDOMENPELVIS",
+        "CHEST",
+        "CHESTABDOMEN",
+        "CHESTABDPELVIS",
+        "COCCYX",
+        "CSPINE",
+        "ESOPHAGUS",
+        "HEAD",
+        "HEADNECK",
+        "HEART",
+        "LSPINE",
+        "LSSPINE",
+        "MEDIASTINUM",
+        "NECK",
+        "NECKCHEST",
+        "NECKCHESTABDOMEN",
+        "NECKCHESTABDPELV",
+        "PELVIS",
+        "SKULL",
+        "SPINE",
+        "SSPINE",
+        "STERNUM",
+        "TLSPINE",
+        "TRACHEA",
+        "TSPINE",
+        "WHOLEBODY",
+    ]
 )
 _TEXT = ("LO", "LT", "PN", "SH", "ST", "UC", "UT")
 _LINES = ("LT", "ST", "UT")

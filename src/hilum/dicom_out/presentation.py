@@ -45,9 +45,7 @@ def presentation_state(origin: Origin) -> Dataset:
         content_description=f"AI lungs - {RESEARCH}",
         graphic_layers=[layer],
         graphic_annotations=[
-            GraphicAnnotation(
-                [header], layer, graphic_objects=graphics, text_objects=[legend]
-            )
+            GraphicAnnotation([header], layer, graphic_objects=graphics, text_objects=[legend])
         ],
         **origin.instance(PRESENTATION),
         **origin.device(),

@@ -29,9 +29,7 @@ _COLOURS = {RIGHT: (75.6, 21.5, 78.9), LEFT: (79.6, -27.5, -28.6)}  # CIELab: or
 _FALLBACK_MM = 1.0  # between pixels, where viewers need a number and the source states none
 
 
-def segmentation(
-    origin: Origin, *, labelmap: bool = False, viewer_compat: bool = False
-) -> Dataset:
+def segmentation(origin: Origin, *, labelmap: bool = False, viewer_compat: bool = False) -> Dataset:
     """Return the Segmentation of both lungs; a lung that was not found is an empty mask."""
     from highdicom.seg import Segmentation, SegmentationTypeValues
     from pydicom.uid import ExplicitVRLittleEndian, RLELossless

@@ -37,7 +37,7 @@ from hilum.drawing.images import heat
 from hilum.errors import Mismatch, NotFound, on_one_line, script
 from hilum.imaging.batch.each_image import Say, Watch, for_each, unheard, unwatched
 from hilum.imaging.batch.results_table import Table
-from hilum.imaging.files import image_file, output_folder
+from hilum.imaging.files import dicom, image_file, output_folder, raster
 from hilum.imaging.files.find_images import collect
 from hilum.imaging.geometry import resize
 from hilum.imaging.radiograph import preprocess, to_uint8
@@ -54,6 +54,7 @@ from hilum.inference import (
     training_hashes,
 )
 from hilum.inference.calls import FindingScore, ImageResult
+from hilum.inference.delivery import Delivery, ModelIdentity
 from hilum.inference.domain import Placement
 from hilum.inference.examination import examine_cached
 from hilum.inference.onnx_model import OnnxModel
@@ -105,6 +106,7 @@ def classify_images(
     models: Sequence[PretrainedModel] | None = None,
     scores: bool = False,
     site: Site | None = None,
+    delivery: Delivery | None = None,
     watch: Watch = unwatched,
     say: Say = unheard,
 ) -> tuple[list[ImageResult], list[str]]:
@@ -112,7 +114,8 @@ def classify_images(
 
     `models` are all bundled ones by default. With `scores` the table has the numbers and maps are
     drawn also without a call. With `site` its model alone is applied, at the site's threshold, and
-    `say` hears where the images differ from the site's. `images`, `say` and errors are otherwise
+    `say` hears where the images differ from the site's. `delivery` takes what was found in each
+    image. `images`, `say` and errors are otherwise
     those of `segment_images.segment_images`. Raises `NotFound` where this installation has no
     models, `Mismatch` where the site was calibrated for none of them.
     """
@@ -128,9 +131,17 @@ def classify_images(
         )
     finder, out = segment_images.load_lung_model(), output_folder.Output(to, "classify")
 
+    identities = [ModelIdentity.of(one.name, one.model, one.calibration) for one in classifiers]
+
     def work(path: Path, name: str) -> ImageResult:
         """Classify one file and write its overlays."""
-        result, lungs, maps = _classify(classifiers, finder, path, name, site)
+        file = image_file.read(path)
+        if delivery:
+            delivery.refuse(path, file)
+        result, lungs, maps = _classify(classifiers, finder, path, name, file, site)
+        if delivery:
+            found = segment_images.findings(lungs, file, finder)
+            delivery.deliver(path, name, found.classified(result, identities))
         if out:
             called = {one.concept for one in result.scores if scores or one.call}
             shown = {concept: of for concept, of in maps.items() if concept in called}
@@ -139,8 +150,10 @@ def classify_images(
 
     digests = [model.digest for model in classifiers]
     made_by = [storage.digest_of_file(finder.path), *digests, scores, site.digest if site else ""]
-    table = table_of(out, TABLE, made_by, scores=scores) if out else None
-    found = collect(images, out.folders)
+    also = delivery.outputs if delivery else ()
+    made_by += [delivery.made_by] if delivery else []
+    table = table_of(out, TABLE, made_by, also, scores=scores) if out else None
+    found = collect(images, output_folder.folders(out, *also))
     results, faults = for_each(found, work, title="classify", watch=watch, say=say, table=table)
     for sentence in site.drift(results) if site else ():
         say(sentence)
@@ -172,13 +185,13 @@ def _classify(
     finder: OnnxModel,
     path: Path,
     name: str,
+    file: raster.Raster | dicom.Dicom,
     site: Site | None,
 ) -> tuple[ImageResult, segment_images.LungResult, dict[str, np.ndarray]]:
     """Return a file's calls, its lungs, and by concept the maps, float32 (height, width), upright.
 
     Raises `BadData`.
     """
-    file = image_file.read(path)
     lungs = segment_images.segment_image(finder, file, path)
     why = refusal(lungs)
     found: list[FindingScore] = []

@@ -5,7 +5,8 @@ The commands that read images call a `Delivery` once for each image, when all ab
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from hilum import storage
 from hilum.imaging.files import dicom, output_folder, raster
-from hilum.inference.calls import FindingScore
+from hilum.inference.calls import FindingScore, ImageResult
 from hilum.inference.onnx_model import OnnxModel
 from hilum.statistics.calibration import Fitted
 
@@ -27,7 +28,9 @@ class ModelIdentity:
     calibrated: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, name: str, model: OnnxModel, fits: dict[str, Fitted] | None = None) -> ModelIdentity:
+    def of(
+        cls, name: str, model: OnnxModel, fits: Mapping[str, Fitted] | None = None
+    ) -> ModelIdentity:
         """Return the identity of a model; `fits` are its calibrations by concept."""
         fitted = {concept for concept, one in (fits or {}).items() if one.get("temperature")}
         return cls(name, storage.digest_of_file(model.path), frozenset(fitted))
@@ -50,6 +53,12 @@ class Findings:
     scores: tuple[FindingScore, ...] | None = None
     refused: str = ""
     models: tuple[ModelIdentity, ...] = ()
+
+    def classified(self, result: ImageResult, models: Iterable[ModelIdentity]) -> Findings:
+        """Return it with the scores of an image, and the models that gave them."""
+        return replace(
+            self, scores=tuple(result.scores), refused=result.refused, models=tuple(models)
+        )
 
     def model(self, name: str) -> ModelIdentity:
         """Return a model of the scores by its name."""

@@ -43,6 +43,7 @@ from hilum.inference import (
     orientation,
     pretrained,
 )
+from hilum.inference.delivery import Delivery, Findings, ModelIdentity
 from hilum.inference.examination import Examination, examine, pixels_of
 from hilum.inference.onnx_model import OnnxModel
 from hilum.safety.path_names import as_text
@@ -133,6 +134,7 @@ def segment_images(
     *,
     model: Path | None = None,
     protocol: str = lung_masks.AIR,
+    delivery: Delivery | None = None,
     watch: Watch = unwatched,
     say: Say = unheard,
 ) -> tuple[list[Row], list[str]]:
@@ -140,8 +142,8 @@ def segment_images(
 
     `images` are files, folders, and patterns with *, ?, [] or **. An unreadable image does not stop
     the others. With `to`, masks, overlays and the table are written there. `protocol`, one of
-    lung_masks.PROTOCOLS, says what counts as lung. `say` receives notes on skipped files. Raises
-    `NotFound` where there is no model, `Mismatch` for a model of another kind or protocol,
+    lung_masks.PROTOCOLS, says what counts as lung. `delivery` takes what was found in
+    each image. `say` receives notes on skipped files. Raises `NotFound` where there is no model, `Mismatch` for a model of another kind or protocol,
     `HilumError` where `to` lies in a folder that is searched, `BadData` for an image below `to`.
     """
     finder, out = load_lung_model(model), output_folder.Output(to, "lungs")
@@ -149,14 +151,22 @@ def segment_images(
 
     def work(path: Path, name: str) -> Row:
         """Segment one file and write its masks."""
-        result = segment_image(finder, image_file.read(path), path, protocol)
+        file = image_file.read(path)
+        if delivery:
+            delivery.refuse(path, file)
+        result = segment_image(finder, file, path, protocol)
+        if delivery:
+            delivery.deliver(path, name, findings(result, file, finder))
         if out:
             write(out, name, result)
         return _row(path, name, result)
 
-    found = collect(images, out.folders)
-    made_by = storage.digest_of_file(finder.path)
-    table = Table[Row](out, TABLE, COLUMNS, made_by=made_by) if out else None
+    also = delivery.outputs if delivery else ()
+    found = collect(images, output_folder.folders(out, *also))
+    made_by: object = storage.digest_of_file(finder.path)
+    if delivery:
+        made_by = [made_by, delivery.made_by]
+    table = Table[Row](out, TABLE, COLUMNS, made_by=made_by, also=also) if out else None
     return for_each(found, work, title="lungs", watch=watch, say=say, table=table)
 
 
@@ -196,6 +206,12 @@ def segment_image(
         quality = min(quality, lung_finder.CAPS[orientation.OUT_OF_DISTRIBUTION])
     native = image_file.to_native(file, upright, labels=True)
     return LungResult(native, upright, radiograph, examination, quality, stated, protocol)
+
+
+def findings(result: LungResult, file: raster.Raster | dicom.Dicom, model: OnnxModel) -> Findings:
+    """Return the lungs of a file as they are delivered."""
+    identity = ModelIdentity.of(model.path.name.removesuffix(".onnx"), model)
+    return Findings(file, result.native_labels, result.quality, result.trusted, identity)
 
 
 def stated_by(file: raster.Raster | dicom.Dicom) -> acceptance.Stated:
