@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from hilum import __version__
-from hilum.annotations.vocabulary import name_of
+from hilum.dicom_out.codes import finding_name
 from hilum.dicom_out.conform import conform
 from hilum.dicom_out.equipment import CAPTURE, NAME, RESEARCH, STATEMENT, Origin
 from hilum.imaging.files import image_file
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 LONGEST = 1024  # pixels of the image's longer side
 NARROWEST = 480  # pixels that lines of text need
 _FONT, _SCALE, _LINE = cv2.FONT_HERSHEY_SIMPLEX, 0.5, 20  # height of a line in pixels
-_CHARACTER = 9.2  # pixels of a character's width, on average
 _WHITE, _AMBER = (235, 235, 235), (255, 190, 60)
 _MOST_LINES = 40
+_NARROWER = 0.9  # than the average: a line may have wider characters than its sentence
 
 
 def secondary_capture(origin: Origin) -> Dataset:
@@ -70,7 +70,7 @@ def drawn(origin: Origin) -> np.ndarray:
     framed = bool(findings.refused) or not findings.trusted
     image = draw_lungs(resize(pixels, size), labels, framed=framed)[:, :, ::-1]
     across = max(width, NARROWEST)
-    lines = wrapped(origin, int((across - 20) / _CHARACTER))
+    lines = wrapped(origin, across - 20)
     canvas = np.zeros((height + 14 + _LINE * len(lines), across, 3), np.uint8)
     canvas[:height, (across - width) // 2 : (across - width) // 2 + width] = image
     for number, line in enumerate(lines, start=1):
@@ -80,15 +80,22 @@ def drawn(origin: Origin) -> np.ndarray:
     return canvas
 
 
-def wrapped(origin: Origin, columns: int) -> list[str]:
-    """Return the lines of text, none longer than `columns`, in ASCII: the font has no more."""
+def wrapped(origin: Origin, width: int) -> list[str]:
+    """Return the lines of text, none wider than `width` pixels, in ASCII: the font has no more."""
     lines = []
     for sentence in sentences(origin):
         plain = sentence.encode("ascii", "replace").decode()
+        # Measured, because fonts differ between versions of OpenCV.
+        columns = max(20, int(width * len(plain) / _width(plain) * _NARROWER))
         lines += textwrap.wrap(plain, columns, subsequent_indent="    ")
     if len(lines) <= _MOST_LINES:
         return lines
     return [*lines[: _MOST_LINES - 1], "... the rest is in the structured report"]
+
+
+def _width(text: str) -> int:
+    (width, _), _ = cv2.getTextSize(text, _FONT, _SCALE, 1)
+    return max(width, 1)
 
 
 def sentences(origin: Origin) -> Iterator[str]:
@@ -99,7 +106,7 @@ def sentences(origin: Origin) -> Iterator[str]:
         yield f"Not classified: {findings.refused}"
     for one in findings.scores or ():
         called = one.call or f"no call: {one.no_call}"
-        yield f"{name_of(one.concept)}: {called} [{one.model}]"
+        yield f"{finding_name(one.concept)}: {called} [{one.model}]"
     for warning in dict.fromkeys(one.warning for one in findings.scores or () if one.warning):
         yield f"Warning: {warning}"
     if findings.lungs.any():

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from hilum.annotations.vocabulary import concepts
+from hilum.annotations.vocabulary import concepts, name_of
 
 SCHEMES = ("DCM", "SCT", "RADLEX")  # in the order of preference
 OF_DICOM = "D"  # in column `verified`: stands in DICOM PS3.16
@@ -37,6 +37,12 @@ CERTAINTY = Coded("111012", "DCM", "Certainty of Finding")
 NO_UNITS, PERCENT = Coded("1", "UCUM", "no units"), Coded("%", "UCUM", "Percent")
 AREA, SQUARE_MM = Coded("42798000", "SCT", "Area"), Coded("mm2", "UCUM", "square millimeter")
 ARTIFICIAL_INTELLIGENCE = Coded("123110", "DCM", "Artificial Intelligence")
+
+
+def finding_name(concept: str) -> str:
+    """Return the name of a concept for people; also of a local one, and of "anomaly"."""
+    name = name_of(concept)
+    return name[:1].upper() + name[1:]
 
 
 def of_concept(concept: str) -> Coded | None:

@@ -1,7 +1,8 @@
 """Make an object of highdicom's conform: what dciodvfy finds in it, and what depends on the clock.
 
 General Image, DX     Patient Orientation is required though it may be empty (PS3.3 C.7.6.1),
-                      Laterality unless the body part has no sides (C.7.3.1)
+                      Laterality unless the body part has no sides (C.7.3.1);
+                          never in a Segmentation, whose segments have sides
 Structured Report     a reference to a frame of a single-frame image, and to a segment beside
                       one to a frame, is not allowed (C.17.3.5)
 times                 those of the source: the object says the same whenever it is made
@@ -98,7 +99,7 @@ def _laterality(made: Dataset, source: Source) -> None:
     made.pop("Laterality", None)
     if body_part:
         made.BodyPartExamined = body_part
-    if body_part not in UNPAIRED:
+    if body_part not in UNPAIRED and made.Modality != "SEG":
         made.Laterality = header.get("ImageLaterality", header.get("Laterality", ""))
     if made.Modality != "PR" and "PatientOrientation" not in made:
         made.PatientOrientation = header.PatientOrientation

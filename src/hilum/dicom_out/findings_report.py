@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from hilum.annotations.vocabulary import name_of
 from hilum.dicom_out import codes
 from hilum.dicom_out.equipment import FINDINGS, Origin
 from hilum.dicom_out.measurement_report import algorithm, code, comment, report, tracking
@@ -43,7 +42,7 @@ def _group(origin: Origin, one: FindingScore) -> MeasurementsAndQualitativeEvalu
 
     coded = codes.of_concept(one.concept)
     group = MeasurementsAndQualitativeEvaluations(
-        tracking_identifier=tracking(origin, f"{name_of(one.concept)} by {one.model}"),
+        tracking_identifier=tracking(origin, f"{codes.finding_name(one.concept)} by {one.model}"),
         finding_type=code(coded) if coded else None,
         algorithm_id=algorithm(origin.findings.model(one.model), list(_parameters(origin, one))),
         measurements=list(_numbers(one)),
@@ -53,7 +52,7 @@ def _group(origin: Origin, one: FindingScore) -> MeasurementsAndQualitativeEvalu
         source_images=[_source_image(origin)],
     )
     if coded is None:
-        comment(group[0], codes.FINDING, name_of(one.concept))
+        comment(group[0], codes.FINDING, codes.finding_name(one.concept))
     if one.no_call:
         comment(group[0], codes.COMMENT, f"{NO_CALL}{one.no_call}")
     if one.warning:

@@ -142,9 +142,10 @@ def segment_images(
 
     `images` are files, folders, and patterns with *, ?, [] or **. An unreadable image does not stop
     the others. With `to`, masks, overlays and the table are written there. `protocol`, one of
-    lung_masks.PROTOCOLS, says what counts as lung. `delivery` takes what was found in
-    each image. `say` receives notes on skipped files. Raises `NotFound` where there is no model, `Mismatch` for a model of another kind or protocol,
-    `HilumError` where `to` lies in a folder that is searched, `BadData` for an image below `to`.
+    lung_masks.PROTOCOLS, says what counts as lung. `delivery` takes what was found in each image.
+    `say` receives notes on skipped files. Raises `NotFound` where there is no model, `Mismatch` for
+    a model of another kind or protocol, `HilumError` where `to` lies in a folder that is searched,
+    `BadData` for an image below `to`.
     """
     finder, out = load_lung_model(model), output_folder.Output(to, "lungs")
     finder.lung_output(protocol)  # a model without it is refused before an image is read
