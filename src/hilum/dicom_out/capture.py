@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import cv2
+import imagecodecs
 import numpy as np
 
 from hilum import __version__
-from hilum.dicom_out import run_length
 from hilum.dicom_out.codes import finding_name
 from hilum.dicom_out.conform import conform
 from hilum.dicom_out.equipment import CAPTURE, NAME, RESEARCH, STATEMENT, Origin
@@ -25,6 +25,7 @@ from hilum.inference.segment_images import draw_lungs
 if TYPE_CHECKING:
     from pydicom import Dataset
 
+QUALITY = 90  # of the JPEG
 LONGEST = 1024  # pixels of the image's longer side
 NARROWEST = 480  # pixels that lines of text need
 _FONT, _SCALE, _LINE = cv2.FONT_HERSHEY_SIMPLEX, 0.5, 20  # height of a line in pixels
@@ -34,13 +35,14 @@ _NARROWER = 0.9  # than the average: a line may have wider characters than its s
 
 
 def secondary_capture(origin: Origin) -> Dataset:
-    """Return the Secondary Capture, RGB of 8 bits."""
+    """Return the Secondary Capture, in colours of 8 bits, as JPEG."""
     from highdicom.sc import SCImage
     from pydicom.uid import ExplicitVRLittleEndian
 
+    pixels = drawn(origin)
     made = SCImage.from_ref_dataset(
         ref_dataset=origin.source.header,
-        pixel_array=drawn(origin),
+        pixel_array=pixels,
         photometric_interpretation="RGB",
         bits_allocated=8,
         coordinate_system="PATIENT",
@@ -57,8 +59,23 @@ def secondary_capture(origin: Origin) -> Dataset:
     made.BurnedInAnnotation = origin.source.header.get("BurnedInAnnotation", "NO")
     made.ImageComments = STATEMENT
     made.DerivationDescription = f"Outlines and calls by {NAME} {__version__} drawn on the source"
-    run_length.compress(made)
+    _compress(made, pixels)
     return conform(made, origin, CAPTURE)
+
+
+def _compress(made: Dataset, pixels: np.ndarray) -> None:
+    """Replace the pixels by a JPEG of process 1, and state that it loses (PS3.3 C.7.6.1.1.5)."""
+    from pydicom.encaps import encapsulate
+    from pydicom.uid import JPEGBaseline8Bit
+
+    frame = imagecodecs.jpeg8_encode(np.ascontiguousarray(pixels), level=QUALITY, subsampling="422")
+    made.PixelData = encapsulate([bytes(frame)])
+    made["PixelData"].VR, made["PixelData"].is_undefined_length = "OB", True
+    made.PhotometricInterpretation = "YBR_FULL_422"
+    made.LossyImageCompression = "01"
+    made.LossyImageCompressionRatio = f"{pixels.size / len(frame):.4g}"
+    made.LossyImageCompressionMethod = "ISO_10918_1"
+    made.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
 
 
 def drawn(origin: Origin) -> np.ndarray:

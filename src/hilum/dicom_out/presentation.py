@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from hilum.dicom_out.conform import conform
 from hilum.dicom_out.equipment import PRESENTATION, RESEARCH, Origin
-from hilum.dicom_out.regions_report import as_polyline, outlines
+from hilum.dicom_out.regions_report import outlines
 from hilum.dicom_out.segmentation import SIDES
 
 if TYPE_CHECKING:
@@ -34,9 +34,9 @@ def presentation_state(origin: Origin) -> Dataset:
     layer = GraphicLayer("LUNGS", order=1, description=f"AI lungs - {RESEARCH}")
     pixel = AnnotationUnitsValues.PIXEL
     graphics = [
-        GraphicObject("POLYLINE", as_polyline(ring), pixel)
+        GraphicObject("POLYLINE", outline.points, pixel)
         for label in SIDES
-        for ring in outlines(lungs == label)
+        for outline in outlines(lungs == label)
     ]
     legend = TextObject(RESEARCH, pixel, anchor_point=_LEGEND, anchor_point_visible=False)
     made = GrayscaleSoftcopyPresentationState(
