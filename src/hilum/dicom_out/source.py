@@ -138,13 +138,15 @@ def read(path: Path, file: raster.Raster | dicom.Dicom) -> Source:
     stored, digest = dicom.dataset(path)
     if digest != decoded.file_digest:
         raise BadData(f"{path} changed while it was read; run the command again when it is written")
-    if faults := list(_missing(stored)):
-        raise BadData.listing(
-            f"{path} cannot have results as DICOM, since results refer to their image; leave out "
-            f"--dicom, or get the file from its archive again",
-            faults,
-        )
-    return Source(path, decoded, _header(stored, path, decoded.pose.source), _character_set(stored))
+    with dicom.quietly():
+        if faults := list(_missing(stored)):
+            raise BadData.listing(
+                f"{path} cannot have results as DICOM, since results refer to their image; leave "
+                f"out --dicom, or get the file from its archive again",
+                faults,
+            )
+        header = _header(stored, path, decoded.pose.source)
+        return Source(path, decoded, header, _character_set(stored))
 
 
 def _missing(stored: Dataset):

@@ -49,9 +49,10 @@ class Options:
 
 def objects(origin: Origin, options: Options) -> Iterator[tuple[Kind, Dataset]]:
     """Yield the objects of an image. Raises `MissingExtra` without highdicom."""
-    with MissingExtra.explained(EXTRA, _WHY), dicom.quietly():
-        for kind, make in _makers(origin, options):
-            yield kind, make()
+    for kind, make in _makers(origin, options):
+        with MissingExtra.explained(EXTRA, _WHY), dicom.quietly():
+            made = make()
+        yield kind, made
 
 
 def _makers(origin: Origin, options: Options) -> Iterator[tuple[Kind, Callable[[], Dataset]]]:
