@@ -405,18 +405,26 @@ def test_uids_differ_by_image_and_by_model_and_are_valid(tmp_path):
     path = made(tmp_path / "a", "DX")
     other = made(tmp_path / "b", "DX", SOPInstanceUID="1.2.3.44")
     first, second = (written(one, one.parent / "out")[1] for one in (path, other))
-    retrained = (replace(MODELS[0], digest="eeee"), *MODELS[1:])
     third = written(path, tmp_path / "c")[1]
-    findings = replace(found(path), models=retrained)
-    write.write_results(path, findings, (tmp_path / "d").joinpath)
-    by_other_model = read(tmp_path / "d")
+    changes = (
+        {"models": (replace(MODELS[0], digest="eeee"), *MODELS[1:])},
+        {"lung_model": ModelIdentity("lungs", "eeee")},
+        {"protocol": lung_masks.FULL},
+        {"thresholds_from": "a site"},
+    )
+    otherwise = []
+    for number, change in enumerate(changes):
+        findings = replace(found(path), **change)
+        write.write_results(path, findings, (tmp_path / str(number)).joinpath)
+        otherwise.append(read(tmp_path / str(number)))
     for name, one in first.items():
         assert clean_values.is_uid(one.SOPInstanceUID) and len(one.SOPInstanceUID) <= 64
         assert one.SOPInstanceUID == third[name].SOPInstanceUID
         assert one.SOPInstanceUID != second[name].SOPInstanceUID
         assert one.SeriesInstanceUID == second[name].SeriesInstanceUID
-        assert one.SOPInstanceUID != by_other_model[name].SOPInstanceUID
-        assert one.SeriesInstanceUID != by_other_model[name].SeriesInstanceUID
+        made_otherwise = [by[name] for by in (*otherwise, first)]
+        assert len({by.SOPInstanceUID for by in made_otherwise}) == len(changes) + 1
+        assert len({by.SeriesInstanceUID for by in made_otherwise}) == len(changes) + 1
     assert len({one.SOPInstanceUID for one in first.values()}) == len(first)
 
 

@@ -63,9 +63,11 @@ class Origin:
     @property
     def models(self) -> str:
         """Digest of all that the objects depend on besides the source."""
-        used = sorted((one.name, one.digest) for one in self.findings.models)
-        lungs = self.findings.lung_model
-        return uids.derived(str(FORMAT), lungs.name, lungs.digest, *sum(used, ()), *self.settings)
+        found = self.findings
+        used = sorted((one.name, one.digest) for one in (found.lung_model, *found.models))
+        parts = [part for pair in used for part in pair]
+        made_with = (found.protocol, found.thresholds_from, *self.settings)
+        return uids.derived(str(FORMAT), *parts, *made_with)
 
     def uid(self, *parts: str) -> str:
         """Return a UID of the source image and the models."""

@@ -75,6 +75,8 @@ def _parameters(origin: Origin, one: FindingScore) -> Iterator[str]:
         yield "operating point: none was chosen"
     else:
         yield f"operating point: present from a score of {one.threshold:.6g} on"
+        if chosen := origin.findings.thresholds_from:
+            yield f"operating point chosen by the site or run of digest {chosen}"
     calibrated = one.concept in origin.findings.model(one.model).calibrated
     if one.probability is not None:
         yield "calibration: on the tune (validation) part of the training site"

@@ -19,7 +19,7 @@ from hilum.annotations import polygons
 from hilum.dicom_out import codes
 from hilum.dicom_out.equipment import REGIONS, Origin
 from hilum.dicom_out.measurement_report import algorithm, code, report, tracking
-from hilum.dicom_out.segmentation import SIDES
+from hilum.dicom_out.segmentation import SIDES, protocol
 
 if TYPE_CHECKING:
     from highdicom.sr import Measurement, PlanarROIMeasurementsAndQualitativeEvaluations
@@ -82,7 +82,10 @@ def _groups(origin: Origin) -> Iterator[PlanarROIMeasurementsAndQualitativeEvalu
     )
 
     findings, header = origin.findings, origin.source.header
-    quality = f"estimated Dice with a reference mask: {findings.lung_quality:.4f}"
+    parameters = [
+        f"lung protocol: {protocol(origin)}",
+        f"estimated Dice with a reference mask: {findings.lung_quality:.4f}",
+    ]
     for label, (name, side) in SIDES.items():
         for number, outline in enumerate(outlines(findings.lungs == label), start=1):
             part = name if number == 1 else f"{name}, part {number}"
@@ -95,7 +98,7 @@ def _groups(origin: Origin) -> Iterator[PlanarROIMeasurementsAndQualitativeEvalu
                 ),
                 finding_type=code(codes.LUNG),
                 finding_sites=[FindingSite(code(codes.LUNG), code(side))],
-                algorithm_id=algorithm(findings.lung_model, [quality]),
+                algorithm_id=algorithm(findings.lung_model, parameters),
                 measurements=list(_area(origin, outline)),
             )
 

@@ -60,6 +60,11 @@ def segmentation(origin: Origin, *, labelmap: bool = False, viewer_compat: bool 
     return conform(made, origin, SEGMENTATION)
 
 
+def protocol(origin: Origin) -> str:
+    """Return what counts as lung (`hilum.annotations.lung_masks`), in a word."""
+    return origin.findings.protocol or "not stated"
+
+
 def _description(origin: Origin, label: int):
     from highdicom import AlgorithmIdentificationSequence
     from highdicom.color import CIELabColor
@@ -77,7 +82,7 @@ def _description(origin: Origin, label: int):
             name=f"{NAME} {model.name}"[:64],
             family=Code(*codes.ARTIFICIAL_INTELLIGENCE),
             version=__version__,
-            parameters={"model digest": model.digest},
+            parameters={"model digest": model.digest, "lung protocol": protocol(origin)},
         ),
         tracking_uid=origin.uid("lung", str(label)),
         tracking_id=SIDES[label][0],

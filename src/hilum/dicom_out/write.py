@@ -47,6 +47,9 @@ class Options:
         return tuple(name for name, wanted in chosen.items() if wanted)
 
 
+_USUAL = Options()
+
+
 def objects(origin: Origin, options: Options) -> Iterator[tuple[Kind, Dataset]]:
     """Yield the objects of an image. Raises `MissingExtra` without highdicom."""
     for kind, make in _makers(origin, options):
@@ -87,20 +90,28 @@ def encoded(made: Dataset) -> bytes:
     return stream.getvalue()
 
 
+def files(path: Path, findings: Findings, options: Options = _USUAL) -> Iterator[tuple[str, bytes]]:
+    """Yield the objects of one image as names and bytes of DICOM files. Raises as `write_results`.
+
+    Nothing is written, so that they can be sent instead.
+    """
+    origin = Origin(source.read(path, findings.file), findings, options.settings)
+    for kind, made in objects(origin, options):
+        yield f"{kind.name}.dcm", encoded(made)
+
+
 def write_results(
-    path: Path, findings: Findings, place: Callable[[str], Path], options: Options = Options()
+    path: Path, findings: Findings, place: Callable[[str], Path], options: Options = _USUAL
 ) -> list[Path]:
     """Write the objects of one image; return their paths.
 
     `place` gives the path of a file by its name. Raises `BadData` where `path` is no DICOM image
     or changed, `MissingExtra` without the extra, `CannotWrite`.
     """
-    read = source.read(path, findings.file)
-    origin = Origin(read, findings, options.settings)
     written = []
-    for kind, made in objects(origin, options):
-        written.append(place(f"{kind.name}.dcm"))
-        storage.write_bytes(written[-1], encoded(made))
+    for file, data in files(path, findings, options):
+        written.append(place(file))
+        storage.write_bytes(written[-1], data)
     return written
 
 

@@ -131,6 +131,7 @@ def classify_images(
         )
     finder, out = segment_images.load_lung_model(), output_folder.Output(to, "classify")
 
+    at_site = site.digest if site else ""
     identities = [ModelIdentity.of(one.name, one.model, one.calibration) for one in classifiers]
 
     def work(path: Path, name: str) -> ImageResult:
@@ -141,7 +142,7 @@ def classify_images(
         result, lungs, maps = _classify(classifiers, finder, path, name, file, site)
         if delivery:
             found = segment_images.findings(lungs, file, finder)
-            delivery.deliver(path, name, found.classified(result, identities))
+            delivery.deliver(path, name, found.classified(result, identities, at_site))
         if out:
             called = {one.concept for one in result.scores if scores or one.call}
             shown = {concept: of for concept, of in maps.items() if concept in called}
@@ -149,7 +150,7 @@ def classify_images(
         return result
 
     digests = [model.digest for model in classifiers]
-    made_by = [storage.digest_of_file(finder.path), *digests, scores, site.digest if site else ""]
+    made_by = [storage.digest_of_file(finder.path), *digests, scores, at_site]
     also = delivery.outputs if delivery else ()
     made_by += [delivery.made_by] if delivery else []
     table = table_of(out, TABLE, made_by, also, scores=scores) if out else None

@@ -40,9 +40,10 @@ class ModelIdentity:
 class Findings:
     """What was found in one image file.
 
-    `lungs` is uint8 (height, width) in the file's own pixels: 0, 1 right, 2 left. `scores` is None
-    where no findings were evaluated; `refused` says why none were though they should have been.
-    `models` are those of the scores, by name.
+    `lungs` is uint8 (height, width) in the file's own pixels: 0, 1 right, 2 left; `protocol` what
+    counts as lung, "" where it is not known. `scores` is None where no findings were evaluated;
+    `refused` says why none were though they should have been. `models` are those of the scores;
+    `thresholds_from` is a digest of the site or run whose thresholds were used, "" for their own.
     """
 
     file: raster.Raster | dicom.Dicom
@@ -50,14 +51,22 @@ class Findings:
     lung_quality: float
     trusted: bool
     lung_model: ModelIdentity
+    protocol: str = ""
     scores: tuple[FindingScore, ...] | None = None
     refused: str = ""
     models: tuple[ModelIdentity, ...] = ()
+    thresholds_from: str = ""
 
-    def classified(self, result: ImageResult, models: Iterable[ModelIdentity]) -> Findings:
+    def classified(
+        self, result: ImageResult, models: Iterable[ModelIdentity], thresholds_from: str = ""
+    ) -> Findings:
         """Return it with the scores of an image, and the models that gave them."""
         return replace(
-            self, scores=tuple(result.scores), refused=result.refused, models=tuple(models)
+            self,
+            scores=tuple(result.scores),
+            refused=result.refused,
+            models=tuple(models),
+            thresholds_from=thresholds_from,
         )
 
     def model(self, name: str) -> ModelIdentity:

@@ -212,7 +212,9 @@ def segment_image(
 def findings(result: LungResult, file: raster.Raster | dicom.Dicom, model: OnnxModel) -> Findings:
     """Return the lungs of a file as they are delivered."""
     identity = ModelIdentity.of(model.path.name.removesuffix(".onnx"), model)
-    return Findings(file, result.native_labels, result.quality, result.trusted, identity)
+    return Findings(
+        file, result.native_labels, result.quality, result.trusted, identity, result.protocol
+    )
 
 
 def stated_by(file: raster.Raster | dicom.Dicom) -> acceptance.Stated:

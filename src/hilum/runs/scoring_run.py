@@ -60,7 +60,7 @@ class ScoringRun:
         run.refuse_damage(*NEEDED, *["evaluate"] * evaluated)
         return cls(run, models.recipe, models)
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Digest of settings and step markers; if equal, the same images have the same results."""
         markers = sorted((self.run / MARKERS).glob("*.json"))
@@ -108,7 +108,7 @@ class ScoringRun:
         }
         trusted = found.quality >= lung_finder.GOOD
         of_lungs = Findings(file, found.lungs, found.quality, trusted, models.pop("lungs"))
-        return of_lungs.classified(result, models.values())
+        return of_lungs.classified(result, models.values(), self.digest)
 
     def _scores(
         self,
