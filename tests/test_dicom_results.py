@@ -447,6 +447,11 @@ HOSTILE = {
     "too long": {"StudyDescription": "x" * 5000, "Manufacturer": "y" * 400},
     "too long a name": {"PatientName": "N" * 900},
     "an unknown character set": {"SpecificCharacterSet": "ISO_IR 999", "PatientName": "Doe"},
+    "Cyrillic without a character set": {
+        "PatientName": "Иванов^Иван".encode("cp1251").decode("latin-1"),
+        "InstitutionName": "Больница".encode("cp1251").decode("latin-1"),
+    },
+    "Latin text beside Japanese": sources.JAPANESE | {"ReferringPhysicianName": "Jérôme^B"},
     "several values": {"Laterality": ["L", "R"], "BodyPartExamined": ["CHEST", "HEAD"]},
     "an orientation that is none": {"PatientOrientation": ["up", "down"]},
     "an age that is none": {"PatientAge": "seventy"},
@@ -468,6 +473,9 @@ def test_hostile_headers_give_valid_objects(name, tmp_path):
     assert not any(ord(one) < 32 for one in name_kept)
     if name == "too long a name":
         assert name_kept == "N" * 900
+    elif name.startswith("Cyrillic"):
+        assert name_kept == HOSTILE[name]["PatientName"]
+        assert objects["findings"].SpecificCharacterSet == "ISO_IR 192"
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -478,6 +486,14 @@ def test_text_that_the_stated_character_set_does_not_hold_is_written_as_utf_8(tm
     assert any("erguß" in str(text) for text in texts(objects["findings"]))
     assert objects["segmentation"].SpecificCharacterSet == "ISO_IR 127"
     assert str(objects["findings"].PatientName) == sources.ARABIC["PatientName"]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_image_whose_uids_have_leading_zeros_is_referred_to_as_it_is(tmp_path):
+    _, objects = written(made(tmp_path, "CR", SOPInstanceUID="1.2.03.0045"), tmp_path / "out")
+    evidence = objects["findings"].CurrentRequestedProcedureEvidenceSequence[0]
+    stored = evidence.ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
+    assert stored.ReferencedSOPInstanceUID == "1.2.03.0045"
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -18,7 +18,7 @@ _TIME = re.compile(r"([01]\d|2[0-3])([0-5]\d([0-5]\d|60)?)?([.]\d{1,6})?")
 _AGE = re.compile(r"\d{3}[DWMY]")
 _DECIMAL = re.compile(r"[+-]?(\d+[.]?\d*|[.]\d+)([eE][+-]?\d+)?")
 _CODE_STRING = re.compile(r"[A-Z0-9 _]{1,16}")
-_UID = re.compile(r"(0|[1-9]\d*)([.](0|[1-9]\d*))+")
+_UID = re.compile(r"[0-9]+([.][0-9]+)+")
 _LONGEST_UID = 64
 
 
@@ -48,7 +48,10 @@ def _is_control(character: str) -> bool:
 
 
 def is_uid(value: str) -> bool:
-    """Return whether a text is a UID (PS3.5 9.1)."""
+    """Return whether a text is a UID (PS3.5 9.1), or would be but for leading zeros.
+
+    Images with such UIDs are in archives, and what refers to them must repeat them.
+    """
     return len(value) <= _LONGEST_UID and bool(_UID.fullmatch(value))
 
 

@@ -59,6 +59,7 @@ UNPAIRED = frozenset(
     ]
 )
 _TEXT = ("LO", "LT", "PN", "SH", "ST", "UC", "UT")
+_DEFAULT = ((), ("",), ("ISO_IR 6",), ("ISO 2022 IR 6",))
 _LINES = ("LT", "ST", "UT")
 _CLOCK = (
     "InstanceCreationDate",
@@ -167,8 +168,11 @@ def _holds(character_set: tuple[str, ...], element: DataElement) -> bool:
     """Return whether the text of an element survives its encoding."""
     from pydicom.charset import convert_encodings, decode_bytes, encode_string
 
-    encodings = convert_encodings(list(character_set))
     text = str(element.value)
+    # pydicom takes Latin-1 for the default repertoire, which holds ASCII alone (PS3.5 6.1.2.1).
+    if character_set[:1] in _DEFAULT and any("\x80" <= one <= "\xff" for one in text):
+        return False
+    encodings = convert_encodings(list(character_set))
     parts = re.split(r"[\^=]", text) if element.VR == "PN" else [text]
     try:
         return all(

@@ -6,7 +6,8 @@
     equipment           maker, model, station and institution of the acquisition
 
 Names keep their script, and the results the character set of the source (PS3.3 C.12.1.1.2), unless
-it is unknown or cannot hold them: then they are UTF-8.
+it is unknown or cannot hold them: then they are UTF-8. Bytes of a script whose character set is not
+stated are read as Latin-1, as most archives read them.
 """
 
 from __future__ import annotations
