@@ -192,3 +192,12 @@ def _phantom(seed: int, size: int = 128) -> tuple[np.ndarray, np.ndarray]:
         Radiograph((made.pixels / 255).astype(np.float32), None, ()), size, "percentiles"
     )
     return image, lung_masks.downsample_labels(labels, Letterbox(labels.shape, size).forward)
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """Chromium of this machine, without a window, for the tests that play a reader's part."""
+    from tests import browsers
+
+    with browsers.launched() as browser:
+        yield browser

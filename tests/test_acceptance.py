@@ -209,6 +209,15 @@ def test_an_age_is_within_until_the_next_birthday():
     assert warned == {0.5: True, 1: False, 5: False, 5.9: False, 6: True, 40: True}
 
 
+def test_an_age_is_written_in_whole_years_and_a_small_childs_in_months():
+    written = [
+        acceptance.excluded("m", People(30, 40, "adults"), Stated(age_years=years), "")
+        for years in (64.477, 2.0, 1.9, 0.5, 0.0)
+    ]
+    ages = [words.partition(" old,")[0].removeprefix("the patient is ") for words in written]
+    assert ages == ["64 years", "2 years", "22 months", "6 months", "0 months"]
+
+
 @pytest.mark.parametrize(
     ("people", "measured", "words"),
     [
@@ -218,6 +227,11 @@ def test_an_age_is_within_until_the_next_birthday():
         (People(15, 89, "adults"), age_group.CHILD, "child's image"),
         (People(15, 89, "adults"), age_group.ADULT, ""),
         (People(0, 89, "people"), age_group.CHILD, ""),
+        (People(0, 89, "people"), age_group.ADULT, ""),
+        (People(0, 15, "children and youths"), age_group.ADULT, "adult's image"),
+        (People(0, 15, "children and youths"), age_group.CHILD, ""),
+        (People(0, 15, "children and youths"), "", ""),
+        (People(0, 19, "the young"), age_group.ADULT, ""),
     ],
 )
 def test_without_an_age_the_measured_age_group_decides(people, measured, words):

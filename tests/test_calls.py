@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import cv2
 import numpy as np
+import polars as pl
 import pytest
 from readers import ADULTS, installation, reader
 from typer.testing import CliRunner
 
 from hilum.cli.verbs import app
-from hilum.errors import BadData, Mismatch, TooFew
+from hilum.errors import BadData, HilumError, Mismatch, NotFound, TooFew
 from hilum.imaging import synthetic
 from hilum.imaging.files import raster
 from hilum.inference import (
@@ -24,7 +25,9 @@ from hilum.inference import (
 )
 from hilum.inference.site import Site
 from hilum.pipeline import ingest
-from hilum.runs import calibrate_site
+from hilum.runs import calibrate_site, site_images
+from hilum.statistics import two_samples
+from hilum.storage import integrity
 
 FITTED = {"threshold": 0.5, "temperature": 2.0, "bias": 0.25, "isotonic": None}
 IMAGES = 40
@@ -125,6 +128,16 @@ def test_an_image_that_two_models_place_is_outside_where_either_says_so():
     assert domain.farther(domain.UNPLACED, inside) is domain.UNPLACED
 
 
+def test_a_percentile_is_never_written_as_more_than_it_is(rows):
+    fitted = domain.fit(rows(50), rows(50))
+    quantiles, limit = np.linspace(0, 1, domain.LEVELS.size), 0.9
+    detectors = {"image": replace(fitted.detectors["image"], quantiles=quantiles, limit=limit)}
+    words = [
+        domain.Domain(detectors).of_distances({"image": far}).reason for far in (0.987, 0.998, 1.0)
+    ]
+    assert [one.rpartition(": ")[2].split(" of")[0] for one in words] == ["98 %", "99 %", "all"]
+
+
 def test_a_domain_of_few_images_is_fitted_out_of_fold(rows):
     few = rows(60)
     crossed = domain.crossed_distances(few, np.arange(60) % 5)
@@ -133,9 +146,6 @@ def test_a_domain_of_few_images_is_fitted_out_of_fold(rows):
     assert fitted_inside(fitted, rows(100, 2.0)).mean() < 0.1
     within = fitted.detectors["features"].subspace.distances(few["features"])
     assert np.median(crossed["features"]) > np.median(within)
-    assert (
-        domain.fit_crossed(rows(10), domain.crossed_distances(rows(10), np.arange(10) % 5)) is None
-    )
 
 
 def test_a_domain_reads_back_as_it_was_written(rows):
@@ -156,6 +166,7 @@ BROKEN = {
     "quantiles": lambda stored: changed(stored, quantiles=[1.0, 2.0]),
     "rise": lambda stored: changed(stored, quantiles=list(range(101))[::-1]),
     "limit": lambda stored: changed(stored, limit=-1.0),
+    "OverflowError": lambda stored: changed(stored, residual=10**390),
     "an array of shape": lambda stored: changed(
         stored, mean={"dtype": "float32", "shape": [1 << 40], "base64": ""}
     ),
@@ -181,9 +192,10 @@ def test_features_that_do_not_belong_to_the_domain_are_refused(rows):
             fitted.distances(np.zeros((1, 16, 16), np.uint8), features)
 
 
-def test_what_cannot_be_measured_is_outside(rows):
+def test_what_cannot_be_measured_is_outside_in_words_without_a_number(rows):
     fitted = domain.fit(rows(50), rows(50))
-    assert not fitted.of_distances({"image": float("nan"), "features": 0.1}).inside
+    placed = fitted.of_distances({"image": float("nan"), "features": 0.1})
+    assert not placed.inside and "unlike" in placed.reason and "nan" not in placed.reason
 
 
 def test_sharpness_and_noise_are_seen_and_a_flat_image_is_described():
@@ -277,7 +289,7 @@ def of_no_age():
 def measured(installed, films):
     manifest = ingest.ingest(films)
     model = pretrained.PretrainedModel(installed / "tb.onnx")
-    return model, calibrate_site.measure(model, manifest, lambda done, of: None), manifest
+    return model, site_images.measure(model, manifest, lambda done, of: None), manifest
 
 
 @pytest.fixture(scope="module")
@@ -286,24 +298,91 @@ def made(measured):
 
 
 def test_a_site_has_a_threshold_with_its_promise_and_says_what_more_would_do(made):
-    site, text = made.site, "\n".join(made.notes)
+    site, text = made, "\n".join(made.notes)
     (one,) = site.thresholds.values()
     assert one.negatives >= 29 and one.positives > 5 and one.allowed == 0
     assert one.threshold > np.sort(site.scores["tuberculosis"])[0]
     assert one.sensitivity_low <= one.detected / one.positives <= one.sensitivity_high
     assert "at most 10% with 95% confidence" in text and "more patients" in text
+    assert "40 images of 40 patients" in repr(site) and "at most 10%" in repr(site)
     assert "0 of 40 images lie outside the model's own domain" in text
 
 
 def test_a_site_reads_back_as_it_was_written(made, tmp_path):
-    made.site.write(tmp_path / "site.json")
+    made.write(tmp_path / "site.json")
     again = Site.read(tmp_path / "site.json")
-    assert again.thresholds == made.site.thresholds
-    assert np.allclose(again.percentiles, made.site.percentiles)
+    assert again.thresholds == made.thresholds
+    assert np.allclose(again.percentiles, made.percentiles)
     stored = json.loads((tmp_path / "site.json").read_text())
-    (tmp_path / "bad.json").write_text(json.dumps({**stored, "thresholds": {"tb": {"a": 1}}}))
-    with pytest.raises(BadData, match="no file of `hilum calibrate`"):
+    assert stored["thresholds"]["tuberculosis"]["threshold"] == one_threshold(made).threshold
+
+
+def one_threshold(site):
+    (found,) = site.thresholds.values()
+    return found
+
+
+def without(stored, *path):
+    """A copy of nested dictionaries without one key."""
+    first, *rest = path
+    kept = {key: value for key, value in stored.items() if key != first}
+    return {**kept, first: without(stored[first], *rest)} if rest else kept
+
+
+def threshold_with(stored, **parts):
+    of = stored["thresholds"]["tuberculosis"]
+    return {**stored, "thresholds": {"tuberculosis": {**of, **parts}}}
+
+
+BROKEN_SITES = {
+    "no file of `hilum calibrate`: ValueError: a threshold has": lambda stored: {
+        **stored,
+        "thresholds": {"tb": {"a": 1}},
+    },
+    "format 2, written by Hilum .*, and this Hilum reads format 1": lambda stored: {
+        **stored,
+        "format": 2,
+    },
+    "no file .* OverflowError": lambda stored: {
+        **stored,
+        "images": {**stored["images"], "count": 1e308 * 10},
+    },
+    "OverflowError: int too large": lambda stored: threshold_with(stored, threshold=10**390),
+    "numbers that cannot be: .*nan": lambda stored: threshold_with(stored, threshold=float("nan")),
+    "cannot be: .*rates=5": lambda stored: threshold_with(stored, max_false_positives=5.0),
+    "cannot be: .*allowed=99": lambda stored: threshold_with(stored, allowed=99),
+    "detector 'image': OverflowError": lambda stored: {
+        **stored,
+        "domain": changed(stored["domain"], limit=10**390),
+    },
+    "its domain holds no detectors": lambda stored: {**stored, "domain": None},
+    "KeyError: 'percentiles'": lambda stored: without(stored, "percentiles"),
+}
+
+
+@pytest.mark.parametrize("words", BROKEN_SITES)
+def test_a_site_that_cannot_be_is_refused_by_what_is_wrong_with_it(made, tmp_path, words):
+    stored = BROKEN_SITES[words](made.as_json())
+    (tmp_path / "bad.json").write_text(json.dumps(integrity.sealed(stored)))
+    with pytest.raises(BadData, match=words.replace("rates", "max_false_positives")):
         Site.read(tmp_path / "bad.json")
+
+
+def test_a_site_that_was_changed_by_hand_is_refused(made, tmp_path):
+    made.write(tmp_path / "site.json")
+    stored = json.loads((tmp_path / "site.json").read_text())
+    for name, content in (
+        ("lower", json.dumps(threshold_with(stored, threshold=0.0))),
+        ("cut", json.dumps(stored)[:3000]),
+        ("other", '{"a": 1}'),
+        ("list", "[1, 2]"),
+        ("empty", ""),
+    ):
+        (tmp_path / name).write_text(content)
+        with pytest.raises(BadData, match="no whole file of `hilum calibrate`; calibrate again"):
+            Site.read(tmp_path / name)
+    with pytest.raises(NotFound):
+        Site.read(tmp_path / "nowhere.json")
 
 
 def test_a_site_decides_within_its_own_domain_at_its_own_threshold(
@@ -311,16 +390,36 @@ def test_a_site_decides_within_its_own_domain_at_its_own_threshold(
 ):
     monkeypatch.setattr(pretrained, "folder", lambda: installed)
     some = [films / f"images/{number}.png" for number in range(12)]
-    found, _ = classify_images.classify_images(some, site=made.site)
+    found, _ = classify_images.classify_images(some, site=made)
     called = [one for result in found for one in result.scores]
-    threshold = made.site.thresholds["tuberculosis"].threshold
+    threshold = made.thresholds["tuberculosis"].threshold
     assert sum(one.call is not None for one in called) >= 0.7 * len(called)
     for one in called:
         assert one.threshold == threshold and one.probability is None
         assert one.call in (None, "present" if one.score >= threshold else "absent")
     raster.write_png(tmp_path / "b.png", blurred(chest(7)))
-    other = only(tmp_path / "b.png", site=made.site)
+    other = only(tmp_path / "b.png", site=made)
     assert other.refused or "the images of this site: " in other.scores[0].no_call
+
+
+def test_absent_is_warned_about_where_the_sensitivity_is_poor_or_unknown(
+    made, installed, films, monkeypatch
+):
+    monkeypatch.setattr(pretrained, "folder", lambda: installed)
+    known = one_threshold(made)
+    for parts, words in (
+        ({"sensitivity_low": 0.0, "sensitivity_high": 0.3}, "between 0% and 30% of the patients"),
+        ({"positives": 0, "detected": 0, "sensitivity_low": 0.0}, "nothing is known"),
+        ({"sensitivity_low": 0.7}, ""),
+    ):
+        of_all = {"tuberculosis": replace(known, threshold=1e9, **parts)}
+        site = replace(made, thresholds=of_all)
+        (score,) = only(films / "images/1.png", site=site).scores
+        assert score.call == "absent" and words in score.warning
+        assert bool(score.warning) == bool(words)
+    high = {"tuberculosis": replace(known, threshold=-1.0, sensitivity_low=0.0)}
+    (score,) = only(films / "images/1.png", site=replace(made, thresholds=high)).scores
+    assert score.call == "present" and not score.warning
 
 
 def test_images_that_differ_from_the_sites_are_reported(
@@ -329,14 +428,52 @@ def test_images_that_differ_from_the_sites_are_reported(
     monkeypatch.setattr(pretrained, "folder", lambda: installed)
     heard = []
     some = [films / f"images/{number}.png" for number in range(12)]
-    classify_images.classify_images(some, site=made.site, say=heard.append)
+    classify_images.classify_images(some, site=made, say=heard.append)
     assert heard == []
     for number in range(12):
         raster.write_png(tmp_path / f"soft/{number}.png", blurred(chest(100 + number)))
-    classify_images.classify_images([tmp_path / "soft"], site=made.site, say=heard.append)
+    classify_images.classify_images([tmp_path / "soft"], site=made, say=heard.append)
     assert any(
         "these images differ from those that the site was calibrated on" in one for one in heard
     )
+
+
+def test_drift_is_reported_once_and_counts_each_image_once(made, tmp_path, monkeypatch):
+    """A model of several findings places an image once, however many it calls."""
+    site = replace(made, scores={**made.scores, "other": np.linspace(0, 1, 40)})
+    shifted = made.percentiles[-10:]
+    results = [
+        calls.ImageResult(
+            str(k), str(k), "", "", 0.9, None,
+            [
+                replace(calls.decide("tb", concept, 0.5, FITTED), percentile=float(one))
+                for concept in site.scores
+            ],
+        )
+        for k, one in enumerate(shifted)
+    ]  # fmt: skip
+    seen = []
+    monkeypatch.setattr(
+        two_samples, "kolmogorov_smirnov", lambda batch, own: (seen.append(len(batch)), 1.0)
+    )
+    assert list(site.drift(results)) == [] and seen == [10, 10, 10]
+
+
+def test_unlabelled_images_of_a_model_that_counts_from_a_site_are_compared_in_the_sites_domain(
+    measured,
+):
+    """Where `classify` places them, so that the site's own images are no drift."""
+    model, images, manifest = measured
+    unlabelled = replace(manifest, labels=manifest.labels.clear())
+    plain = calibrate_site.site_of(model, images, unlabelled, 0.1, 0.95)
+    assert np.array_equal(plain.percentiles, np.sort(images.percentiles))
+
+    class CountsFromSite(pretrained.PretrainedModel):
+        counts_from_site = True
+
+    counting = CountsFromSite(model.place)
+    own = calibrate_site.site_of(counting, images, unlabelled, 0.1, 0.95)
+    assert own.percentiles.max() == 100 and plain.percentiles.max() < 1
 
 
 def test_another_model_is_refused(made, tmp_path, monkeypatch, image):
@@ -344,7 +481,7 @@ def test_another_model_is_refused(made, tmp_path, monkeypatch, image):
     reader(other, "tb", "tuberculosis", people={**ADULTS, "words": "others"})
     monkeypatch.setattr(pretrained, "folder", lambda: other)
     with pytest.raises(Mismatch, match="calibrated for tb"):
-        classify_images.classify_images([image], site=made.site)
+        classify_images.classify_images([image], site=made)
 
 
 def test_too_few_labelled_images_are_refused_with_how_many_more_it_takes(measured, films):
@@ -354,11 +491,139 @@ def test_too_few_labelled_images_are_refused_with_how_many_more_it_takes(measure
         calibrate_site.calibrate_site("tb", films, max_false_positives=10)
 
 
+def with_patients(measured, name):
+    """The measured images, each of the patient that `name` gives to its number."""
+    model, images, manifest = measured
+    renamed = [replace(one, patient=name(k)) for k, one in enumerate(images.images)]
+    return model, site_images.Measured(renamed, images.left_out), manifest
+
+
+@pytest.mark.parametrize("people", [1, 2, 19])
+def test_images_of_few_patients_do_not_describe_a_site(measured, people):
+    with pytest.raises(TooFew, match=f"40 images of {people} patients .* at least 20 patients"):
+        calibrate_site.site_of(*with_patients(measured, lambda k: f"p{k % people}"), 0.1, 0.95)
+
+
+def test_each_patient_counts_once_and_on_the_safe_side(measured):
+    """Of 40 images of 35 patients, 30 without: two images each of five patients."""
+    model, images, manifest = with_patients(measured, lambda k: f"p{k - 4 if k % 8 == 6 else k}")
+    scored = [
+        replace(one, scores={"tuberculosis": 9.0 if k == 6 else 0.1 + k / 1000})
+        for k, one in enumerate(images.images)
+    ]
+    many = site_images.Measured(scored, images.left_out)
+    with pytest.raises(TooFew, match="of 25 patients cannot promise"):
+        calibrate_site.site_of(model, many, manifest, 0.1, 0.95)
+    one = one_threshold(calibrate_site.site_of(model, many, manifest, 0.2, 0.95))
+    assert one.negatives == 25 and one.positives == 10
+
+
+def test_copies_of_an_image_do_not_count_as_patients(measured):
+    model, images, manifest = measured
+    one = images.images[0]
+    copied = [replace(each, pixel_digest=one.pixel_digest) for each in images.images]
+    assert set(site_images.Measured(copied, images.left_out).patients) == {
+        min(each.patient for each in images.images)
+    }
+    changed = [replace(each, key=one.key) for each in images.images[:3]]
+    same = site_images.Measured([*changed, *images.images[3:]], images.left_out)
+    assert len(set(same.patients)) == IMAGES - 2
+    notes = calibrate_site.site_of(model, same, manifest, 0.2, 0.95).notes
+    assert any("2 images are copies of others" in note for note in notes)
+
+
+def test_a_positive_outside_the_sites_domain_is_not_expected_to_be_called(measured):
+    """It gets no call, whatever its score."""
+    model, images, manifest = measured
+    ill = set(manifest.states("tuberculosis").filter(pl.col("state") == 1)["image_id"])
+    far = [
+        replace(
+            one,
+            pixels=cv2.GaussianBlur(one.pixels, (0, 0), 6) if one.image_id in ill else one.pixels,
+            scores={"tuberculosis": 9.0 if one.image_id in ill else 0.1},
+        )
+        for one in images.images
+    ]
+    expected = {}
+    for name, some in (("far", far), ("near", images.images)):
+        scored = [replace(one, scores=other.scores) for one, other in zip(some, far, strict=True)]
+        found = site_images.Measured(scored, images.left_out)
+        expected[name] = one_threshold(
+            calibrate_site.site_of(model, found, manifest, 0.1, 0.95)
+        ).detected
+    assert expected["far"] < expected["near"] <= 10
+
+
+def test_where_nothing_names_the_patients_that_is_said(measured):
+    model, images, manifest = measured
+    own = manifest.table.with_columns(patient_id=pl.col("image_id"))
+    notes = calibrate_site.site_of(model, images, replace(manifest, table=own), 0.1, 0.95).notes
+    assert any("nothing names the patients" in note for note in notes)
+    assert not any(
+        "nothing names" in note for note in calibrate_site.site_of(*measured, 0.1, 0.95).notes
+    )
+
+
+def test_labels_of_something_else_are_named(measured):
+    model, images, manifest = measured
+    other = manifest.labels.with_columns(concept=pl.lit("local:koch"))
+    found = calibrate_site.site_of(model, images, replace(manifest, labels=other), 0.1, 0.95)
+    assert "labels here are of koch" in found.refusals["tuberculosis"]
+
+
+def test_what_the_tables_state_of_an_image_counts_as_if_the_file_did(measured, installed):
+    """A lateral view and a child, by the table alone."""
+    model, _, manifest = measured
+    few = manifest.only(manifest.table["image_id"][:3])
+    stated = few.table.with_columns(
+        view=pl.Series(["LATERAL", None, None]), age_years=pl.Series([40.0, 4.0, 40.0])
+    )
+    found = site_images.measure(model, replace(few, table=stated), lambda done, of: None)
+    assert dict(found.left_out) == {site_images.REFUSED: 1, site_images.OTHER_PEOPLE: 1}
+
+
+def test_a_fault_of_the_model_is_not_reported_as_one_of_the_images(measured, tmp_path):
+    _, _, manifest = measured
+    broken = reader(tmp_path, "tb", "tuberculosis", people=ADULTS)
+    model = pretrained.PretrainedModel(broken)
+    vars(model.model)["domain"] = domain.Domain({"features": domain_of_features()})
+    with pytest.raises(BadData, match="do not belong together"):
+        site_images.measure(model, manifest, lambda done, of: None)
+
+
+def domain_of_features():
+    fitted = domain.subspace.fit(np.random.default_rng(0).normal(size=(40, 5)), 2)
+    return domain.Detector(fitted, np.linspace(0, 9, domain.LEVELS.size), 9.0)
+
+
+def test_a_promise_that_no_number_of_images_supports_is_refused_before_any_work(films):
+    with pytest.raises(BadData, match=r"at most 0.0001% with 95% confidence takes more than"):
+        calibrate_site.calibrate_site("tb", films, max_false_positives=1e-6)
+
+
+def test_rates_are_written_as_they_were_given(made):
+    one = replace(one_threshold(made), max_false_positives=0.005, confidence=0.999)
+    assert "at most 0.5% with 99.9% confidence" in one.words()
+
+
+def test_the_sites_file_is_never_written_into_the_data_or_over_another_file(made, films, tmp_path):
+    precious = tmp_path / "patients.csv"
+    precious.write_text("a,b")
+    for place in (films / "site.json", films / "images/0.png", precious, tmp_path):
+        before = place.read_bytes() if place.is_file() else None
+        done = CliRunner().invoke(app, ["calibrate", "tb", str(films), "-o", str(place)])
+        assert done.exit_code != 0 and isinstance(done.exception, HilumError)
+        assert "--out" in str(done.exception)
+        assert before is None or place.read_bytes() == before
+    made.write(tmp_path / "site.json")
+    calibrate_site.refuse_place(tmp_path / "site.json", films)  # one's own may be made again
+
+
 def test_without_labels_the_models_own_threshold_and_domain_decide_and_the_site_says_so(measured):
     model, images, manifest = measured
     unlabelled = replace(manifest, labels=manifest.labels.clear())
-    site = calibrate_site.site_of(model, images, unlabelled, 0.1, 0.95).site
-    assert site.thresholds == {} and "29 of as many patients" in site.refusals["tuberculosis"]
+    site = calibrate_site.site_of(model, images, unlabelled, 0.1, 0.95)
+    assert site.thresholds == {} and "takes 29 patients" in site.refusals["tuberculosis"]
     assert site.domain is not None
 
 
@@ -372,7 +637,8 @@ def test_the_verbs_write_the_file_and_use_it(made, installed, films, tmp_path, m
     options = [image, "-o", str(tmp_path / "out"), "--site", str(place)]
     called = CliRunner().invoke(app, ["classify", *options])
     assert called.exit_code == 0 and "Tuberculosis: " in called.output
-    assert "%" not in called.output.replace("% of these are closer", "")
+    calls_alone = [line for line in called.output.splitlines() if "warning:" not in line]
+    assert "%" not in "".join(calls_alone).replace("% of these are closer", "")
     other = installation(tmp_path / "other")
     reader(other, "tb", "tuberculosis", people={**ADULTS, "words": "others"})
     monkeypatch.setattr(pretrained, "folder", lambda: other)

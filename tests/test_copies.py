@@ -19,7 +19,7 @@ from hilum.config import Pixels
 from hilum.dataset.manifest import Manifest
 from hilum.imaging import synthetic
 from hilum.imaging.files import image_file, raster
-from hilum.imaging.perceptual_hash import decode, hash_image
+from hilum.imaging.perceptual_hash import dct_hash, decode, hash_image
 from hilum.imaging.radiograph import preprocess
 from hilum.inference import classify_images, pretrained, training_hashes
 from hilum.pipeline import cache, ingest
@@ -175,7 +175,7 @@ def test_classify_reports_a_changed_copy_of_an_image_that_a_model_was_trained_on
             [hash_image(preprocess(file.radiograph(), 256, "percentiles"), file.values.shape)]
         )
     ).hashes
-    listed = training_hashes.training_list(pretrained.PretrainedModel(place).model)
+    listed = pretrained.PretrainedModel(place).model.training_list
     monkeypatch.setattr(training_hashes, "_hashes", lambda of: own if of == listed else own[:0])
     for name, data in {
         "copy.jpg": jpeg(chest(7), 50),
@@ -192,20 +192,15 @@ def test_classify_reports_a_changed_copy_of_an_image_that_a_model_was_trained_on
 def test_every_model_that_comes_with_hilum_has_a_hash_of_each_image_that_it_was_trained_on():
     for model in pretrained.pretrained_models():
         listed = model.model.metadata["trained_on"]["pixels"]
-        assert (
-            len(training_hashes._hashes(training_hashes.training_list(model.model)))
-            == len(set(listed))
-            > 0
-        )
+        assert len(training_hashes._hashes(model.model.training_list)) == len(set(listed)) > 0
     assert (pretrained.folder().parent / training_hashes.FILE).stat().st_size < 300_000
 
 
 def test_a_model_of_another_training_has_no_hashes(tmp_path):
     made = installation(tmp_path / "installed")
     model = pretrained.PretrainedModel(reader(made, "tb", "tuberculosis", pixels=("0123",))).model
-    assert not training_hashes.is_copy(
-        model, preprocess(raster.read(_png(tmp_path)).radiograph(), 256, "percentiles"), (420, 400)
-    )
+    square = preprocess(raster.read(_png(tmp_path)).radiograph(), 256, "percentiles")
+    assert not training_hashes.is_copy(model, dct_hash(square, (420, 400)))
 
 
 def _png(folder):

@@ -359,7 +359,7 @@ def test_pixels_that_are_not_square_are_made_so(said, size, spacing, tmp_path):
     )
 
 
-def test_masks_drawn_on_a_file_follow_its_turn_in_the_cache_and_come_back_in_exports(tmp_path):
+def test_masks_drawn_on_a_file_follow_its_turn_in_the_cache_and_come_back(tmp_path):
     """A mirrored image with a mask of both lungs: the patient's right must be on the image's left,
     and named right.
     """
@@ -391,7 +391,7 @@ def test_masks_drawn_on_a_file_follow_its_turn_in_the_cache_and_come_back_in_exp
         and file.values[7, 45] == 900
     )
     assert (
-        np.array_equal(image_file.own_pixels(file), file.lut[stored])
+        np.array_equal(image_file.to_native(file, file.radiograph().pixels), file.lut[stored])
         and image_file.own_size(file) == stored.shape
     )
     assert np.array_equal(

@@ -390,6 +390,25 @@ def test_a_mask_is_the_mean_over_the_image_and_its_changes():
     )  # that it was unsure is reported all the same
 
 
+@pytest.mark.parametrize(("spoil", "evaluated"), [(lambda likely, seen: likely, 3), (torn, 5)])
+def test_later_changes_are_evaluated_only_where_the_first_ones_disagree(spoil, evaluated):
+    one, seen = chest(3, 256, 256), []
+    radiograph = (one.right_lung * np.uint8(100) + one.left_lung * np.uint8(220)).astype(np.uint8)
+
+    def counted(likely, image):
+        seen.append(image)
+        return spoil(likely, image)
+
+    found = lung_finder.segment_lungs(Answer(counted), radiograph, (256, 256))
+    assert len(seen) == evaluated
+    every = lung_finder.segment_lungs(
+        Answer(counted), radiograph, (256, 256), clear=lung_finder.ALWAYS
+    )
+    assert len(seen) == evaluated + 5
+    assert dice(found.labels > 0, every.labels > 0) > 0.98
+    assert found.quality == pytest.approx(every.quality, abs=0.01)
+
+
 def test_shapes_of_lungs_are_near_and_other_shapes_far():
     shapes = lung_finder.rule()["shapes"]
     assert set(shapes) == set(lung_masks.PROTOCOLS)

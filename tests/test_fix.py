@@ -11,9 +11,11 @@ import numpy as np
 import polars as pl
 import pytest
 from conftest import hilum
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hilum import storage
-from hilum.audit.issues import COLUMNS
+from hilum.audit.issues import FOUND, decided
 from hilum.config import Data, Recipe
 from hilum.dataset import corrections
 from hilum.dataset.corrections import Correction
@@ -22,6 +24,7 @@ from hilum.dataset.readers import kaggle_masks, montgomery
 from hilum.errors import BadData, HilumError, NotFound
 from hilum.imaging.files import raster
 from hilum.pipeline import ingest
+from hilum.revisions import uptake
 from hilum.run_folder import Run
 from hilum.runs import propose_corrections
 
@@ -36,15 +39,16 @@ def images_of(manifest: Manifest) -> list[str]:
     return manifest.table["image_id"].to_list()
 
 
-def issues(*rows: tuple[str, str, str | None, str | None]) -> pl.DataFrame:
-    return pl.DataFrame(
+def issues(*rows: tuple[str | None, ...]) -> pl.DataFrame:
+    found = pl.DataFrame(
         [
-            (rule, severity, first, second, f"seen in {first}", "Mend it.")
-            for rule, severity, first, second in rows
+            (rule, severity, first, second, f"seen in {first}", "Mend it.", *(value or [None]))
+            for rule, severity, first, second, *value in rows
         ],
-        schema=COLUMNS,
+        schema=FOUND,
         orient="row",
     )
+    return decided(found, uptake.empty())
 
 
 def test_each_action_does_what_it_says_and_nothing_else(manifest):
@@ -115,6 +119,223 @@ def test_the_order_of_entries_makes_no_difference_and_a_doubled_one_counts_once(
         == 1
     )
     assert corrections.counts([*entries, *entries]) == {"leave out": 1, "same patient as": 2}
+
+
+def set_label(image: str, concept: str, state: str, **more) -> Correction:
+    return Correction(image, "set label", concept=concept, state=state, **more)
+
+
+def states_of(manifest: Manifest, image: str) -> dict[str, int]:
+    of_image = manifest.labels.filter(pl.col("image_id") == image)
+    return dict(of_image.select("concept", "state").iter_rows())
+
+
+def test_a_label_is_set_added_or_taken_away_and_names_who_decided(manifest):
+    first, second, third, *_ = images_of(manifest)
+    before = {image: states_of(manifest, image) for image in (first, second, third)}
+    (stated,) = before[third]
+    done = corrections.apply(
+        manifest,
+        [
+            set_label(first, "edema", "present", author="Ann", revision=12),
+            set_label(first, "mass", "uncertain"),
+            set_label(second, "local:ring", "absent", author="Bo"),
+            set_label(third, stated, "not mentioned"),
+        ],
+        "fixes.toml",
+    )
+    assert states_of(done, first) == before[first] | {"edema": 1, "mass": -1}
+    assert states_of(done, second) == before[second] | {"local:ring": 0}
+    assert states_of(done, third) == {}
+    made = done.labels.filter(pl.col("rule") == "corrected").select("concept", "term", "source")
+    assert set(made.rows()) == {
+        ("edema", "edema", "corrections: revision 12 by Ann"),
+        ("mass", "mass", "corrections: fixes.toml"),
+        ("local:ring", "local:ring", "corrections: fixes.toml by Bo"),
+    }
+    assert done.digest != manifest.digest
+    assert done.remarks.filter(pl.col("message").str.contains("revision 12 by Ann")).height == 1
+
+
+def test_side_and_zone_of_a_finding_stay_unless_it_is_absent(manifest):
+    first, second = images_of(manifest)[:2]
+    row = {"term": "mass", "source": "a.csv", "rule": "column", "words": "mass, left upper zone"}
+    labels = pl.DataFrame(
+        [
+            {"image_id": image, "concept": "mass", "state": -1, **row, "side": "left"}
+            | {"zone": "upper", "activity": None}
+            for image in (first, second)
+        ],
+        schema=manifest.labels.schema,
+    )
+    stated = Manifest.of(manifest.root, manifest.table.rows(), labels, [])
+    done = corrections.apply(
+        stated, [set_label(first, "mass", "present"), set_label(second, "mass", "absent")], "f.toml"
+    )
+    assert done.labels.select("state", "words", "side", "zone").rows() == [
+        (1, None, "left", "upper"),
+        (0, None, None, None),
+    ]
+
+
+def test_a_patient_is_named_within_the_data_set_before_patients_are_joined(manifest):
+    first, second, third, *_ = images_of(manifest)
+    done = corrections.apply(
+        manifest,
+        [
+            Correction(second, "same patient as", third),
+            Correction(first, "set patient", value="A 7"),
+            Correction(second, "set patient", value="A 7"),
+        ],
+        "f.toml",
+    )
+    patients = dict(done.table.select("image_id", "patient_id").iter_rows())
+    assert patients[first] == patients[second] == patients[third] == "montgomery/A 7"
+
+
+def test_display_is_stated_in_columns_that_count_in_the_digest_once_one_is_set(manifest, tmp_path):
+    first, second, *_ = images_of(manifest)
+    done = corrections.apply(
+        manifest,
+        [
+            Correction(first, "rotate", value="270"),
+            Correction(first, "mirror"),
+            Correction(second, "invert"),
+        ],
+        "f.toml",
+    )
+    shown = done.table.select("image_id", "rotated", "mirrored", "inverted").rows()
+    assert shown[:3] == [
+        (first, 270, True, None),
+        (second, None, None, True),
+        (images_of(manifest)[2], None, None, None),
+    ]
+    assert done.digest != manifest.digest
+    # Runs of before these columns existed are read, and their steps stay finished.
+    manifest.write(tmp_path / "old")
+    table = manifest.table.drop("rotated", "mirrored", "inverted")
+    storage.write_table(tmp_path / "old" / "manifest.parquet", table)
+    assert Manifest.read(tmp_path / "old").digest == manifest.digest
+    tables = (table, manifest.labels, manifest.remarks, manifest.shapes)
+    assert manifest.digest == storage.digest([*map(storage.digest_of_table, tables)])
+
+
+def test_corrections_that_contradict_each_other_are_reported_at_once(manifest):
+    first, second, third, *_ = images_of(manifest)
+    wrong = [
+        set_label(first, "mass", "present"),
+        set_label(first, "mass", "absent"),
+        Correction(first, "rotate", value="90"),
+        Correction(first, "rotate", value="180"),
+        Correction(second, "set patient", value="A"),
+        Correction(second, "set patient", value="B"),
+        Correction(second, "set patient", value="B", author="Ann"),
+        set_label(third, "consolidation", "present"),
+        set_label(third, "airspace_opacity", "absent"),
+        Correction(third, "set patient", value="montgomery/C"),
+    ]
+    with pytest.raises(BadData) as raised:
+        corrections.apply(manifest, wrong, "fixes.toml")
+    for part in (
+        "5 faults",
+        f"{first}: 'set label mass' to 'absent', 'present'; keep one",
+        f"{first}: 'rotate' to '180', '90'",
+        f"{second}: 'set patient' to 'A', 'B'",
+        "consolidation is set present and airspace_opacity, which contains it, absent",
+        "write 'C'",
+    ):
+        assert part in str(raised.value)
+
+
+def test_every_fault_of_an_untrusted_entry_is_found():
+    for entry, fault in (
+        ({"image_id": "a", "action": "rotate", "value": "45"}, "one of 90, 180, 270"),
+        ({"image_id": "a", "action": "rotate"}, "needs what to set"),
+        ({"image_id": "a", "action": "mirror", "value": "x"}, "'mirror' has no value"),
+        ({"image_id": "a", "action": "leave out", "other": "b"}, "'leave out' has no other"),
+        ({"image_id": "a", "action": "set patient", "value": " "}, "got an empty one"),
+        ({"image_id": "a", "action": "set label", "concept": "mass"}, "needs one of present"),
+        (
+            {"image_id": "a", "action": "set label", "concept": "edem", "state": "absent"},
+            "did you mean 'edema'",
+        ),
+        (
+            {"image_id": "a", "action": "set label", "concept": "mass", "state": "yes"},
+            "no state is called 'yes'",
+        ),
+        ({"image_id": "a", "action": "mirror", "revision": "3"}, "must be a whole number"),
+        (["mirror"], "expected keys and values"),
+    ):
+        assert any(fault in found for found in corrections.faults_of(entry)), entry
+    with pytest.raises(BadData, match="one of 90"):
+        corrections.of_entries([{"image_id": "a", "action": "rotate", "value": "45"}], "journal")
+
+
+IMAGES = [f"montgomery/MCUCXR_{name}" for name in ("0003_0", "0006_1", "0008_1", "0012_1")]
+ENTRIES = st.lists(
+    st.one_of(
+        st.builds(
+            set_label,
+            st.sampled_from(IMAGES),
+            st.sampled_from(["mass", "edema", "tuberculosis"]),
+            st.sampled_from(list(corrections.STATES)),
+            author=st.sampled_from([None, "Ann", "Bo"]),
+            revision=st.sampled_from([None, 1, 2]),
+            why=st.sampled_from([None, "seen"]),
+        ),
+        st.builds(
+            Correction,
+            st.sampled_from(IMAGES),
+            st.sampled_from(["mirror", "invert", "leave out mask", "exchange mask sides"]),
+            author=st.sampled_from([None, "Ann", "Bo"]),
+        ),
+        st.builds(
+            Correction,
+            st.sampled_from(IMAGES),
+            st.just("rotate"),
+            value=st.sampled_from(corrections.ROTATIONS),
+        ),
+        st.builds(
+            Correction,
+            st.sampled_from(IMAGES),
+            st.just("set patient"),
+            value=st.sampled_from(["A", "B"]),
+            revision=st.sampled_from([None, 1, 2]),
+        ),
+        st.builds(
+            Correction,
+            st.sampled_from(IMAGES),
+            st.just("same patient as"),
+            st.sampled_from(IMAGES),
+        ),
+    ),
+    max_size=8,
+)
+
+
+@pytest.fixture(scope="module")
+def montgomery_set(tmp_path_factory) -> Manifest:
+    folder = tmp_path_factory.mktemp("montgomery")
+    montgomery.example(folder, images=6)
+    return ingest.ingest(folder)
+
+
+def test_the_images_of_made_up_entries_are_in_the_data(montgomery_set):
+    assert set(IMAGES) <= set(images_of(montgomery_set))
+
+
+@settings(max_examples=50, deadline=None)
+@given(entries=ENTRIES, shuffled=st.randoms())
+def test_no_order_of_entries_makes_a_difference(montgomery_set, entries, shuffled):
+    def outcome(given: list[Correction]) -> str:
+        try:
+            return corrections.apply(montgomery_set, given, "f.toml").digest
+        except BadData as fault:
+            return str(fault)
+
+    other = [*entries, *entries[:2]]
+    shuffled.shuffle(other)
+    assert outcome(other) == outcome(entries)
 
 
 def test_lungs_that_are_drawn_are_left_out_or_exchanged_like_files(manifest):
@@ -242,6 +463,8 @@ def test_what_is_written_is_what_is_read(tmp_path):
     entries = [
         Correction('set/ü "quoted"', "keep one of pair", "set/b\\c", "duplicate-file", "a\nb"),
         Correction("set/a", "leave out"),
+        Correction("set/a", "rotate", value="90", rule="image-rotated", author="Ann", revision=3),
+        Correction("set/a", "set label", concept="mass", state="not mentioned"),
     ]
     text = propose_corrections.to_toml(entries, Path("data"), Path("data"), Path("fixes.toml"))
     (tmp_path / "f.toml").write_text(text)
@@ -328,3 +551,42 @@ def test_a_recipe_names_its_corrections_from_its_own_place(tmp_path):
     (tmp_path / "recipe.toml").write_text('[data]\nfolder = "data"\ncorrections = "fixes.toml"\n')
     assert Recipe.read(tmp_path / "recipe.toml").data.corrections == str(tmp_path / "fixes.toml")
     assert Recipe.from_sections({"data": {"folder": "x"}}).data.corrections == ""
+
+
+def test_proposals_for_an_image_that_is_corrected_already_are_of_what_is_displayed():
+    before = [
+        Correction("a", "rotate", value="90", why="first"),
+        Correction("b", "invert", author="Ann"),
+        Correction("c", "mirror"),
+        Correction("d", "mirror"),
+        Correction("e", "leave out mask", why="by hand"),
+    ]
+    found = [
+        Correction("a", "rotate", value="180", why="second"),
+        Correction("b", "invert"),
+        Correction("c", "rotate", value="90", rule="image-rotated"),
+        Correction("e", "mirror", rule="image-mirrored"),
+    ]
+    assert set(corrections.together(before, found)) == {
+        Correction("a", "rotate", value="270", why="second"),
+        # First mirrored and then by 90 degrees is first by 270 and then mirrored.
+        Correction("c", "rotate", value="270", rule="image-rotated"),
+        Correction("c", "mirror"),
+        Correction("d", "mirror"),
+        Correction("e", "leave out mask", why="by hand"),
+        Correction("e", "mirror", rule="image-mirrored"),
+    }
+
+
+def test_an_issue_without_the_degrees_that_its_correction_needs_is_listed_and_not_proposed():
+    found = issues(
+        ("image-rotated", "warning", "a", None, "270"), ("image-rotated", "warning", "b", None)
+    )
+    assert [(one.image_id, one.value) for one in propose_corrections.proposed(found)] == [
+        ("a", "270")
+    ]
+    assert propose_corrections.listing(found).select("issues", "fixable", "action").rows() == [
+        (2, 1, "rotate")
+    ]
+    earlier = found.drop("value")  # as an audit of before wrote it
+    assert propose_corrections.proposed(earlier) == []

@@ -11,11 +11,12 @@ import pytest
 from conftest import hilum
 
 from hilum.audit import page
-from hilum.audit.issues import COLUMNS
+from hilum.audit.issues import FOUND, decided
 from hilum.config import Pixels
 from hilum.dataset.manifest import SEVERITIES
 from hilum.dataset.readers import montgomery
 from hilum.pipeline import cache, ingest
+from hilum.revisions import uptake
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +29,8 @@ def release(tmp_path_factory):
 
 
 def issues(*rows: tuple[str, str, str | None, str | None, str]) -> pl.DataFrame:
-    table = pl.DataFrame([(*row, "Mend it.") for row in rows], schema=COLUMNS, orient="row")
-    return table.sort(
+    table = pl.DataFrame([(*row, "Mend it.", None) for row in rows], schema=FOUND, orient="row")
+    return decided(table, uptake.empty()).sort(
         pl.col("severity").cast(pl.Enum(SEVERITIES)),
         "rule",
         "image_id",

@@ -31,6 +31,8 @@ from pydicom import dcmread
 
 from hilum import plugins, storage
 from hilum.config import Share
+from hilum.dataset import corrections
+from hilum.dataset.corrections import Correction
 from hilum.dataset.manifest import Manifest
 from hilum.errors import BadData
 from hilum.imaging import synthetic
@@ -384,6 +386,32 @@ def test_annotators_go_by_pseudonyms(tmp_path):
     reported = json.loads((tmp_path / "out/annotations/instances.json").read_text())
     authors = {one["author"] for one in reported["annotations"]} - {None}
     assert authors and all(re.fullmatch("R-[0-9a-f]{12}", one) for one in authors)
+
+
+def test_who_corrected_goes_by_a_pseudonym_and_short_names_do_too(hospital):
+    manifest = ingest.ingest(hospital / "rasters")
+    first, second, third = manifest.table["image_id"].head(3)
+    made = corrections.apply(
+        manifest,
+        [
+            Correction(first, "mirror", author="Ann", revision=3),
+            Correction(second, "leave out", author="Bo Zqxj", why="seen: by Ann"),
+            Correction(
+                third, "set label", concept="mass", state="present", author="Ann", revision=4
+            ),
+        ],
+        "fixes.toml",
+    )
+    passed = pass_on(made, Share(), KEY).manifest
+    (source,) = passed.labels.filter(pl.col("rule") == "corrected")["source"]
+    assert re.fullmatch("corrections: revision 4 by R-[0-9a-f]{12}", source)
+    messages = passed.remarks["message"].to_list()
+    assert sum(source.removeprefix("corrections: revision 4") in text for text in messages) == 2
+    assert not any("Bo" in text or "by Ann:" in text for text in messages)
+    kept = pass_on(
+        made, Share(identifiers="keep", file_names="keep", readings="keep"), KEY
+    ).manifest
+    assert kept.labels.equals(made.labels) and kept.remarks.equals(made.remarks)
 
 
 def test_public_releases_keep_their_names_and_patients(tmp_path):

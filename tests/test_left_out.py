@@ -1,5 +1,7 @@
 """Each source is left out once, by patient, and measured by models that have not seen it."""
 
+from dataclasses import replace
+
 import polars as pl
 import pytest
 from conftest import hilum
@@ -8,6 +10,9 @@ from made_up import manifest
 from benchmarks._lib.small_job import small_job
 from hilum.config import Split
 from hilum.pipeline import evaluate, left_out, split
+from hilum.reporting import calls_summary
+from hilum.reporting.context import Context
+from hilum.reporting.sections import calls
 from hilum.run_folder import Run
 from hilum.runs import compare, leave_one_out
 from hilum.runs.finished_run import FinishedRun
@@ -103,6 +108,20 @@ def test_figures_at_sources_left_out_stand_beside_those_of_the_test_part(made):
     page = (made.folder / "report.html").read_text()
     assert "at a source left out" in page and "left out" in page.split('id="calls"')[1]
     assert any("at sources left out" in name for name in made.summary("evaluate"))
+
+
+def test_the_report_names_the_sources_that_could_not_be_left_out(made, monkeypatch):
+    context = Context.of(made, made.recipe())
+    assert calls_summary.not_left_out(context) == ""
+    some = left_out.plan(made, made.recipe())
+    lacking = {"shenzhen": "the other sources lack a state of tuberculosis"}
+    monkeypatch.setattr(left_out, "plan", lambda run, recipe: replace(some, skipped=lacking))
+    named = "Not left out: shenzhen: the other sources lack a state of tuberculosis."
+    cards = {title: words for title, _, words in calls_summary.headlines(context)}
+    assert cards["Calls of tuberculosis, at a source left out"].endswith(named)
+    assert calls.section(context).not_left_out == named
+    why = calls_summary.why_not_measured(context)
+    assert named in why and "Set leave_out" not in why
 
 
 def test_two_runs_are_compared_at_sources_left_out_too(made):

@@ -14,6 +14,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
+import onnx  # noqa: E402
 import onnxruntime  # noqa: E402
 
 from hilum import plugins  # noqa: E402
@@ -163,6 +164,18 @@ def test_eight_bits_find_the_same_lungs_in_a_third_of_the_bytes(trained, tmp_pat
     assert again.read_bytes() == small.read_bytes()
 
 
+def test_weights_of_seven_bits_cannot_overflow_the_sum_of_two_products(trained, tmp_path: Path):
+    path, images, _ = trained
+    onnx_export.to_int8(path, tmp_path / "small.onnx", images[:8], weight_bits=7)
+    stored = [
+        onnx.numpy_helper.to_array(tensor)
+        for tensor in onnx.load(tmp_path / "small.onnx").graph.initializer
+    ]
+    weights = [values.astype(int) for values in stored if values.dtype == np.int8]
+    largest = max(int(np.abs(values).max()) for values in weights)
+    assert largest > 32 and 2 * largest * 255 < 2**15
+
+
 def test_half_weights_find_the_same_lungs_in_half_of_the_bytes(trained, tmp_path: Path) -> None:
     path, images, masks = trained
     half = tmp_path / "half.onnx"
@@ -171,6 +184,8 @@ def test_half_weights_find_the_same_lungs_in_half_of_the_bytes(trained, tmp_path
     assert 0 < np.abs(before - after).max() < 0.02
     assert np.abs(np.subtract(dice(before, masks[16:]), dice(after, masks[16:]))).max() < 0.001
     assert half.stat().st_size < 0.6 * path.stat().st_size
+    stored = [onnx.numpy_helper.to_array(tensor) for tensor in onnx.load(half).graph.initializer]
+    assert min(values.ndim for values in stored if values.dtype == np.float16) >= 2
     onnx_file.examine(half.read_bytes(), half.name)  # it would be opened
 
 

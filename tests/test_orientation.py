@@ -85,21 +85,22 @@ def test_right_images_are_not_flagged(change):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "fault", "words"),
+    ("spoil", "fault", "words", "upright"),
     [
-        (lambda image: 255 - image, orientation.INVERTED, "inverted: dark where it is dense"),
+        (lambda image: 255 - image, orientation.INVERTED, "inverted: dark where it is dense", None),
         (
             lambda image: np.rot90(image, 1),
             orientation.ROTATED,
             "rotated by 90° counterclockwise",
+            90,
         ),
-        (lambda image: np.rot90(image, 2), orientation.ROTATED, "rotated by 180°"),
-        (lambda image: np.rot90(image, 3), orientation.ROTATED, "rotated by 90° clockwise"),
+        (lambda image: np.rot90(image, 2), orientation.ROTATED, "rotated by 180°", 180),
+        (lambda image: np.rot90(image, 3), orientation.ROTATED, "rotated by 90° clockwise", 270),
     ],
     ids=["inverted", "90", "180", "270"],
 )
-def test_a_fault_is_named_on_every_made_up_chest(spoil, fault, words):
-    expected = [[orientation.QualityFlag(fault, words)]] * len(CHESTS)
+def test_a_fault_is_named_on_every_made_up_chest(spoil, fault, words, upright):
+    expected = [[orientation.QualityFlag(fault, words, upright)]] * len(CHESTS)
     assert flagged([spoil(image) for image in CHESTS]) == expected
 
 

@@ -525,5 +525,5 @@ def test_the_percentiles_of_the_window_are_numpys_to_the_bit(seed, count, whole)
     values = np.random.default_rng(seed).random(count, dtype=np.float32)
     values = np.round(values * 255).astype(np.float32) / 255 if whole else values
     assert np.array_equal(
-        radiograph._percentiles(values, np.array([0.5, 99.5])), np.percentile(values, (0.5, 99.5))
+        radiograph.percentiles(values, np.array([0.5, 99.5])), np.percentile(values, (0.5, 99.5))
     )

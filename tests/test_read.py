@@ -22,7 +22,13 @@ from hilum.errors import BadData, Mismatch, NotFound
 from hilum.imaging import synthetic
 from hilum.imaging.files import image_file, raster
 from hilum.imaging.radiograph import preprocess
-from hilum.inference import age_group, classify_images, pretrained, segment_images
+from hilum.inference import (
+    age_group,
+    classify_images,
+    model_answers,
+    pretrained,
+    segment_images,
+)
 
 REAL = Path(os.environ.get("HILUM_DATA", Path(__file__).parent.parent.parent / "shared/data"))
 WITHOUT = """
@@ -101,7 +107,7 @@ def test_a_model_sees_the_region_that_it_carries(installed, image):
         segment_images.load_lung_model(), image_file.read(image), image
     )
     tb = next(model for model in pretrained.pretrained_models() if model.name == "tb")
-    cut = classify_images.cut_for(tb, seen, segment_images.load_lung_model())
+    cut = model_answers.cut_for(tb, seen, segment_images.load_lung_model())
     rows, columns = (np.flatnonzero((seen.labels > 0).any(axis)) for axis in (1, 0))
     margin = round(0.08 * (rows[-1] + 1 - rows[0]))
     assert (
@@ -143,9 +149,21 @@ def test_what_is_written_is_an_overlay_an_anomaly_map_and_a_table(installed, ima
     assert tuple(rows[0]) == classify_images.COLUMNS and [row["concept"] for row in rows] == [
         said.concept for said in one.scores
     ]
-    only(image, to=tmp_path / "out", scores=True)
+    one = only(image, to=tmp_path / "out", scores=True)
     rows = list(csv.DictReader((tmp_path / "out" / classify_images.TABLE).open()))
     assert [row["score"] for row in rows] == [str(said.score) for said in one.scores]
+
+
+def test_a_model_that_could_not_call_is_applied_only_where_scores_are_requested(installed, image):
+    by_scores = {
+        requested: {said.concept: said for said in only(image, scores=requested).scores}
+        for requested in (False, True)
+    }
+    of_children = by_scores[False]["pneumonia"]
+    assert of_children.score is None and "trained on children" in of_children.no_call
+    assert by_scores[True]["pneumonia"].score > 0
+    for concept in ("tuberculosis", "cavity", "anomaly"):
+        assert by_scores[False][concept] == by_scores[True][concept]
 
 
 SPOILT = {
@@ -176,7 +194,7 @@ def test_a_lateral_is_refused_where_the_file_states(installed, tmp_path):
 
 
 def test_lungs_that_cannot_be_believed_are_refused(installed, image, monkeypatch):
-    monkeypatch.setattr(classify_images, "LEAST", 0.999)
+    monkeypatch.setattr(model_answers, "LEAST", 0.999)
     assert "cannot be relied on" in only(image).refused
 
 

@@ -56,6 +56,19 @@ def test_more_images_make_an_interval_as_narrow_as_wanted():
     assert (high - low) / 2 <= 0.1 and 50 < images < 90
 
 
+@pytest.mark.parametrize("confidence", [0.5, 0.9, 0.999, 1 - 1e-9, 1 - 1e-13])
+@pytest.mark.parametrize("rate", [0.01, 0.1, 0.5])
+def test_the_promise_is_exact_at_any_confidence(rate, confidence):
+    needed = risk_control.negatives_needed(rate, confidence)
+    assert (1 - rate) ** needed <= (1 - confidence) * 1.000001
+    assert needed == 1 or (1 - rate) ** (needed - 1) > 1 - confidence
+
+
+def test_what_no_number_of_images_supports_needs_no_number():
+    assert risk_control.negatives_needed(1e-6) is None
+    assert risk_control.guaranteed_threshold(np.arange(1000), 1e-6) is None
+
+
 def test_impossible_rates_and_scores_are_refused():
     with pytest.raises(ValueError, match="rate within"):
         risk_control.guaranteed_threshold(np.zeros(50), 0.0)

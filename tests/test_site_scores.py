@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from hilum.errors import BadData
 from hilum.inference import domain, pretrained, site_scores
 from hilum.statistics import subspace
 
@@ -48,3 +49,38 @@ def test_the_bundled_anomaly_model_counts_from_a_site_and_gives_features():
     outputs = model.model(image)
     stored = model.model.metadata[site_scores.METADATA]
     assert model.counts_from_site and len(stored["weights"]) == len(outputs["features"])
+
+
+def test_a_sites_images_count_from_the_other_patients_alone():
+    """As a further image does, so that a threshold on them holds for further images."""
+    direction, patients = site_scores.Direction.of(MODEL), np.arange(60) // 2
+    found = direction.without_own(ROWS, patients)
+    others = ROWS[2:]
+    expected = direction.scores(ROWS[:2], others.mean(0), others.std(0))
+    assert found[:2] == pytest.approx(expected)
+    within = direction.scores(ROWS, ROWS.mean(0), ROWS.std(0))
+    assert np.std(found) > np.std(within)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"weights": [1.0] * 3},
+        {"weights": [float("nan")] * WIDTH},
+        {"bias": 10**390},
+        {"bias": None},
+        {"overall": "a"},
+        {"overall": [-1.0] * WIDTH},
+    ],
+)
+def test_a_direction_that_cannot_be_is_refused(parts):
+    stored = {site_scores.METADATA: {**DIRECTION, **parts}}
+    with pytest.raises(BadData, match="site_direction cannot be read"):
+        site_scores.at_site(stored, {"anomaly": 0.0}, ROWS[0], site_of(ROWS))
+
+
+def test_a_site_of_other_features_is_refused():
+    narrow, none = site_of(ROWS[:, :6]), domain.Domain({})
+    for of_site in (narrow, none):
+        with pytest.raises(BadData, match="do not belong together"):
+            site_scores.at_site(MODEL, {"anomaly": 0.0}, ROWS[0], of_site)

@@ -32,6 +32,7 @@ from hilum.config import Pixels
 from hilum.dataset.pixel_cache import Cache
 from hilum.imaging.files import image_file
 from hilum.imaging.files.find_images import collect
+from hilum.imaging.perceptual_hash import dct_hash
 from hilum.imaging.radiograph import preprocess
 from hilum.inference import pretrained, training_hashes
 from hilum.inference.onnx_model import OnnxModel
@@ -187,7 +188,7 @@ def by_hashes(model: OnnxModel, known_set: Known, foreign: Images, remade: Image
 
 
 def recognised(model: OnnxModel, images: Iterable[New]) -> int:
-    return sum(training_hashes.is_copy(model, new.square, new.size) for new in images)
+    return sum(training_hashes.is_copy(model, dct_hash(new.square, new.size)) for new in images)
 
 
 def main() -> None:

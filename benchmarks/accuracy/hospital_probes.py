@@ -1,14 +1,18 @@
 """Compare linear probes of tuberculosis across hospitals, with and without a nuisance direction.
 
     python -m tools.build_models.films --data ../shared/data --work FILMS
+    python -m tools.build_models.pneumonia_backbone --films FILMS/kermany224
+        --out WORK/pneumonia_backbone.pt
     python -m benchmarks.accuracy.hospital_probes --films FILMS --work WORK
+        --start WORK/pneumonia_backbone.pt
 
 Features are those of a frozen EfficientNet-Lite0 (stages 2 to 5, lung crops of 192 pixels): mean
 and standard deviation of each channel over the whole crop ("whole") or over the lungs ("lung"), and
 with "all" also its maximum in the lungs, the absolute difference between the right and the left
 lung, and the upper half; each averaged over the crop and its mirror image. Intensities are as
-given, or of three kinds side by side (tools/build_models/multitask.py). A probe is fitted to one
-hospital and tested on the other.
+given, or of three kinds side by side (tools/build_models/multitask.py). "pneumonia" are features of
+the same network after children's pneumonia (tools/build_models/pneumonia_backbone.py), intensities
+as given; "four" are these and the three. A probe is fitted to one hospital and tested on the other.
 
 "nuisance out" removes one direction from the standardised features before the fit: the first along
 which the means of the hospital's own films without tuberculosis, of NIH and of COVID-19 films
@@ -45,7 +49,14 @@ OTHERS = {"nih-448": 400, "covid-448": 150}  # films of each, drawn at random
 STAGES = (2, 3, 4, 5)
 KINDS = ("whole", "lung", "max", "asym", "top")
 POOLED = {"whole": ("whole",), "whole and lung": ("whole", "lung"), "all": KINDS}
-KEPT = {"as given": ("as given",), "three": ("as given", "equalised", "local")}
+PNEUMONIA = "pneumonia"
+THREE = ("as given", "equalised", "local")
+KEPT = {
+    "as given": THREE[:1],
+    "three": THREE,
+    PNEUMONIA: (PNEUMONIA,),
+    "four": (*THREE, PNEUMONIA),
+}
 STRENGTHS = (3e-4, 1e-3, 3e-3)
 SEED = 0
 
@@ -67,7 +78,7 @@ class Probe(NamedTuple):
 # ---------------------------------------------------------------------------- features
 
 
-def load(folder: Path, work: Path) -> tuple[pl.DataFrame, dict[str, np.ndarray]]:
+def load(folder: Path, work: Path, start: Path) -> tuple[pl.DataFrame, dict[str, np.ndarray]]:
     """Return the facts of the films that take part and their features by name, kept in `work`."""
     facts = pl.read_parquet(folder / "facts.parquet")
     kept = work / "pooled_features.npz"
@@ -79,38 +90,43 @@ def load(folder: Path, work: Path) -> tuple[pl.DataFrame, dict[str, np.ndarray]]
             for name, count in OTHERS.items()
         ]
         rows = np.concatenate([np.flatnonzero(np.isin(sets, HOSPITALS)), *drawn])
-        np.savez(kept, rows=rows, **pooled(facts, folder, rows))
+        np.savez(kept, rows=rows, **pooled(facts, folder, rows, start))
     with np.load(kept) as stored:
         found = {name: stored[name] for name in stored.files}
     return facts[found.pop("rows").tolist()], found
 
 
-def pooled(facts: pl.DataFrame, folder: Path, rows: np.ndarray) -> dict[str, np.ndarray]:
+def pooled(
+    facts: pl.DataFrame, folder: Path, rows: np.ndarray, start: Path
+) -> dict[str, np.ndarray]:
     """Return the features float32 (n, d) by "intensity|stage|kind"."""
     import torch
 
     from benchmarks.accuracy.domain import cropped
     from hilum.training import efficientnet_backbone
-    from tools.build_models import multitask
+    from tools.build_models import multitask, pneumonia_backbone
 
     some = facts[rows.tolist()]
     crops, lungs = cropped(some, folder, rows)
     backbone = efficientnet_backbone.Backbone()
     efficientnet_backbone.load_imagenet(backbone)
-    backbone.eval()
+    after = pneumonia_backbone.network(1).features
+    after.load_state_dict(torch.load(start, weights_only=True))
+    networks = {intensity: (backbone.eval(), intensity) for intensity in multitask.INTENSITIES}
+    networks[PNEUMONIA] = after.eval(), THREE[0]
     found: dict[str, list[np.ndarray]] = {}
     with torch.no_grad():
-        for intensity in multitask.INTENSITIES:
+        for kept, (network, intensity) in networks.items():
             for at in range(0, len(rows), 16):
                 x = torch.from_numpy(crops[at : at + 16]).float()[:, None] / 255
                 mask = torch.from_numpy(lungs[at : at + 16]).float()[:, None]
                 x = multitask.standardised(x, intensity)
-                mirrored = backbone.each_stage(x.flip(3))
-                stages = backbone.each_stage(x)
+                mirrored = network.each_stage(x.flip(3))
+                stages = network.each_stage(x)
                 for number in STAGES:
                     both = _kinds(stages[number - 1], mask)
                     for kind, values in _kinds(mirrored[number - 1], mask.flip(3)).items():
-                        name = f"{intensity}|{number}|{kind}"
+                        name = f"{kept}|{number}|{kind}"
                         found.setdefault(name, []).append(((both[kind] + values) / 2).numpy())
     return {name: np.concatenate(parts) for name, parts in found.items()}
 
@@ -241,12 +257,15 @@ def main() -> None:
     )
     parser.add_argument("--films", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument(
+        "--start", type=Path, required=True, help="the file of pneumonia_backbone.py"
+    )
     arguments = parser.parse_args()
-    facts, features = load(arguments.films, arguments.work)
+    facts, features = load(arguments.films, arguments.work, arguments.start)
     lines = list(table(facts, features))
     text = [
-        f"`python -m benchmarks.accuracy.hospital_probes --films FILMS --work WORK` on "
-        f"{machine('numpy', 'torch')}.",
+        f"`python -m benchmarks.accuracy.hospital_probes --films FILMS --work WORK --start "
+        f"WORK/pneumonia_backbone.pt` on {machine('numpy', 'torch')}.",
         "",
         "| fitted and tested | intensities, features, nuisance | tune AUROC | AUROC | sensitivity "
         "/ specificity, carried | the same, site threshold |",

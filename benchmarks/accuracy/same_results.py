@@ -137,7 +137,6 @@ COMMANDS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "images": (
         ("lungs", *GIVEN, OUT, "images/lungs"),
-        ("lungs", *GIVEN, OUT, "images/lungs_int8", "--model", "lungs.int8.onnx"),
         ("classify", *GIVEN, OUT, "images/classify"),
         ("inspect", *GIVEN, OUT, "images/inspect"),
     ),

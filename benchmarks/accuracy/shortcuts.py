@@ -87,7 +87,7 @@ def some(manifest: Manifest, most: int) -> Manifest:
 def lungs(images: np.ndarray, sizes: list[Size], path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Return labels uint8 (n, size, size) and their quality, found once."""
     if not path.exists():
-        model, found = pretrained.lung_model(pretrained.SMALL), []
+        model, found = pretrained.lung_model(), []
         for done, (image, size) in enumerate(zip(images, sizes, strict=True)):
             found.append(lung_finder.segment_lungs(model, image, size))
             if done % 100 == 0:

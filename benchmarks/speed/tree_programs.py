@@ -182,13 +182,11 @@ def lungs(times: Times, image: Path) -> None:
     segment = name("inference.segment_images:segment_image", "steps.lungs:look")
     rng = np.random.default_rng(0)
     square = rng.integers(0, 256, (256, 256), np.uint8)
-    for file in ("lungs.onnx", "lungs.int8.onnx"):
-        model = model_of(path_of(file))
-        model(square)
-        for _ in range(20):
-            with timed(times, f"{file}, the network alone"):
-                model(square)
     model = model_of(path_of("lungs.onnx"))
+    model(square)
+    for _ in range(20):
+        with timed(times, "lungs.onnx, the network alone"):
+            model(square)
     for _ in range(10):
         with timed(times, "lungs of one file on one core"):
             segment(model, read(image), image)

@@ -218,7 +218,7 @@ def read(path: Path, typical: dict[str, float], shape: float) -> tuple[dict[str,
     file = image_file.read(path)
     radiograph, size = file.radiograph(), file.radiograph().size
     image = preprocess(radiograph, model.contract.size, model.contract.normalisation)
-    (flags,) = orientation.quality_flags(orientation.describe_orientation(image[None], [size]))
+    flags = orientation.flags_of_image(image, size)
     image, size = stretched(image, size, shape)
     found = lung_finder.segment_lungs(model, image, size)
     cut = lung_crop.cut(

@@ -1,12 +1,15 @@
 """Give the bundled tuberculosis model its domain and its no-call band, and measure its calls.
 
     python -m tools.build_models.films --data ../shared/data --work FILMS
+    python -m tools.build_models.train_findings --data ../shared/data --out src/hilum/resources
+        --work WORK --what tuberculosis
     OMP_NUM_THREADS=1 python -m tools.build_models.out_of_fold --films FILMS --work WORK
     python -m tools.build_models.finish_tuberculosis --films FILMS
         --folds WORK/out_of_fold.parquet --out src/hilum/resources
 
 The network that tools/build_models/train_findings.py made is not trained again and its scores stay
-the same to the bit. Its graph gets the output `features` (`gate_features`), its metadata
+the same to the bit. Its graph gets the output `features` (`gate_features`) in place of the one that
+training gave it, its metadata
 
     domain       a subspace of the features of own training and tune films; the limit is the 96th
                  percentile of distances from own films of other patients (five folds). Features,
@@ -35,7 +38,7 @@ import polars as pl
 from benchmarks._lib.lung_sets import dealt
 from benchmarks._lib.results import machine, record
 from hilum import storage
-from hilum.inference import domain, pretrained
+from hilum.inference import domain
 from hilum.inference.onnx_model import OnnxModel
 from hilum.statistics import bootstrap, subspace
 from hilum.statistics.metrics import discrimination
@@ -166,17 +169,16 @@ def main() -> None:
     parser.add_argument(
         "--folds", type=Path, required=True, help="what tools/build_models/out_of_fold.py wrote"
     )
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True, help="the folder of the model")
     arguments = parser.parse_args()
     facts = pl.read_parquet(arguments.films / "facts.parquet")
     crops = np.load(arguments.films / "crops.npy", mmap_mode="r")
     place = arguments.out / f"{NAME}.onnx"
-    source = pretrained.path(f"{NAME}.onnx")
-    model, metadata = onnx.load(source), dict(OnnxModel(source).metadata)
+    model, metadata = onnx.load(place), dict(OnnxModel(place).metadata)
     contract = metadata["contract"]
-    if domain.OUTPUT not in contract["outputs"]:
-        model = gate_features.tapped(model, contract["size"])
-        contract["outputs"] = [*contract["outputs"], domain.OUTPUT]
+    kept = [name for name in contract["outputs"] if name != domain.OUTPUT]
+    model = gate_features.retapped(model, kept, contract["size"])
+    contract["outputs"] = [*kept, domain.OUTPUT]
     metadata.pop(domain.METADATA, None)
     onnx_export.write(model, place, _texts(metadata))
     score, features = evaluated(OnnxModel(place), crops)

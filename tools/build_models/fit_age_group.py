@@ -37,6 +37,7 @@ from hilum.inference import age_group, pretrained
 from hilum.inference.onnx_model import InputContract
 from hilum.safety import onnx_file
 from hilum.safety.onnx_session import Session
+from hilum.training import onnx_export
 
 LAYER = "/network/down.2/down.2.5/Relu_output_0"  # 96 channels of 16x16 of the encoder
 CHANNELS, GRID, CELLS = 96, 16, 4
@@ -247,7 +248,7 @@ def cross_fitted(films: Films, rows: np.ndarray, strength: float = STRENGTH) -> 
 
 def write(rule: Rule, films: Films, to: Path) -> None:
     """Write the network with the rule. Raises `SystemExit` where it is larger than MAX_BYTES."""
-    model = onnx.load_from_string(encoder_of(onnx.load(pretrained.path())))
+    model = onnx.load_from_string(encoder_of(onnx.load(pretrained.path(pretrained.AGE_GROUP))))
     count = CHANNELS * CELLS**2
     model.graph.initializer.extend(
         [
@@ -283,6 +284,7 @@ def write(rule: Rule, films: Films, to: Path) -> None:
         raise SystemExit(f"{len(content)} bytes; expected at most {MAX_BYTES}")
     onnx_file.examine(content, to.name)
     storage.write_bytes(to, content)
+    onnx_export.to_half_weights(to, to)
 
 
 def main() -> None:

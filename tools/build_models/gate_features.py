@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Sequence
 
 import onnx
+import onnx.utils
 import torch
 from onnx import TensorProto, compose, helper
 from torch import Tensor, nn
@@ -105,3 +107,8 @@ def tapped(model: onnx.ModelProto, size: int) -> onnx.ModelProto:
     )
     onnx.checker.check_model(model, full_check=True)
     return model
+
+
+def retapped(model: onnx.ModelProto, outputs: Sequence[str], size: int) -> onnx.ModelProto:
+    """Return the classifier with `outputs` and `features`, in place of any that it has."""
+    return tapped(onnx.utils.Extractor(model).extract_model([INPUT], list(outputs)), size)

@@ -330,7 +330,7 @@ def trained(
         cuts.facts["part"].to_list(),
         settings,
         metadata["contract"],
-        metadata["region"],
+        metadata["crop"],
     ]
     path = work / f"{name}-{storage.digest(made_from)}.onnx"
     if path.exists():

@@ -390,6 +390,7 @@ def main() -> None:
         outputs=orientation.OUTPUTS,
         metadata=metadata,
     )
+    onnx_export.to_half_weights(arguments.out, arguments.out)
     print(f"{arguments.out}: {arguments.out.stat().st_size / 1000:.0f} kB, flagged {flagged}")
 
 

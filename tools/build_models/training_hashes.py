@@ -21,7 +21,7 @@ from hilum import storage
 from hilum.errors import BadData
 from hilum.imaging.files import image_file
 from hilum.imaging.files.find_images import collect
-from hilum.imaging.perceptual_hash import decode, hash_image
+from hilum.imaging.perceptual_hash import dct_hash
 from hilum.imaging.radiograph import preprocess
 from hilum.inference import pretrained, training_hashes
 from hilum.inference.onnx_model import OnnxModel
@@ -51,7 +51,7 @@ def main() -> None:
         *(reader.model for reader in pretrained.pretrained_models()),
     ]
     # Files of one training share their list.
-    lists = {training_hashes.training_list(model): model for model in models}
+    lists = {model.training_list: model for model in models}
     rows = [row for model in lists.values() for row in of_model(model, hashes)]
     storage.write_table(
         arguments.out,
@@ -74,12 +74,9 @@ def hashed(data: Path) -> Iterator[tuple[str, bytes]]:
 def _hashed(path: Path) -> tuple[str, bytes] | None:
     file = image_file.read(path)
     radiograph, contract = file.radiograph(), pretrained.lung_model().contract
-    found = hash_image(
-        preprocess(radiograph, contract.size, contract.normalisation), radiograph.size
-    )
-    return (
-        None if found is None else (file.pixel_digest, decode(pl.Series([found])).hashes.tobytes())
-    )
+    square = preprocess(radiograph, contract.size, contract.normalisation)
+    found = dct_hash(square, radiograph.size)
+    return None if found is None else (file.pixel_digest, found.tobytes())
 
 
 def of_model(model: OnnxModel, hashes: dict[str, bytes]) -> list[tuple[str, bytes]]:
@@ -90,9 +87,7 @@ def of_model(model: OnnxModel, hashes: dict[str, bytes]) -> list[tuple[str, byte
             f"{len(missing)} of {len(listed)} images that {model.path.name} was trained on are not "
             "among the files: get the same release"
         )
-    return [
-        (training_hashes.training_list(model), hashes[digest]) for digest in sorted(set(listed))
-    ]
+    return [(model.training_list, hashes[digest]) for digest in sorted(set(listed))]
 
 
 if __name__ == "__main__":

@@ -19,8 +19,9 @@ RIGHT, LEFT = 1, 2
 AIR, FULL = PROTOCOLS = ("air", "full")
 IGNORE = 255  # in training labels: the source does not state whether this is lung
 SIDES = {"right": RIGHT, "left": LEFT}
-# Names of shapes that are lungs, and their side; None: both.
-REFERENCE = {"right_lung": RIGHT, "left_lung": LEFT, "lungs": None}
+IGNORED = "ignored"  # name of a shape whose pixels count neither as lung nor as background
+# Names of shapes that make a reference mask, and their label; None: both lungs.
+REFERENCE = {"lungs": None, "right_lung": RIGHT, "left_lung": LEFT, IGNORED: IGNORE}
 _SECOND_LUNG = 0.2  # of the larger component's area: a smaller second one is a fragment, not a lung
 _TWO_LUNGS_WIDE = 0.55  # of the image's width: a single component wider than this is two lungs
 
@@ -63,11 +64,22 @@ def from_probabilities(found: np.ndarray, threshold: float = 0.5) -> np.ndarray:
 
     `found` is float32 (2, height, width), the probabilities of right and left lung.
     """
-    likelier = np.where(found[0] >= found[1], RIGHT, LEFT)
+    likelier = likelier_side(found, threshold)
     labels = np.zeros(found.shape[1:], np.uint8)
     for side in (RIGHT, LEFT):
-        labels[_largest(np.logical_and(likelier == side, found.max(axis=0) >= threshold))] = side
+        labels[_largest(likelier == side)] = side
     return labels
+
+
+def likelier_side(found: np.ndarray, threshold: float = 0.5) -> np.ndarray:
+    """Label each pixel by its likelier lung, 0 where neither reaches the threshold.
+
+    `found` is float32 (2, height, width), the probabilities of right and left lung. Components are
+    not selected and holes not filled.
+    """
+    right, left = found
+    sides = np.where(right >= left, np.uint8(RIGHT), np.uint8(LEFT))
+    return sides * (np.maximum(right, left) >= threshold)
 
 
 def _largest(mask: np.ndarray) -> np.ndarray:
@@ -109,7 +121,7 @@ def upsample_labels(
     The contour follows the probabilities `likely` float32 (2, size, size) between the pixels, so it
     is smooth in a large file.
     """
-    lung = (likely.max(axis=0) * 255 + 0.5).astype(np.uint8)
+    lung = (np.maximum(*likely) * 255 + 0.5).astype(np.uint8)
     large = {}
     for side in (RIGHT, LEFT):
         inside = labels == side

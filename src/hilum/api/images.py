@@ -142,7 +142,8 @@ def _to_dicom(
 
 
 def _call(one: FindingScore) -> str:
-    return one.call or f"no call: {one.no_call}"
+    warning = f" (warning: {one.warning})" if one.warning else ""
+    return f"{one.call}{warning}" if one.call else f"no call: {one.no_call}"
 
 
 @dataclass
@@ -216,7 +217,7 @@ def classify(image: Image | str | Path, *, site: Site | str | Path | None = None
     path = image.path if isinstance(image, Image) else one_file(image)
     known = Site.read(Path(site)) if isinstance(site, str | Path) else site
     kept = _Kept()
-    found, faults = classify_images.classify_images([path], site=known, delivery=kept)
+    found, faults = classify_images.classify_images([path], site=known, scores=True, delivery=kept)
     if faults:
         raise BadData(faults[0])
     (one,), (findings,) = found, kept.findings
@@ -236,7 +237,8 @@ def calibrate(
 
     With labels it chooses a threshold whose false positive rate at that site is at most
     `max_false_positives`, with `confidence`; in any case it describes what the site's images are
-    like. Keep it with `site.write(path)` for `classify`. Raises `TooFew` where so few images cannot
+    like. Keep it with `site.write(path)` for `classify`; `site.notes` say what was left out, what
+    is promised and how much more it would take. Raises `TooFew` where so few images cannot
     promise that, saying how many more it takes, and `NotFound` for an unknown model.
 
     >>> hilum.calibrate("tuberculosis", folder)
@@ -245,4 +247,4 @@ def calibrate(
     """
     return calibrate_site.calibrate_site(
         model, Path(folder), max_false_positives=max_false_positives, confidence=confidence
-    ).site
+    )

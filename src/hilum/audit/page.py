@@ -20,7 +20,7 @@ from markupsafe import Markup
 from hilum import __version__
 from hilum.annotations import lung_masks
 from hilum.audit import checks
-from hilum.audit.issues import Rule, of_table
+from hilum.audit.issues import Dismissed, Rule, dismissed, notes, of_table, standing
 from hilum.dataset.manifest import SEVERITIES, Manifest
 from hilum.dataset.pixel_cache import Cache
 from hilum.drawing import images as drawing
@@ -43,11 +43,15 @@ class _Image:
 
 @dataclass(frozen=True)
 class _Line:
-    """An issue on the page; `images` is empty where it is only listed."""
+    """An issue on the page; `images` is empty where it is only listed.
+
+    `note` says what a reader decided, "" where nobody did.
+    """
 
     message: str
     names: Sequence[str]
     source: str
+    note: str
     images: Sequence[_Image] = ()
 
 
@@ -71,6 +75,7 @@ def render(issues: pl.DataFrame, manifest: Manifest, cached: Cache) -> str:
 def _content(issues: pl.DataFrame, manifest: Manifest, cached: Cache) -> dict[str, object]:
     """Return the template's variables."""
     source = manifest.table.select("image_id", "source")
+    apart, issues = Dismissed.of(dismissed(issues), LISTED), standing(issues)
     rows = issues.join(source, on="image_id", how="left", maintain_order="left").with_columns(
         pl.col("source").fill_null("the whole set")
     )
@@ -80,6 +85,7 @@ def _content(issues: pl.DataFrame, manifest: Manifest, cached: Cache) -> dict[st
         "images": manifest.table.height,
         "total": issues.height,
         "groups": groups,
+        "dismissed": apart,
         "severities": [
             (severity, (issues["severity"] == severity).sum()) for severity in SEVERITIES
         ],
@@ -97,14 +103,14 @@ def _groups(rows: pl.DataFrame, cached: Cache) -> Iterator[_Group]:
     for (severity, name), found in rows.group_by("severity", "rule", maintain_order=True):
         rule = rules[str(name)]
         shown, listed = [], []
-        for issue, source in zip(of_table(found), found["source"], strict=True):
+        for issue, source, note in zip(of_table(found), found["source"], notes(found), strict=True):
             images = [image_id for image_id in issue.image_ids if readable.get(image_id)]
             if images and len(shown) < PER_RULE and len(images) <= room:
                 illustrated = _images(images, cached, outlined=rule.about_masks)
-                shown.append(_Line(issue.message, issue.image_ids, source, illustrated))
+                shown.append(_Line(issue.message, issue.image_ids, source, note, illustrated))
                 room -= len(images)
             elif len(listed) < lines:
-                listed.append(_Line(issue.message, issue.image_ids, source))
+                listed.append(_Line(issue.message, issue.image_ids, source, note))
         lines -= len(listed)
         more = found.height - len(shown) - len(listed)
         yield _Group(rule, str(severity), found.height, shown, listed, more)

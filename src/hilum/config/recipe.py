@@ -101,9 +101,17 @@ class Recipe:
                 'folder = "path/to/images"'
             )
         folder, *also = (as_text((path.parent / folder).resolve()) for folder in recipe.data.paths)
-        file = recipe.data.corrections_path
-        corrections = as_text((path.parent / file).resolve()) if file else ""
-        data = replace(recipe.data, folder=folder, also=tuple(also), corrections=corrections)
+        corrections, annotations = (
+            as_text((path.parent / place).resolve()) if place else ""
+            for place in (recipe.data.corrections_path, recipe.data.annotations_path)
+        )
+        data = replace(
+            recipe.data,
+            folder=folder,
+            also=tuple(also),
+            corrections=corrections,
+            annotations=annotations,
+        )
         settings = _placed(recipe.classify.settings, path.parent)
         return replace(recipe, data=data, classify=replace(recipe.classify, settings=settings))
 

@@ -73,6 +73,11 @@ class Data:
     corrections: str = setting(
         "", "file of corrections to apply, as `hilum propose-fixes` writes one; empty: none"
     )
+    annotations: str = setting(
+        "",
+        "folder of corrections made with `hilum serve`, that of a run or its annotations, to take "
+        "up; empty: those in the run's own folder, if any",
+    )
     links: bool = setting(False, "follow links in the folders to files outside of them")
 
     @property
@@ -89,6 +94,11 @@ class Data:
     def corrections_path(self) -> Path | None:
         """The file of corrections; None where there is none."""
         return Path(from_text(self.corrections)) if self.corrections else None
+
+    @property
+    def annotations_path(self) -> Path | None:
+        """The folder of corrections made with `hilum serve`; None where none is named."""
+        return Path(from_text(self.annotations)) if self.annotations else None
 
     def refuse_inside(self, place: Path, remedy: str) -> None:
         """Raise `HilumError` where `place` is one of the data folders or inside one."""

@@ -31,6 +31,11 @@
                              the size of the file itself
     row_spacing_mm    float? distance between rows as the source states it, of pixels of the stated
                              size; likewise column_spacing_mm
+    rotated           int?   degrees clockwise (90, 180 or 270) by which a correction turns what the
+                             file shows; null: not at all, as for the next two
+    mirrored          bool?  whether a correction exchanges left and right, after that
+    inverted          bool?  whether a correction exchanges dark and bright, see
+                             `hilum.imaging.files.image_file.Display`
 
 `Manifest.labels`, one row per label that the source states; "not mentioned" has no row:
 
@@ -46,8 +51,8 @@
     activity          str?   active, old, stable, improving or worsening
 
 `Manifest.shapes`, one row per drawn shape: image_id, concept (of a finding, or right_lung,
-left_lung, lungs), term, shape (JSON text of `hilum.annotations.shapes`), source, author (who drew
-it; null: not stated).
+left_lung, lungs, or ignored: pixels that a mask leaves open), term, shape (JSON text of
+`hilum.annotations.shapes`), source, author (who drew it; null: not stated).
 
 `Manifest.remarks`, on what reading the folder met: path, severity (info, warning, error), rule,
 message. What was left out has the rule `dropped`.
@@ -55,7 +60,6 @@ message. What was left out has the rule `dropped`.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -68,7 +72,7 @@ from hilum.annotations import eligibility
 from hilum.annotations.acquisition import LATERALITIES, VIEWS
 from hilum.annotations.vocabulary import State
 from hilum.dataset import manifest_checks
-from hilum.errors import BadData, Mismatch, NotFound
+from hilum.errors import BadData, NotFound
 from hilum.safety.path_names import as_text, from_text
 from hilum.safety.untrusted_files import Folder
 
@@ -96,6 +100,9 @@ COLUMNS = {
     "stated_width": pl.Int64,
     "row_spacing_mm": pl.Float64,
     "column_spacing_mm": pl.Float64,
+    "rotated": pl.Int64,
+    "mirrored": pl.Boolean,
+    "inverted": pl.Boolean,
 }
 LABEL_COLUMNS = {
     "image_id": pl.String,
@@ -121,6 +128,7 @@ REMARK_COLUMNS = {"path": pl.String, "severity": pl.String, "rule": pl.String, "
 REQUIRED = ("image_id", "dataset", "source", "patient_id", "path")
 MASK_COLUMNS = ("lung_mask", "right_lung_mask", "left_lung_mask")
 PLACES = ("path", *MASK_COLUMNS)  # files below the root
+DISPLAY = ("rotated", "mirrored", "inverted")
 PARTS = ("train", "tune", "test")
 SEXES = ("female", "male", "other")
 # Allowed values of the columns that have few.
@@ -274,6 +282,7 @@ class Manifest:
             *manifest_checks.faults_of_ids(self.table, REQUIRED),
             *manifest_checks.faults_of_labels(self.table, self.labels),
             *manifest_checks.faults_of_values(self.table, VALUES),
+            *manifest_checks.faults_of_rotations(self.table),
             *manifest_checks.faults_of_places(self.table, PLACES),
         ]
         if faults:
@@ -281,11 +290,17 @@ class Manifest:
 
     @cached_property
     def digest(self) -> str:
-        """Return a digest of the four tables; it does not depend on `root`."""
+        """Return a digest of the four tables; it does not depend on `root`.
+
+        Columns of `DISPLAY` count only where one has a value, so that runs of before they existed
+        stay valid.
+        """
+        stated = [one for one in DISPLAY if self.table[one].null_count() < self.table.height]
+        table = self.table.drop(*(one for one in DISPLAY if one not in stated))
         return storage.digest(
             [
                 storage.digest_of_table(table)
-                for table in (self.table, self.labels, self.remarks, self.shapes)
+                for table in (table, self.labels, self.remarks, self.shapes)
             ]
         )
 
@@ -356,10 +371,14 @@ class Manifest:
             )
         stated = storage.read_json(folder / ROOT)
         if not isinstance(stated, dict) or not isinstance(stated.get("root"), str):
-            raise BadData(f"{folder / ROOT}: names no root; {_again(folder)}")
+            raise BadData(f"{folder / ROOT}: names no root; {manifest_checks.again(folder)}")
         read = {name: storage.read_table(folder / f"{name}.parquet") for name in TABLES}
+        lacking = (one for one in DISPLAY if one not in read["manifest"].columns)
+        read["manifest"] = read["manifest"].with_columns(
+            pl.lit(None, COLUMNS[one]).alias(one) for one in lacking
+        )
         for name, columns in TABLES.items():
-            _refuse_other_columns(folder, name, read[name], columns)
+            manifest_checks.refuse_other_columns(folder, name, read[name], columns)
         table, labels, remarks, shapes = (
             read[name].select(list(columns)) for name, columns in TABLES.items()
         )
@@ -367,26 +386,3 @@ class Manifest:
         manifest = cls(root, table, labels, remarks, shapes, links)
         manifest.check()
         return manifest
-
-
-def _refuse_other_columns(
-    folder: Path, name: str, table: pl.DataFrame, columns: Mapping[str, pl.DataType]
-) -> None:
-    """Raise `Mismatch` where a column is missing, and `BadData` where one has another type."""
-    file = f"{folder}/{name}.parquet"
-    if missing := [column for column in columns if column not in table.columns]:
-        raise Mismatch(
-            f"{file} lacks {', '.join(missing)}: an earlier Hilum wrote it; {_again(folder)}"
-        )
-    other = {
-        column: table[column].dtype for column in columns if table[column].dtype != columns[column]
-    }
-    if other:
-        faults = [
-            f"{column} is {kind}, expected {columns[column]}" for column, kind in other.items()
-        ]
-        raise BadData.listing(f"{file} has columns of another type; {_again(folder)}", faults)
-
-
-def _again(folder: Path) -> str:
-    return f"make it again with `hilum ingest {shlex.quote(str(folder))}`"

@@ -1,16 +1,18 @@
 """Checks of what always holds of the tables of a `hilum.dataset.manifest.Manifest`.
 
-Each function yields one message per fault and nothing for a sound table.
+Functions called `faults_of_…` yield one message per fault and nothing for a sound table.
 """
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
 
 import polars as pl
 
 from hilum.annotations.vocabulary import LOCAL, concepts
-from hilum.errors import on_one_line
+from hilum.errors import BadData, Mismatch, on_one_line
 
 
 def faults_of_ids(table: pl.DataFrame, required: Collection[str]) -> Iterator[str]:
@@ -51,6 +53,17 @@ def faults_of_values(
             yield f"{image}: {column} is '{value}', expected one of {', '.join(allowed)}"
 
 
+def faults_of_rotations(table: pl.DataFrame) -> Iterator[str]:
+    """Yield rotations other than by quarter turns; an upright image has none."""
+    rotated = pl.col("rotated")
+    for image, value in (
+        table.filter(rotated.is_not_null() & ~rotated.is_in([90, 180, 270]))
+        .select("image_id", "rotated")
+        .iter_rows()
+    ):
+        yield f"{image}: rotated is {value}, expected 90, 180 or 270 degrees clockwise, or null"
+
+
 def faults_of_places(table: pl.DataFrame, columns: Collection[str]) -> Iterator[str]:
     """Yield paths that are absolute, have a part "..", or contain a zero byte."""
     for column in columns:
@@ -62,3 +75,27 @@ def faults_of_places(table: pl.DataFrame, columns: Collection[str]) -> Iterator[
         )
         for one in outside[column]:
             yield f"{on_one_line(one)}: leads out of the folder"
+
+
+def refuse_other_columns(
+    folder: Path, name: str, table: pl.DataFrame, columns: Mapping[str, pl.DataType]
+) -> None:
+    """Raise `Mismatch` where a column is missing, and `BadData` where one has another type."""
+    file = f"{folder}/{name}.parquet"
+    if missing := [column for column in columns if column not in table.columns]:
+        raise Mismatch(
+            f"{file} lacks {', '.join(missing)}: an earlier Hilum wrote it; {again(folder)}"
+        )
+    other = {
+        column: table[column].dtype for column in columns if table[column].dtype != columns[column]
+    }
+    if other:
+        faults = [
+            f"{column} is {kind}, expected {columns[column]}" for column, kind in other.items()
+        ]
+        raise BadData.listing(f"{file} has columns of another type; {again(folder)}", faults)
+
+
+def again(folder: Path) -> str:
+    """Return what to do where the tables in `folder` cannot be used."""
+    return f"make it again with `hilum ingest {shlex.quote(str(folder))}`"

@@ -15,14 +15,16 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 import numpy as np
 
 from hilum.annotations import lung_masks
-from hilum.dataset.manifest import Manifest
+from hilum.dataset.manifest import DISPLAY, Manifest
 from hilum.errors import BadData
 from hilum.imaging.files import dicom, image_file, label_image
 from hilum.imaging.files.label_image import Consensus, LabelImage, Settled
+from hilum.imaging.files.pose import AS_READ, Display
 from hilum.imaging.geometry import Size, resize
 from hilum.safety.untrusted_files import Folder, parse_json
 
@@ -46,7 +48,7 @@ _ROLE = {
     "ignore": lung_masks.IGNORE,
 }
 NAMES = {_BOTH: "lungs", lung_masks.RIGHT: "right_lung", lung_masks.LEFT: "left_lung"}
-Pose = Callable[[np.ndarray], np.ndarray]
+ToDisplay = Callable[[np.ndarray], np.ndarray]
 
 INVERTED, UNLIKE, SOFT = "inverted", "background unlike its folder", "soft edges"
 LABEL_MAP, SCALED = "label map", "scaled from "
@@ -62,7 +64,7 @@ class MaskFile:
     settled: Settled
     scaled_from: Size | None  # the mask's own size, where it is another than the image's
 
-    def labels(self, pose: Pose | None = None) -> np.ndarray:
+    def labels(self, pose: ToDisplay | None = None) -> np.ndarray:
         """Return lung labels in the file's own pixels, or with `pose` in display orientation."""
         found, side = _posed(self.image, pose).numbers, COLUMNS[self.column]
         found = self._roles[found]
@@ -145,30 +147,40 @@ def _placed(manifest: Manifest) -> Iterable[tuple[str, str, str, str]]:
                 yield dataset, column, place, f"{dataset}:{column}:{PurePosixPath(place).parent}"
 
 
-def voters(manifest: Manifest) -> dict[str, list[tuple[str, str]]]:
-    """Return path of mask and image of the voting masks by group, evenly spread over it."""
-    of_group: dict[str, dict[str, str]] = {}
+class Voter(NamedTuple):
+    """A mask that decides on the meaning of values, and its image, as a correction displays it."""
+
+    place: str
+    image: str
+    display: Display
+
+
+def voters(manifest: Manifest) -> dict[str, list[Voter]]:
+    """Return the voting masks by group, evenly spread over it."""
+    of_group: dict[str, dict[str, Voter]] = {}
     group_of = groups(manifest)
     inferred = manifest.table.filter(manifest.table[VALUES].is_null())
     for column in COLUMNS:
-        for place, image in inferred.select(column, "path").iter_rows():
-            if place is not None:
-                of_group.setdefault(group_of[place], {})[place] = image
+        masked = inferred.select(column, "path", *DISPLAY).drop_nulls(column)
+        for row in masked.iter_rows(named=True):
+            place = row[column]
+            voter = Voter(place, row["path"], Display.of(row))
+            of_group.setdefault(group_of[place], {})[place] = voter
     chosen = {}
     for group, members in of_group.items():
         places = sorted(members)
         some = np.unique(np.linspace(0, len(places) - 1, min(VOTERS, len(places))).round())
-        chosen[group] = [(places[int(at)], members[places[int(at)]]) for at in some]
+        chosen[group] = [members[places[int(at)]] for at in some]
     return chosen
 
 
-def agreed(folder: Folder, members: Iterable[tuple[str, str]]) -> Consensus:
+def agreed(folder: Folder, members: Iterable[Voter]) -> Consensus:
     """Return the meaning of values that these masks agree on; unreadable masks have no vote."""
     meanings = []
-    for place, image in members:
+    for place, image, display in members:
         try:
-            labels = _as_the_radiograph_stands(
-                label_image.read(*folder.located(place)), *folder.located(image)
+            labels = _as_displayed(
+                label_image.read(*folder.located(place)), *folder.located(image), display
             )
         except BadData:
             continue  # reported when the mask is read for its own image
@@ -176,16 +188,17 @@ def agreed(folder: Folder, members: Iterable[tuple[str, str]]) -> Consensus:
     return label_image.consensus(meanings)
 
 
-def _as_the_radiograph_stands(labels: LabelImage, path: Path, root: Path | None) -> LabelImage:
-    """Return a mask of the image at `path` in display orientation, which DICOM may state."""
-    if not dicom.is_one(path, root):
+def _as_displayed(
+    labels: LabelImage, path: Path, root: Path | None, display: Display
+) -> LabelImage:
+    """Return a mask of the image at `path` in display orientation."""
+    if display == AS_READ and not dicom.is_one(path, root):
         return labels
-    file = dicom.read(path, root)
-    fit = fitted(labels, image_file.own_size(file), labels.path)
-    return _posed(fit, lambda own: image_file.to_display(file, own))
+    pose = image_file.pose(path, root, display)
+    return _posed(fitted(labels, pose.source, labels.path), pose.mask)
 
 
-def _posed(labels: LabelImage, pose: Pose | None) -> LabelImage:
+def _posed(labels: LabelImage, pose: ToDisplay | None) -> LabelImage:
     return labels if pose is None else replace(labels, numbers=pose(labels.numbers))
 
 
@@ -216,7 +229,7 @@ def read(
     image: Mapping[str, str | None],
     size: Size,
     agreed_on: Callable[[str], Consensus],
-    pose: Pose | None = None,
+    pose: ToDisplay | None = None,
 ) -> list[MaskFile]:
     """Read all mask files of a row of the table.
 
@@ -278,7 +291,7 @@ def _of_side(found: np.ndarray, side: int) -> np.ndarray:
     )
 
 
-def together(masks: Iterable[MaskFile], size: Size, pose: Pose | None = None) -> np.ndarray:
+def together(masks: Iterable[MaskFile], size: Size, pose: ToDisplay | None = None) -> np.ndarray:
     """Return the labels of all mask files of an image; one-sided files take precedence."""
     labels = np.zeros(size, np.uint8)
     for mask in masks:

@@ -109,10 +109,10 @@ class Source:
         if len(stated) != 2:
             return []
         right, down = stated
-        pose = self.file.pose
-        if pose.transposed:
+        turns = self.file.pose.turns
+        if turns.transposed:
             right, down = down, right
-        return [_reversed(right, pose.mirrored), _reversed(down, pose.upended)]
+        return [_reversed(right, turns.mirrored), _reversed(down, turns.upended)]
 
 
 def _reversed(direction: str, wanted: bool) -> str:

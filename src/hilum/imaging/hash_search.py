@@ -73,6 +73,14 @@ def near(hashes: np.ndarray, distance: int, others: np.ndarray | None = None) ->
     return Near(first, second, way.min(0), best // 2 == 1, best % 2 == 1)
 
 
+def any_near(key: np.ndarray, distance: int, others: np.ndarray) -> bool:
+    """Return whether a hash, uint64 (4,), is within `distance` bits of any of `others` (n, 4).
+
+    In any of the four ways of `near`, which is faster for many.
+    """
+    return bool((_distances(key[None], others) <= distance).any())
+
+
 def _halves(hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the sieve's bits as signs, float32 (n, 64) for even and for odd columns."""
     bits = np.unpackbits(hashes.view(np.uint8), axis=1)

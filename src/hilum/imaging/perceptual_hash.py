@@ -78,14 +78,20 @@ def hash_image(square: np.ndarray, size: Size) -> str | None:
     if image.min() == image.max():
         return None
     ranks = ranked(image)
-    small = cv2.resize(ranks, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
-    signs = (_COSINES @ small @ _COSINES.T > 0).ravel()
-    signs[0] = False  # the mean; ranks have none
     keys = [
-        np.packbits(signs).tobytes(),
+        _bits(ranks).tobytes(),
         *(_spectrum(middle(ranks, fraction)).tobytes() for fraction in VIEWS),
     ]
     return base64.b64encode(b"".join(keys).ljust(_PADDED, b"\0")).decode("ascii")
+
+
+def dct_hash(square: np.ndarray, size: Size) -> np.ndarray | None:
+    """Return the first key alone, uint64 (4,); None for an image of a single value.
+
+    The image is that of `hash_image`, which takes several times as long.
+    """
+    image = content(square, size)
+    return None if image.min() == image.max() else _bits(ranked(image)).view(np.uint64)
 
 
 def decode(fingerprints: pl.Series) -> HashKeys:
@@ -133,6 +139,14 @@ def evened(ranks: np.ndarray, side: int, spread: float) -> np.ndarray:
     )
     detail = small - _blurred(small, spread)
     return detail / np.sqrt(_blurred(detail * detail, spread) + 1e-3)
+
+
+def _bits(ranks: np.ndarray) -> np.ndarray:
+    """Return the signs of the low frequencies, uint8 (32,)."""
+    small = cv2.resize(ranks, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
+    signs = (_COSINES @ small @ _COSINES.T > 0).ravel()
+    signs[0] = False  # the mean; ranks have none
+    return np.packbits(signs)
 
 
 def _blurred(image: np.ndarray, spread: float) -> np.ndarray:

@@ -65,14 +65,18 @@ def preprocess(radiograph: Radiograph, size: int, window: str, depth: int = 8) -
     square = geometry.forward(radiograph.pixels)
     if window == "percentiles":
         image = square[geometry.inside()]
-        low, high = _percentiles(image, np.array([0.5, 99.5]))
+        low, high = percentiles(image, np.array([0.5, 99.5]))
         square[geometry.inside()] = (image - low) / max(high - low, 1e-6)
     return to_uint8(square) if depth == 8 else to_uint16(square)
 
 
-def _percentiles(values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+def percentiles(values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """Return what `np.percentile` returns, to the bit, several times faster."""
-    ordered = np.sort(values, axis=None)
+    if values.dtype == np.uint8:  # counting is several times faster than sorting
+        counts = np.bincount(values.ravel(), minlength=256)
+        ordered = np.repeat(np.arange(256, dtype=np.uint8), counts)
+    else:
+        ordered = np.sort(values, axis=None)
     place = (len(ordered) - 1) * (wanted / 100)
     below = place.astype(np.intp)
     first, second = ordered[below], ordered[np.minimum(below + 1, len(ordered) - 1)]

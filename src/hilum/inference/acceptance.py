@@ -165,15 +165,15 @@ def excluded(model: str, people: People, stated: Stated, measured: str) -> str:
     """Return why a patient is not of a model's training population; "" where it may answer.
 
     The stated age decides. Without one `measured` does, an answer of `age_group.classify`: a model
-    of children answers for a measured child alone, since most patients are none; any other model
-    answers unless a child was measured.
+    of small children answers for a measured child alone, since most patients are none; any other
+    model answers unless a child or an adult was measured whose ages are all outside its own.
     """
     trained = f"{model} was trained on {people.words}{people.range}"
     years = stated.age_years
     if years is not None:
         # A person of `oldest` years is that old until the next birthday.
         within = people.youngest <= years < people.oldest + 1
-        return "" if within else f"the patient is {years:g} years old, and {trained}"
+        return "" if within else f"the patient is {_age(years)} old, and {trained}"
     stated_no_age = "(by the image; the file states no age)"
     if people.oldest < age_group.OLDEST_CHILD:
         if measured == age_group.CHILD:
@@ -184,9 +184,16 @@ def excluded(model: str, people: People, stated: Stated, measured: str) -> str:
             else "nothing indicates that it is a child's image"
         )
         return f"{seems} {stated_no_age}, and {trained}"
+    if people.oldest < age_group.YOUNGEST_ADULT and measured == age_group.ADULT:
+        return f"it appears to be an adult's image {stated_no_age}, and {trained}"
     if people.youngest >= age_group.OLDEST_CHILD and measured == age_group.CHILD:
         return f"it appears to be a child's image {stated_no_age}, and {trained}"
     return ""
+
+
+def _age(years: float) -> str:
+    """Write an age in whole years, or of less than two years in whole months."""
+    return f"{int(years)} years" if years >= 2 else f"{int(12 * years + 1e-6)} months"
 
 
 def people_by_ages(years: Sequence[float | None], words: str) -> People | None:

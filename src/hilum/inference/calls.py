@@ -9,7 +9,7 @@ a probability only where there could be a call.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 
@@ -27,10 +27,11 @@ BETWEEN = "the score lies between the thresholds for present and absent"
 class FindingScore:
     """One model's call of one concept, or `no_call`, why there is none; "" where there is one.
 
-    `probability` is None without a calibration and wherever the image is not known to be like the
-    calibration's own, `threshold` None where none was chosen. `percentile` is the percentage of
-    the training images that are closer to one another than this image is to them; None where the
-    model carries no domain.
+    `score` is None where the model was not applied, since it could not have called. `probability`
+    is None without a calibration and wherever the image is not known to be like the calibration's
+    own, `threshold` None where none was chosen. `percentile` is the percentage of the training
+    images that are closer to one another than this image is to them; None where the model carries
+    no domain.
     """
 
     model: str
@@ -38,10 +39,16 @@ class FindingScore:
     call: str | None
     no_call: str
     warning: str
-    score: float
+    score: float | None
     probability: float | None
     threshold: float | None
     percentile: float | None
+
+    def warned(self, warning: str) -> FindingScore:
+        """Return it with one more warning; itself where that is ""."""
+        if not warning:
+            return self
+        return replace(self, warning="; ".join(filter(None, [self.warning, warning])))
 
     def reported(self, *, scores: bool) -> dict[str, object]:
         """Return the fields for a table or JSON; `NUMBERS` only with `scores`."""
@@ -104,7 +111,7 @@ class Thresholds:
 def decide(
     model: str,
     concept: str,
-    score: float,
+    score: float | None,
     fitted: Fitted | None,
     *,
     reasons: Sequence[str] = (),
@@ -114,13 +121,16 @@ def decide(
     """Return a score with its call and its probability, or why there is none.
 
     `fitted` is the concept's calibration as `hilum.statistics.calibration.to_json` writes it, None
-    where nothing was fitted. `reasons` are those against any call; "" is none.
+    where nothing was fitted. `reasons` are those against any call; "" is none. `score` may be None,
+    for a model that was not applied, only where there is a reason.
     """
     against = "; ".join(filter(None, reasons))
     thresholds, call, probability = Thresholds.of_json(fitted), None, None
     if not against and thresholds is None:
         against = NO_THRESHOLD
     elif not against and thresholds:
+        if score is None:
+            raise ValueError(f"{model} has no score of {concept}, and no reason against a call")
         call, against = thresholds.decide(score)
         fits = calibration.from_json(fitted) if fitted else {}
         if "temperature" in fits:

@@ -16,6 +16,9 @@ model's domain (`hilum.inference.domain`) nor outside its population. A warning 
 of an image that the model was trained or tuned on, or of an altered copy of one
 (`hilum.inference.training_hashes`).
 
+A model that could not call, of other people or without the site that its scores count from, is
+applied only where scores are requested or the images of a site are watched.
+
 A call compares the score with the threshold that the model carries from its own tune (validation)
 part, or with that of a site (`hilum.inference.site`), inside that site's own domain. Scores, and
 maps of what is not called, are given on request only.
@@ -23,8 +26,7 @@ maps of what is not called, are given on request only.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import cv2
@@ -32,42 +34,31 @@ import numpy as np
 
 from hilum import storage
 from hilum.annotations.vocabulary import name_of
-from hilum.config import LungCrop
 from hilum.drawing.images import heat
-from hilum.errors import Mismatch, NotFound, on_one_line, script
+from hilum.errors import NotFound, on_one_line, script
 from hilum.imaging.batch.each_image import Say, Watch, for_each, unheard, unwatched
 from hilum.imaging.batch.results_table import Table
 from hilum.imaging.files import dicom, image_file, output_folder, raster
 from hilum.imaging.files.find_images import collect
 from hilum.imaging.geometry import resize
-from hilum.imaging.radiograph import preprocess, to_uint8
+from hilum.imaging.radiograph import to_uint8
 from hilum.inference import (
-    acceptance,
     calls,
-    domain,
-    lung_crop,
+    model_answers,
     model_cards,
     pretrained,
     saliency,
     segment_images,
-    site_scores,
-    training_hashes,
 )
 from hilum.inference.calls import FindingScore, ImageResult
 from hilum.inference.delivery import Delivery, ModelIdentity
-from hilum.inference.domain import Placement
-from hilum.inference.examination import examine_cached
+from hilum.inference.model_answers import ModelAnswer
 from hilum.inference.onnx_model import OnnxModel
 from hilum.inference.pretrained import PretrainedModel
 from hilum.inference.site import Site
 from hilum.safety.path_names import as_text
 
-LEAST = LungCrop.min_mask_quality  # of the lungs: below it images are not cropped along them
 TABLE = "classify.csv"
-NO_SITE = (
-    "it counts from what is usual at a site, and no site is given: run `hilum calibrate` on its "
-    "images, which need no labels, and pass its file with --site"
-)
 COLUMNS = (
     "image",
     "name",
@@ -81,22 +72,6 @@ COLUMNS = (
     "no_call",
     "warning",
 )
-
-
-@dataclass(frozen=True)
-class ModelAnswer:
-    """What one model gave for one image, and where the image lies in the model's domain."""
-
-    model: PretrainedModel
-    cut: lung_crop.Cut
-    outputs: Mapping[str, np.ndarray]
-    placement: Placement
-
-    @property
-    def scores(self) -> dict[str, float]:
-        """The scores by concept."""
-        values = np.atleast_1d(self.outputs["score"]).tolist()
-        return dict(zip(self.model.concepts, values, strict=True))
 
 
 def classify_images(
@@ -113,7 +88,8 @@ def classify_images(
     """Classify each image; return the results and the faults of unreadable images.
 
     `models` are all bundled ones by default. With `scores` the table has the numbers and maps are
-    drawn also without a call. With `site` its model alone is applied, at the site's threshold, and
+    drawn also without a call; otherwise a model that could not call is not applied and its score is
+    None. With `site` its model alone is applied, at the site's threshold, and
     `say` hears where the images differ from the site's. `delivery` takes what was found in each
     image. `images`, `say` and errors are otherwise
     those of `segment_images.segment_images`. Raises `NotFound` where this installation has no
@@ -139,14 +115,15 @@ def classify_images(
         file = image_file.read(path)
         if delivery:
             delivery.refuse(path, file)
-        result, lungs, maps = _classify(classifiers, finder, path, name, file, site)
+        result, lungs, answers = classify_file(
+            classifiers, finder, file, path, name, site=site, scores=scores
+        )
         if delivery:
             found = segment_images.findings(lungs, file, finder)
             delivery.deliver(path, name, found.classified(result, identities, at_site))
         if out:
             called = {one.concept for one in result.scores if scores or one.call}
-            shown = {concept: of for concept, of in maps.items() if concept in called}
-            _write(out, result, lungs, shown)
+            _write(out, result, lungs, _upright_maps(answers, called, lungs))
         return result
 
     digests = [model.digest for model in classifiers]
@@ -181,131 +158,51 @@ def table_of(
     )
 
 
-def _classify(
+def classify_file(
     models: Sequence[PretrainedModel],
     finder: OnnxModel,
+    file: raster.Raster | dicom.Dicom,
     path: Path,
     name: str,
-    file: raster.Raster | dicom.Dicom,
-    site: Site | None,
-) -> tuple[ImageResult, segment_images.LungResult, dict[str, np.ndarray]]:
-    """Return a file's calls, its lungs, and by concept the maps, float32 (height, width), upright.
+    *,
+    site: Site | None = None,
+    scores: bool = False,
+) -> tuple[ImageResult, segment_images.LungResult, list[ModelAnswer]]:
+    """Return the calls of a file that was read, its lungs, and what the applied models gave.
 
     Raises `BadData`.
     """
     lungs = segment_images.segment_image(finder, file, path)
-    why = refusal(lungs)
+    why = model_answers.refusal(lungs)
     found: list[FindingScore] = []
-    maps: dict[str, np.ndarray] = {}
+    answers: list[ModelAnswer] = []
     for model in [] if why else models:
-        answer = ask(model, lungs, finder)
-        found += _called(answer, lungs, file.pixel_digest, site)
-        if saliency.MAP in answer.outputs:
-            maps |= _upright_maps(model, answer.outputs[saliency.MAP], answer.cut, lungs)
+        warning = model_answers.warned(model, lungs, file.pixel_digest)
+        against = model_answers.reasons_against(model, lungs, site)
+        if any(against) and not scores and not site:
+            found += model_answers.not_applied(model, against, warning)
+            continue
+        answers.append(model_answers.ask(model, lungs, finder))
+        found += model_answers.called(answers[-1], site, against, warning)
     flags = ", ".join(flag.fault for flag in lungs.quality_flags)
     quality, age = round(lungs.quality, 4), lungs.stated.age_years
-    return ImageResult(as_text(path), name, why, flags, quality, age, found), lungs, maps
-
-
-def refusal(lungs: segment_images.LungResult) -> str:
-    """Return why no model is applied to an image; "" where one may be."""
-    evidence = acceptance.Lungs(bool(lungs.native_labels.any()), lungs.quality, LEAST)
-    return acceptance.refusal(lungs.quality_flags, lungs.stated, evidence)
-
-
-def ask(model: PretrainedModel, lungs: segment_images.LungResult, finder: OnnxModel) -> ModelAnswer:
-    """Apply a model to the crop that it requires. Raises `Mismatch` as `cut_for` does."""
-    cut = cut_for(model, lungs, finder)
-    outputs = model.model(cut.image)
-    return ModelAnswer(model, cut, outputs, model.model.place(cut.image, outputs))
-
-
-def _called(
-    answer: ModelAnswer, lungs: segment_images.LungResult, pixel_digest: str, site: Site | None
-) -> Iterator[FindingScore]:
-    """Yield the call of each concept, by the model's own threshold or by the site's."""
-    model, warning = answer.model, warned(answer.model, lungs, pixel_digest)
-    of_people = outside_population(model, lungs)
-    features = answer.outputs.get(domain.OUTPUT)
-    of_site = site.domain if site else None
-    unusual_where = NO_SITE if model.counts_from_site and of_site is None else ""
-    scores = site_scores.at_site(model.model.metadata, answer.scores, features, of_site)
-    for concept, score in scores.items():
-        fitted, placement = model.calibration[concept], answer.placement
-        if site and (concept in site.thresholds or model.counts_from_site):
-            placement = site.place(answer.cut.image, answer.outputs)
-        if site and concept in site.thresholds:
-            fitted = site.thresholds[concept].as_calibration()
-        percentile = None if np.isnan(placement.percentile) else round(placement.percentile, 2)
-        yield calls.decide(
-            model.name,
-            concept,
-            score,
-            fitted,
-            reasons=[placement.reason, of_people, unusual_where],
-            percentile=percentile,
-            warning=warning,
-        )
+    return ImageResult(as_text(path), name, why, flags, quality, age, found), lungs, answers
 
 
 def _upright_maps(
-    model: PretrainedModel,
-    maps: np.ndarray,
-    cut: lung_crop.Cut,
-    lungs: segment_images.LungResult,
+    answers: Iterable[ModelAnswer], concepts: Collection[str], lungs: segment_images.LungResult
 ) -> dict[str, np.ndarray]:
-    """Return a model's maps by concept in the radiograph's pixels."""
-    back = cut.to_file(lungs.radiograph.size).back
-    by_concept = zip(model.concepts, maps.reshape(-1, *maps.shape[-2:]), strict=True)
-    return {
-        concept: back(saliency.upsample(one, model.contract.size)) for concept, one in by_concept
-    }
-
-
-def cut_for(
-    model: PretrainedModel, lungs: segment_images.LungResult, finder: OnnxModel
-) -> lung_crop.Cut:
-    """Crop an image as a model requires it.
-
-    Raises `Mismatch` where the model needs lungs found in another square than the finder's.
-    """
-    contract, radiograph = model.contract, lungs.radiograph
-    if contract.content != "crop":
-        image = preprocess(radiograph, contract.size, contract.normalisation)
-        whole = examine_cached(image, radiograph.size, None)
-        return whole.crop(LungCrop(size=contract.size))
-    if (model.pixels, contract.normalisation) != (
-        finder.contract.size,
-        finder.contract.normalisation,
-    ):
-        raise Mismatch(
-            f"{model.place} needs lungs found in images of {model.pixels} pixels "
-            f"({contract.normalisation}), but the lung model uses {finder.contract.size} "
-            f"({finder.contract.normalisation}): make it with the lung model of this installation, "
-            f"by {script('tools.build_models.train_findings')}"
-        )
-    return lungs.examination.crop(model.crop, model.typical)
-
-
-def outside_population(model: PretrainedModel, lungs: segment_images.LungResult) -> str:
-    """Return why a patient may be none of those a model was trained on; "" where there is none."""
-    people = acceptance.People(*model.ages, model.people)
-    return acceptance.excluded(model.name, people, lungs.stated, lungs.age_group)
-
-
-def warned(model: PretrainedModel, lungs: segment_images.LungResult, pixel_digest: str) -> str:
-    """Return why a model's call of an image may mean little; "" where there is no reason."""
-    reasons = acceptance.warnings(lungs.stated)
-    if model.was_trained_on(pixel_digest):
-        reasons.append(
-            f"{model.name} was trained or tuned on this very image, so its score shows nothing"
-        )
-    elif training_hashes.is_copy(model.model, lungs.image, lungs.radiograph.size):
-        reasons.append(
-            f"{model.name} was trained or tuned on an image of which this is an altered copy, "
-            f"so its score shows nothing"
-        )
-    return "; ".join(reasons)
+    """Return the maps of some concepts, float32 (height, width) in the radiograph's pixels."""
+    found = {}
+    for answer in answers:
+        if saliency.MAP not in answer.outputs:
+            continue
+        maps, back = answer.outputs[saliency.MAP], answer.cut.to_file(lungs.radiograph.size).back
+        of_concepts = maps.reshape(-1, *maps.shape[-2:])
+        for concept, one in zip(answer.model.concepts, of_concepts, strict=True):
+            if concept in concepts:
+                found[concept] = back(saliency.upsample(one, answer.model.contract.size))
+    return found
 
 
 # ---------------------------------------------------------------------------- summaries
@@ -317,17 +214,15 @@ def lines(
     written: str = "overlays and table",
     *,
     scores: bool = False,
-    notes: Sequence[str] = (),
 ) -> str:
     """Format the results for a person: one line per image and finding, and where `written` lies.
 
-    With `scores` their numbers follow the calls; `notes` are about all images together.
+    With `scores` their numbers follow the calls.
     """
     if not found:
         return "nothing was classified: no image could be read"
     text = [line for one in found for line in _lines(one, scores)]
     where = [f"{written}: {to.resolve()}"] if to else []
-    text += [f"note: {note}" for note in notes]
     return "\n".join([*text, *where, "For research only; not for diagnosis."])
 
 
@@ -345,6 +240,8 @@ def _lines(one: ImageResult, scores: bool) -> Iterator[str]:
 
 
 def _numbers(score: FindingScore) -> str:
+    if score.score is None:
+        return ""
     threshold = "" if score.threshold is None else f" (threshold {score.threshold:.3g})"
     probability = (
         ""

@@ -25,7 +25,6 @@ Mahalanobis' distance of features: Lee et al., NeurIPS 2018.
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -145,7 +144,9 @@ class Domain:
         if all(one <= 1 for one in excess.values()):  # nan is not
             return Placement(True, max(percentile.values()), "")
         worst = max(excess, key=lambda name: np.nan_to_num(excess[name], nan=np.inf))
-        nearer = "all" if percentile[worst] >= 99.95 else f"{percentile[worst]:.0f} %"
+        if np.isnan(percentile[worst]):
+            return Placement(False, percentile[worst], f"{DETECTORS[worst]} {self.whose}")
+        nearer = "all" if percentile[worst] >= 99.95 else f"{int(percentile[worst])} %"
         reason = f"{DETECTORS[worst]} {self.whose}: {nearer} of these are closer"
         return Placement(False, percentile[worst], reason)
 
@@ -170,7 +171,7 @@ class Domain:
                 continue
             try:
                 detectors[name] = _detector(one)
-            except (KeyError, TypeError, ValueError, binascii.Error) as fault:
+            except (KeyError, TypeError, ValueError, OverflowError) as fault:
                 faults.append(f"detector {name!r}: {type(fault).__name__}: {fault}")
         if faults:
             raise BadData.listing(f"{where}: its domain cannot be read", faults)
@@ -214,7 +215,8 @@ def crossed_distances(
 ) -> dict[str, np.ndarray]:
     """Return the distance of each row from the rows of the other folds, by detector, (n,).
 
-    `folds` (n,) are numbers, with all images of a patient in one.
+    `folds` (n,) are numbers, with all images of a patient in one; `FEWEST` patients or more are
+    enough for each fold to have others. Raises `ValueError` for a fold without two other rows.
     """
     found = {name: np.empty(len(values)) for name, values in rows.items()}
     for fold in np.unique(folds):
@@ -232,13 +234,10 @@ def fit_crossed(
     inside: float = INSIDE,
     whitened: bool = False,
     whose: str = TRAINING,
-) -> Domain | None:
-    """Fit a domain to few images, and its limits to their `crossed_distances`.
-
-    None for fewer than `FEWEST` images.
+) -> Domain:
+    """Fit a domain to few images, of `FEWEST` patients or more, and its limits to their
+    `crossed_distances`.
     """
-    if min(map(len, rows.values())) < FEWEST:
-        return None
     detectors = {
         name: _with_limit(_subspace(name, values, whitened), distances[name], inside)
         for name, values in rows.items()
@@ -284,7 +283,10 @@ def packed(values: np.ndarray, dtype: str = "float32") -> dict[str, object]:
 
 
 def unpacked(stored: object, dimensions: int) -> np.ndarray:
-    """Return a stored array as float64. Raises `ValueError`, `KeyError` or `TypeError`."""
+    """Return a stored array as float64.
+
+    Raises `ValueError`, `KeyError`, `TypeError`, or `OverflowError` for a number beyond float64.
+    """
     if isinstance(stored, dict):
         shape, dtype = tuple(stored["shape"]), _DTYPES[stored["dtype"]]
         count = int(np.prod(shape)) if all(isinstance(side, int) for side in shape) else -1
@@ -313,7 +315,7 @@ def _detector_json(detector: Detector) -> dict[str, object]:
 
 
 def _detector(stored: Mapping[str, Any]) -> Detector:
-    """Read a detector. Raises `KeyError`, `TypeError` or `ValueError`."""
+    """Read a detector. Raises as `unpacked` does."""
     mean, scale = unpacked(stored["mean"], 1), unpacked(stored["scale"], 1)
     components, variances = unpacked(stored["components"], 2), unpacked(stored["variances"], 1)
     quantiles = unpacked(stored["quantiles"], 1)

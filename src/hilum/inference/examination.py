@@ -72,14 +72,10 @@ def examine(
     image of one constant value, no lungs are found.
     """
     image = as_uint8(preprocess(radiograph, pixels.size, pixels.normalisation, pixels.depth))
-    (flags,) = orientation.quality_flags(
-        orientation.describe_orientation(image[None], [radiograph.size])
-    )
+    flags = orientation.flags_of_image(image, radiograph.size)
     values = radiograph.stored_values
     constant = values.min() == values.max()
-    return examine_cached(
-        image, radiograph.size, None if constant else finder, tuple(flags), protocol
-    )
+    return examine_cached(image, radiograph.size, None if constant else finder, flags, protocol)
 
 
 def examine_cached(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from hilum.imaging.geometry import resize
+from hilum.imaging.radiograph import percentiles
 
 QUANTILES = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
 OCTAVES = 4  # bands of spatial frequency, the finest first
@@ -41,10 +42,10 @@ def describe_pixels(image: np.ndarray) -> np.ndarray:
         smaller = resize(coarse, (max(1, height // 2), max(1, width // 2)))
         energies.append(np.log(float((coarse - resize(smaller, (height, width))).std()) + FAINT))
         coarse = smaller
-    noise = np.median(np.abs(np.diff(np.diff(pixels, axis=0), axis=1)))
+    noise = np.median(np.abs(np.diff(np.diff(image.astype(np.int16), axis=0), axis=1)))
     return np.array(
         [
-            *(np.quantile(pixels, QUANTILES) / 255),
+            *(percentiles(image, 100 * np.array(QUANTILES)) / 255),
             (image == 0).mean(),
             (image == 255).mean(),
             pixels[~inside].mean() / 255,

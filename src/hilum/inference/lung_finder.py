@@ -33,7 +33,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 
 import cv2
 import numpy as np
@@ -70,14 +70,30 @@ CAPS = {
     orientation.ROTATED: 0.1,
     orientation.MIRRORED: 0.2,
 }
-_CHANGES = (  # scale, degrees, shift down and right as fractions of the side, gamma
-    (0.92, 0.0, 0.03, 0.02, 0.8),
-    (1.08, 0.0, -0.02, -0.03, 1.25),
-    (1.0, 5.0, 0.02, -0.02, 1.1),
-    (1.0, -5.0, -0.02, 0.03, 0.9),
-)
 _EDGE = 0.005  # keeps log-odds finite
 _FARTHEST = 10.0  # standard deviations at which one part of a shape is capped
+
+
+class _Change(NamedTuple):
+    """A small change of an image; shifts are fractions of its side."""
+
+    scale: float
+    degrees: float
+    down: float
+    right: float
+    gamma: float
+
+
+_CHANGES = (
+    _Change(1.0, 5.0, 0.02, -0.02, 1.1),
+    _Change(1.0, -5.0, -0.02, 0.03, 0.9),
+    _Change(0.92, 0.0, 0.03, 0.02, 0.8),
+    _Change(1.08, 0.0, -0.02, -0.03, 1.25),
+)
+# Where the mask agrees with those of the first FEW changes as closely as CLEAR, the others would
+# hardly change it, and are not evaluated (benchmarks/accuracy/lung_changes.py).
+FEW, CLEAR = 2, 0.97
+ALWAYS = 2.0  # in place of CLEAR: no agreement is as close, so every change is evaluated
 
 
 class Rule(TypedDict):
@@ -108,14 +124,18 @@ class LungSegmentation:
 
 
 def segment_lungs(
-    model: OnnxModel, image: np.ndarray, size: Size, protocol: str = lung_masks.AIR
+    model: OnnxModel,
+    image: np.ndarray,
+    size: Size,
+    protocol: str = lung_masks.AIR,
+    clear: float = CLEAR,
 ) -> LungSegmentation:
     """Segment a letterboxed uint8 image of a file of (height, width) `size`.
 
-    `protocol` is one of lung_masks.PROTOCOLS. The result never depends on images segmented before
-    or after.
+    `protocol` is one of lung_masks.PROTOCOLS, `clear` as in `segment_with_tta`. The result never
+    depends on images segmented before or after.
     """
-    labels, likely, fractions, measured = segment_with_tta(model, image, size, protocol)
+    labels, likely, fractions, measured = segment_with_tta(model, image, size, protocol, clear)
     if not fractions:
         return LungSegmentation(labels, likely, 0.0, {})
     shapes = rule()["shapes"][protocol]
@@ -124,27 +144,31 @@ def segment_lungs(
 
 
 def segment_with_tta(
-    model: OnnxModel, image: np.ndarray, size: Size, protocol: str = lung_masks.AIR
+    model: OnnxModel,
+    image: np.ndarray,
+    size: Size,
+    protocol: str = lung_masks.AIR,
+    clear: float = CLEAR,
 ) -> tuple[np.ndarray, np.ndarray, dict[str, float], dict[str, float] | None]:
     """Return labels, probabilities, the `FRACTIONS`, and the `shape`.
 
     The last two are empty and None where no lung was found. Probabilities are the mean over the
     image and its changes, which the signs need anyway: this is closer to reference masks, most so
     where noise is strong (tools/build_models/fit_mask_quality.py, benchmarks/accuracy/lungs.py
-    --what shipped).
+    --what shipped). The later changes are evaluated only where the mask agrees less than `clear`
+    with one of the first.
     """
     output = model.lung_output(protocol)
-    moves, again = _changed(model, image, output)
-    likely = _mean(model(image)[output], moves, again)
+    likely, agreements = _augmented(model, image, output, clear)
     labels = lung_masks.from_probabilities(likely)
     if not labels.any():
         return labels, likely, {}, None
     fractions = {
-        "agreement": _agreement_of_all(likely, moves, again),
+        "agreement": float(np.mean(agreements)),
         "sure": _confidence(likely, labels),
     }
     inside = Letterbox(size, image.shape[0]).inside()
-    return labels, likely, fractions, shape(labels, raw(likely), inside)
+    return labels, likely, fractions, shape(labels, lung_masks.likelier_side(likely), inside)
 
 
 def no_lungs(size: int) -> LungSegmentation:
@@ -190,78 +214,101 @@ def inputs(signs: Mapping[str, float]) -> dict[str, float]:
 # ---------------------------------------------------------------------------- the signs
 
 
-def raw(likely: np.ndarray) -> np.ndarray:
-    """Return labels from probabilities, before parts are selected and holes are filled."""
-    return np.where(
-        likely.max(axis=0) < 0.5,
-        0,
-        np.where(likely[0] >= likely[1], lung_masks.RIGHT, lung_masks.LEFT),
-    ).astype(np.uint8)
+def _augmented(
+    model: OnnxModel, image: np.ndarray, output: str, clear: float
+) -> tuple[np.ndarray, list[float]]:
+    """Return the mean probabilities over the image and its changes, and each agreement."""
+    first, again = model(image)[output], list[np.ndarray]()
+    likely, agreements = first, list[float]()
+    for changes in (_CHANGES[:FEW], _CHANGES[FEW:]):
+        again += list(_evaluated(model, image, output, changes))
+        likely = _mean(first, again)
+        agreements = _agreements(likely, again)
+        if min(agreements) >= clear:
+            break
+    return likely, agreements
 
 
-def _changed(
-    model: OnnxModel, image: np.ndarray, output: str
-) -> tuple[list[np.ndarray], np.ndarray]:
-    """Evaluate the model on each of `_CHANGES`.
-
-    Return the affine maps (2, 3) and the probabilities, float32 (changes, 2, size, size).
-    """
+def _evaluated(
+    model: OnnxModel, image: np.ndarray, output: str, changes: Sequence[_Change]
+) -> np.ndarray:
+    """Return the probabilities of the changed images, float32 (changes, 2, side, side)."""
     side = image.shape[0]
-    moves = [
-        _move(side, scale, degrees, down, right) for scale, degrees, down, right, _ in _CHANGES
-    ]
-    tables = [
-        (np.linspace(0, 1, 256) ** change[4] * 255 + 0.5).astype(np.uint8) for change in _CHANGES
-    ]
     warped = [
-        cv2.warpAffine(image, move, (side, side), borderMode=cv2.BORDER_REFLECT_101)
-        for move in moves
+        cv2.warpAffine(image, _move(side, change), (side, side), borderMode=cv2.BORDER_REFLECT_101)
+        for change in changes
     ]
-    changed = [cv2.LUT(one, table) for one, table in zip(warped, tables, strict=True)]
-    return moves, model.many(np.stack(changed))[output]
+    changed = [
+        cv2.LUT(one, _tone_curve(change.gamma)) for one, change in zip(warped, changes, strict=True)
+    ]
+    return model.many(np.stack(changed))[output]
 
 
-def _mean(first: np.ndarray, moves: Sequence[np.ndarray], again: np.ndarray) -> np.ndarray:
-    """Average `first` and the probabilities of each change, mapped back.
+@cache
+def _tone_curve(gamma: float) -> np.ndarray:
+    """Return a gamma curve as a table, uint8 (256,)."""
+    return (np.linspace(0, 1, 256) ** gamma * 255 + 0.5).astype(np.uint8)
+
+
+def _mean(first: np.ndarray, again: Sequence[np.ndarray]) -> np.ndarray:
+    """Average `first` and the probabilities of the first `_CHANGES`, mapped back.
 
     A pixel that a change moved outside the image is left out of the mean there.
     """
-    side = first.shape[-1]
-    total = np.dstack([*first, np.ones((side, side), np.float32)])
-    for move, found in zip(moves, again, strict=True):
-        moved = np.dstack([*found, np.ones((side, side), np.float32)])
-        total += cv2.warpAffine(
-            moved, move, (side, side), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        )
-    return np.moveaxis(total[..., :2] / total[..., 2:], -1, 0)
+    total = first.copy()
+    for change, found in zip(_CHANGES, again, strict=False):
+        for lung, sum_of_lung in zip(found, total, strict=True):
+            sum_of_lung += _moved_back(lung, change)
+    total /= _coverage(first.shape[-1], len(again))
+    return total
 
 
-def _agreement_of_all(likely: np.ndarray, moves: Sequence[np.ndarray], again: np.ndarray) -> float:
-    before = raw(likely)
-    return float(
-        np.mean([_agreement(before, after, move) for after, move in zip(again, moves, strict=True)])
+def _moved_back(values: np.ndarray, change: _Change) -> np.ndarray:
+    """Map float32 (side, side) of a changed image back to the image; 0 where it saw nothing."""
+    side = values.shape[0]
+    return cv2.warpAffine(
+        values, _move(side, change), (side, side), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     )
 
 
-def _move(side: int, scale: float, degrees: float, down: float, right: float) -> np.ndarray:
-    move = cv2.getRotationMatrix2D(((side - 1) / 2, (side - 1) / 2), degrees, scale)
-    move[:, 2] += right * side, down * side
-    return move
+@cache
+def _coverage(side: int, changes: int) -> np.ndarray:
+    """Count the image and those of its changes that see each pixel, float32 (side, side)."""
+    seen = np.ones((side, side), np.float32)
+    total = seen.copy()
+    for change in _CHANGES[:changes]:
+        total += _moved_back(seen, change)
+    return total
 
 
-def _agreement(before: np.ndarray, after: np.ndarray, move: np.ndarray) -> float:
-    """Compute the Dice of a mask, moved like the image, with the mask of the changed image."""
-    side = before.shape[0]
-    moved = cv2.warpAffine(before, move, (side, side), flags=cv2.INTER_NEAREST)
-    found = raw(after)
-    same = int(((moved == found) & (found > 0)).sum())
-    whole = int((moved > 0).sum()) + int((found > 0).sum())
+def _agreements(likely: np.ndarray, again: Sequence[np.ndarray]) -> list[float]:
+    """Compute the Dice of a mask, moved like each changed image, with the mask of that image."""
+    before, side = lung_masks.likelier_side(likely), likely.shape[-1]
+    found = []
+    for change, after in zip(_CHANGES, again, strict=False):
+        moved = cv2.warpAffine(before, _move(side, change), (side, side), flags=cv2.INTER_NEAREST)
+        found.append(_dice_of_labels(moved, lung_masks.likelier_side(after)))
+    return found
+
+
+def _dice_of_labels(first: np.ndarray, second: np.ndarray) -> float:
+    same = np.count_nonzero((first == second) & (second > 0))
+    whole = np.count_nonzero(first) + np.count_nonzero(second)
     return 2 * same / whole if whole else 0.0
+
+
+@cache
+def _move(side: int, change: _Change) -> np.ndarray:
+    """Return the affine map (2, 3) of a change."""
+    centre = (side - 1) / 2
+    move = cv2.getRotationMatrix2D((centre, centre), change.degrees, change.scale)
+    move[:, 2] += change.right * side, change.down * side
+    return move
 
 
 def _confidence(likely: np.ndarray, labels: np.ndarray) -> float:
     """Compute the soft Dice of probabilities (2, size, size) with the labels made of them."""
-    lung, inside = likely.max(axis=0), labels > 0
+    lung, inside = np.maximum(*likely), labels > 0
     return min(2 * float(lung[inside].sum()) / float(lung.sum() + inside.sum()), 1.0)
 
 

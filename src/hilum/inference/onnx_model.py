@@ -12,7 +12,7 @@ contract too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from hilum import storage
 from hilum.annotations import lung_masks
 from hilum.errors import BadData, Mismatch, NotFound, on_one_line, unknown
 from hilum.inference import domain
@@ -116,6 +117,20 @@ class OnnxModel:
             f"use a model exported by Hilum",
             faults,
         )
+
+    @cached_property
+    def trained_on(self) -> frozenset[str]:
+        """The pixel digests of its training and tuning images; empty where it lists none."""
+        return frozenset(self._listed)
+
+    @cached_property
+    def training_list(self) -> str:
+        """The digest of that list, by which `hilum.inference.training_hashes` knows it."""
+        return storage.digest(sorted(self._listed))
+
+    @property
+    def _listed(self) -> Sequence[str]:
+        return self.metadata.get("trained_on", {}).get("pixels", ())
 
     @cached_property
     def domain(self) -> domain.Domain | None:

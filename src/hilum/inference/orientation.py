@@ -28,7 +28,7 @@ Rotations of up to 15 degrees count as upright.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -78,11 +78,13 @@ class QualityFlag:
     """A suspected fault of an image.
 
     `fault` is EMPTY, INVERTED, ROTATED, MIRRORED or OUT_OF_DISTRIBUTION; `words` describe it and
-    complete the phrase "it appears ...".
+    complete the phrase "it appears ...". `upright` is of a rotated image: the degrees clockwise
+    that make it upright.
     """
 
     fault: str
     words: str
+    upright: int | None = None
 
 
 def describe_orientation(images: np.ndarray, sizes: Sequence[Size]) -> pl.DataFrame:
@@ -107,6 +109,16 @@ def describe_cache(
         progress(min(BATCH * len(parts), readable.height), readable.height)
     features = pl.concat([pl.DataFrame(schema=FEATURES), *parts]).with_columns(readable["image_id"])
     return index.join(features, on="image_id", how="left", maintain_order="left")
+
+
+def flags_of_image(image: np.ndarray, size: Size) -> tuple[QualityFlag, ...]:
+    """Return the suspected faults of one image of a file of (height, width) `size`.
+
+    They are those of its row of features, without the cost of a table.
+    """
+    content, tones = network_input(image, size)
+    row = {name: float(answer) for name, answer in _network()(content).items()}
+    return tuple(_flags({**row, "flat": float(np.float32(tones["flat"]))}))
 
 
 def _batch(images: np.ndarray, sizes: Sequence[Size]) -> pl.DataFrame:
@@ -150,25 +162,33 @@ def quality_flags(features: pl.DataFrame) -> Iterator[list[QualityFlag]]:
     An image that is empty or not a chest gets no other flag, since the other outputs mean nothing
     then; nor is a rotated image called mirrored. Rows of nulls get none.
     """
-    limits = _network().metadata["limits"]
-    for row in features.select(*OUTPUTS, "flat").iter_rows(named=True):
-        exceeded = {
-            name for name, limit in limits.items() if row[name] is not None and row[name] > limit
-        }
-        if row["flat"] is not None and row["flat"] >= EMPTY_FRACTION:
-            faults = [EMPTY]
-        elif exceeded & {OUT_OF_DISTRIBUTION, DISTANCE}:
-            faults = [OUT_OF_DISTRIBUTION]
-        else:
-            faults = [
-                fault
-                for fault in (INVERTED, ROTATED, MIRRORED)
-                if fault in exceeded and not (fault == MIRRORED and ROTATED in exceeded)
-            ]
-        yield [
-            QualityFlag(fault, ROTATIONS[row[QUARTER_TURNS]] if fault == ROTATED else WORDS[fault])
-            for fault in faults
+    yield from map(_flags, features.select(*OUTPUTS, "flat").iter_rows(named=True))
+
+
+def _flags(row: Mapping[str, float | None]) -> list[QualityFlag]:
+    """Return the suspected faults by one image's `OUTPUTS` and its feature "flat"."""
+    exceeded = {
+        name
+        for name, limit in _network().metadata["limits"].items()
+        if (value := row[name]) is not None and value > limit
+    }
+    if (flat := row["flat"]) is not None and flat >= EMPTY_FRACTION:
+        faults = [EMPTY]
+    elif exceeded & {OUT_OF_DISTRIBUTION, DISTANCE}:
+        faults = [OUT_OF_DISTRIBUTION]
+    else:
+        faults = [
+            fault
+            for fault in (INVERTED, ROTATED, MIRRORED)
+            if fault in exceeded and not (fault == MIRRORED and ROTATED in exceeded)
         ]
+    turns = int(row[QUARTER_TURNS] or 0)
+    return [
+        QualityFlag(ROTATED, ROTATIONS[turns], 90 * turns)
+        if fault == ROTATED
+        else QualityFlag(fault, WORDS[fault])
+        for fault in faults
+    ]
 
 
 def digest() -> str:

@@ -1,8 +1,6 @@
 """Find and open the bundled models under `resources/`: usable offline and without PyTorch.
 
-    lungs.onnx         the lungs by two protocols (`hilum.annotations.lung_masks`), computed in
-                       float32
-    lungs.int8.onnx    the same with 8-bit weights: smaller, and faster on many processors
+    lungs.onnx         the lungs by two protocols (`hilum.annotations.lung_masks`), 8-bit
     lungs_ccby.onnx    the lungs from images and masks whose licences allow commercial use, 8-bit
     orientation.onnx   see `hilum.inference.orientation`
     age_group.onnx     see `hilum.inference.age_group`
@@ -51,13 +49,14 @@ import polars as pl
 from hilum import storage
 from hilum.config import PRETRAINED, LungCrop
 from hilum.errors import BadData, NotFound, install_command, script
-from hilum.inference import site_scores, training_hashes
+from hilum.inference import classifier_metadata, site_scores, training_hashes
 from hilum.inference.onnx_model import LUNG_OUTPUTS, InputContract, OnnxModel
 from hilum.plugins import Card
+from hilum.run_folder import is_run
 from hilum.statistics.calibration import Fitted
 
 NAME = PRETRAINED  # the name in a recipe and in the tables of a run
-LUNG_MODELS = (MODEL, SMALL, FREE) = ("lungs.onnx", "lungs.int8.onnx", "lungs_ccby.onnx")
+LUNG_MODELS = (MODEL, FREE) = ("lungs.onnx", "lungs_ccby.onnx")
 AGE_GROUP = "age_group.onnx"
 OTHERS = (*LUNG_MODELS, "orientation.onnx", AGE_GROUP)  # bundled models that are no classifiers
 READING = ("finding", "anomaly")  # tasks of a classifier
@@ -158,9 +157,9 @@ def training_sets(model: OnnxModel, images: pl.DataFrame) -> pl.DataFrame:
     `images` has the columns image_id, source, pixel_digest and fingerprint. Training images are
     recognised by digest, as altered copies, or by collection.
     """
-    trained_on = model.metadata.get("trained_on", {})
-    by_pixels = pl.col("pixel_digest").is_in(list(trained_on.get("pixels", ())))
-    by_source = pl.col("source").is_in(list(trained_on.get("sources", ())))
+    sources = model.metadata.get("trained_on", {}).get("sources", ())
+    by_pixels = pl.col("pixel_digest").is_in(list(model.trained_on))
+    by_source = pl.col("source").is_in(list(sources))
     copies = training_hashes.are_copies(model, images["fingerprint"])
     return images.filter((by_pixels | by_source).fill_null(False) | copies)
 
@@ -188,15 +187,10 @@ class PretrainedModel:
                 f"{self.place} carries no {', no '.join(missing)}, so it cannot classify images: "
                 f"make it with {script('tools.build_models.train_findings')}"
             )
-        contract, calibrated = found.contract, found.metadata["calibration"]
-        faults = []
+        contract = found.contract
+        faults = classifier_metadata.faults(found.metadata, _score_names(contract))
         if contract.task not in READING:
             faults.append(f"its task is '{contract.task}', expected {' or '.join(READING)}")
-        faults += [
-            f"no calibration of {concept}"
-            for concept in _score_names(contract)
-            if concept not in calibrated
-        ]
         if contract.content == "crop" and "crop" not in found.metadata:
             faults.append("it requires crops and does not state how they are made")
         if faults:
@@ -277,7 +271,7 @@ class PretrainedModel:
 
     def was_trained_on(self, pixel_digest: str) -> bool:
         """Return whether it was trained on this very image."""
-        return pixel_digest in self._metadata("trained_on").get("pixels", ())
+        return pixel_digest in self.model.trained_on
 
     def _metadata(self, what: str) -> Any:
         return self.model.metadata[what]
@@ -296,3 +290,25 @@ def pretrained_models() -> list[PretrainedModel]:
         if place.name not in OTHERS:
             found[PretrainedModel(place).name] = PretrainedModel(place)
     return [found[name] for name in sorted(found)]
+
+
+def named(model: str | Path) -> PretrainedModel:
+    """Return a bundled classifier by its name, or the one in the model file at a path.
+
+    Raises `NotFound` for an unknown name, `BadData` for a file that is no such model. A run's own
+    models find lungs and make crops as the run does: none of them is one.
+    """
+    if is_run(Path(model)):
+        raise NotFound(
+            f"{model} is a run, whose models are applied with `hilum apply`, inside the domain and "
+            f"at the threshold of its own data; expected the name of a pretrained model "
+            f"(`hilum models`) or a file made with {script('tools.build_models.train_findings')}"
+        )
+    if Path(model).suffix == ".onnx":
+        found = PretrainedModel(Path(model))
+        found.model  # noqa: B018  # a file that cannot classify is refused before any work
+        return found
+    known = {one.name: one for one in pretrained_models()}
+    if str(model) not in known:
+        raise NotFound.named("pretrained model", str(model), known)
+    return known[str(model)]

@@ -34,6 +34,7 @@ from hilum.imaging.batch.results_table import Table
 from hilum.imaging.files import dicom, image_file, output_folder, raster
 from hilum.imaging.files.find_images import collect
 from hilum.imaging.geometry import resize
+from hilum.imaging.perceptual_hash import dct_hash
 from hilum.imaging.radiograph import Radiograph
 from hilum.inference import (
     acceptance,
@@ -89,14 +90,12 @@ COLUMNS = tuple(Row.__annotations__)
 class LungResult:
     """The lungs of one image file.
 
-    `native_labels` are in the file's own pixels, `upright_labels` in those of `radiograph`, the
-    image as it was read; `examination` holds image and lungs in the model's square. `quality` is
-    limited by what the file states of its image, too.
+    `examination` holds image and lungs in the model's square. `quality` is limited by what the file
+    states of its image, too.
     """
 
-    native_labels: np.ndarray
-    upright_labels: np.ndarray
-    radiograph: Radiograph
+    file: raster.Raster | dicom.Dicom
+    radiograph: Radiograph  # the image as it was read
     examination: Examination
     quality: float
     stated: acceptance.Stated
@@ -118,9 +117,24 @@ class LungResult:
         return self.examination.quality_flags
 
     @cached_property
+    def upright_labels(self) -> np.ndarray:
+        """The lungs in the pixels of `radiograph`, uint8 (height, width)."""
+        return self.examination.upright_labels()
+
+    @cached_property
+    def native_labels(self) -> np.ndarray:
+        """The lungs in the file's own pixels, uint8 (height, width)."""
+        return image_file.to_native(self.file, self.upright_labels, labels=True)
+
+    @cached_property
     def age_group(self) -> str:
         """The age group by the image, see `age_group.classify`; "" where an age is stated."""
         return "" if self.stated.age_years is not None else age_group.classify(self.image)
+
+    @cached_property
+    def key(self) -> np.ndarray | None:
+        """Its `hilum.imaging.perceptual_hash.dct_hash`, uint64 (4,); None for a single value."""
+        return dct_hash(self.image, self.radiograph.size)
 
     @property
     def trusted(self) -> bool:
@@ -201,12 +215,10 @@ def segment_image(
     if wrong := acceptance.impossible_size(radiograph.size):
         raise BadData(f"{path}: {wrong}")
     examination = examine(radiograph, model, pixels_of(model.contract), protocol)
-    upright = examination.upright_labels()
     quality, stated = examination.quality, stated_by(file)
     if objection(stated):
         quality = min(quality, lung_finder.CAPS[orientation.OUT_OF_DISTRIBUTION])
-    native = image_file.to_native(file, upright, labels=True)
-    return LungResult(native, upright, radiograph, examination, quality, stated, protocol)
+    return LungResult(file, radiograph, examination, quality, stated, protocol)
 
 
 def findings(result: LungResult, file: raster.Raster | dicom.Dicom, model: OnnxModel) -> Findings:

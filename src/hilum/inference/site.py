@@ -6,13 +6,16 @@
     thresholds               by concept, see `SiteThreshold`; {} where too little was labelled
     refusals                 by concept, why there is no threshold and what it would take
     domain                   what the site's images are like, in the form of
-                             `hilum.inference.domain`; null of fewer than `domain.FEWEST` images
+                             `hilum.inference.domain`
     scores, percentiles      of the site's images, sorted: what later images are compared with
+    notes                    what was left out, what is promised, and how much more it would take
+    digest                   of all the rest: a file that was changed by hand is refused
 
 With a threshold the site's own domain and threshold decide; the calibration of the training site is
 worth nothing here, so there is no probability. Without one the model's own decide, and the file
 only serves to watch for drift. The false positive rate that is promised is of all images without
-the finding, whether called or not: what gets no call is not called present.
+the finding, whether called or not: what gets no call is not called present. It is of patients, who
+are called present where any of their images is.
 """
 
 from __future__ import annotations
@@ -26,18 +29,19 @@ from typing import Any
 import numpy as np
 
 from hilum import __version__, storage
-from hilum.errors import BadData, Mismatch
+from hilum.errors import BadData, Mismatch, NotFound
 from hilum.inference import domain
 from hilum.inference.calls import ImageResult
 from hilum.inference.domain import Domain, Placement
 from hilum.inference.pretrained import PretrainedModel
-from hilum.safety import untrusted_files
 from hilum.statistics import two_samples
 from hilum.statistics.calibration import Fitted
+from hilum.storage import integrity
 
 FORMAT = 1
 OF_SITE = "the images of this site"
 _DISTANCES = "distances from its images"
+RELIABLE = 0.5  # of a sensitivity's lower bound, from which on "absent" needs no warning
 DRIFT = 0.01  # probability of a difference as large among images of one kind, over all tests
 
 
@@ -45,10 +49,12 @@ DRIFT = 0.01  # probability of a difference as large among images of one kind, o
 class SiteThreshold:
     """A concept's threshold at a site, and what was found with it.
 
-    Of `negatives` images without the finding, one a patient, `allowed` at most lie at or above the
+    Of `negatives` patients without the finding `allowed` at most have an image at or above the
     threshold, so the false positive rate is at most `max_false_positives` with `confidence`. Of
-    `positives` images with it `detected` do; `sensitivity_low` and `sensitivity_high` are the
-    exact interval of the sensitivity, 0 and 1 where there is no such image.
+    `positives` patients with it `detected` are called present: all of their images lie at or above
+    the threshold and within the site's domain, as measured without their own fold.
+    `sensitivity_low` and `sensitivity_high` are the exact interval of the sensitivity, 0 and 1
+    where there is no such patient.
     """
 
     threshold: float
@@ -73,17 +79,35 @@ class SiteThreshold:
             "reason": "a site has no probabilities",
         }
 
+    @property
+    def beware(self) -> str:
+        """Why "absent" means little at this threshold; "" where it means something.
+
+        The promise is of what is called present: a threshold that nothing reaches keeps it.
+        """
+        if self.sensitivity_low >= RELIABLE:
+            return ""
+        known = (
+            f"between {percent(self.sensitivity_low, 2)} and {percent(self.sensitivity_high, 2)} "
+            f"of the patients with the finding are called present at this site's threshold"
+            if self.positives
+            else "the site was calibrated without a patient with the finding, so nothing is known "
+            "of how many are called present"
+        )
+        return f'"absent" means little: {known}'
+
     def words(self) -> str:
         """Say what is promised, and what sensitivity to expect."""
         promise = (
-            f"false positive rate at most {self.max_false_positives:.0%} with "
-            f"{self.confidence:.0%} confidence, from {self.negatives} images without the finding"
+            f"false positive rate at most {percent(self.max_false_positives)} with "
+            f"{percent(self.confidence)} confidence, from {self.negatives} patients without the "
+            f"finding"
         )
         if not self.positives:
-            return f"{promise}; no image has the finding, so nothing is known of the sensitivity"
-        found = f"{self.detected} of {self.positives}"
-        between = f"{self.sensitivity_low:.0%} to {self.sensitivity_high:.0%}"
-        return f"{promise}; sensitivity {between} ({found} detected)"
+            return f"{promise}; no patient has the finding, so nothing is known of the sensitivity"
+        found = f"{self.detected} of {self.positives} patients with it are called present"
+        between = f"{percent(self.sensitivity_low, 2)} to {percent(self.sensitivity_high, 2)}"
+        return f"{promise}; sensitivity {between} ({found})"
 
 
 @dataclass(frozen=True)
@@ -98,9 +122,14 @@ class Site:
     date: str
     thresholds: Mapping[str, SiteThreshold]
     refusals: Mapping[str, str]
-    domain: Domain | None
+    domain: Domain
     scores: Mapping[str, np.ndarray]
     percentiles: np.ndarray
+    notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        counted = f"{self.images} images of {self.patients} patients, {self.date}"
+        return f"Site({self.model}, {counted})" + "".join(f"\n  {note}" for note in self.notes)
 
     @property
     def digest(self) -> str:
@@ -113,16 +142,15 @@ class Site:
             if model.digest == self.model_digest:
                 return model
         named = [model.digest for model in models if model.name == self.model]
-        got = f"this {self.model} is {named[0]}" if named else f"there is no model {self.model}"
+        got = f"this {self.model} is {named[0]}" if named else f"no {self.model} is applied here"
         raise Mismatch(
             f"the site was calibrated for {self.model} {self.model_digest}, and {got}: its "
-            f"threshold means nothing for another model; calibrate again with `hilum calibrate`"
+            f"threshold means nothing for another model; calibrate again with `hilum calibrate`, "
+            f"or name its file with --model"
         )
 
     def place(self, image: np.ndarray, outputs: Mapping[str, np.ndarray]) -> Placement:
         """Place an image, uint8 (size, size), among the site's own by the model's outputs."""
-        if self.domain is None:
-            return Placement(False, float("nan"), "the site's images are too few to describe")
         return self.domain.place(image, outputs.get(domain.OUTPUT))
 
     def drift(self, results: Sequence[ImageResult]) -> Iterator[str]:
@@ -132,9 +160,11 @@ class Site:
         `two_samples.FEWEST` images that were not refused is not compared.
         """
         of_batch: dict[str, list[float]] = {}
+        placed = next(iter(self.thresholds or self.scores), "")  # one distance of each image
         for one in (score for result in results for score in result.scores):
-            of_batch.setdefault(f"scores of {one.concept}", []).append(one.score)
-            if one.percentile is not None:
+            if one.score is not None:
+                of_batch.setdefault(f"scores of {one.concept}", []).append(one.score)
+            if one.percentile is not None and one.concept == placed:
                 of_batch.setdefault(_DISTANCES, []).append(one.percentile)
         stored = {f"scores of {concept}": values for concept, values in self.scores.items()}
         stored[_DISTANCES] = self.percentiles
@@ -171,26 +201,39 @@ class Site:
             },
             "thresholds": {concept: asdict(one) for concept, one in self.thresholds.items()},
             "refusals": dict(self.refusals),
-            "domain": self.domain.as_json() if self.domain else None,
+            "domain": self.domain.as_json(),
             "scores": {concept: values.tolist() for concept, values in self.scores.items()},
             "percentiles": self.percentiles.tolist(),
+            "notes": list(self.notes),
         }
 
     def write(self, path: Path) -> None:
         """Write the file, whole or not at all."""
-        storage.write_json(path, self.as_json())
+        storage.write_json(path, integrity.sealed(self.as_json()))
 
     @classmethod
     def read(cls, path: Path) -> Site:
-        """Read a site's file. Raises `NotFound` without one, `BadData` for another file."""
-        stored = untrusted_files.read_json(path)
+        """Read a site's file.
+
+        Raises `NotFound` without one, `BadData` for another file, one of another version, and one
+        that was changed after it was written.
+        """
         try:
-            if stored["format"] != FORMAT:
-                raise ValueError(f"it is of format {stored['format']!r}, expected {FORMAT}")
+            stored = integrity.read_sealed(path)
+        except NotFound:
+            raise
+        except BadData as fault:
+            raise BadData(f"{fault}: no whole file of `hilum calibrate`; calibrate again") from None
+        if stored.get("format") != FORMAT:
+            raise BadData(
+                f"{path} is a site's file of format {stored.get('format')!r}, written by Hilum "
+                f"{stored.get('hilum')}, and this Hilum reads format {FORMAT}: calibrate again, or "
+                f"use that version"
+            )
+        try:
             thresholds = {
                 str(concept): _threshold(one) for concept, one in stored["thresholds"].items()
             }
-            own = stored["domain"]
             return cls(
                 str(stored["model"]["name"]),
                 str(stored["model"]["digest"]),
@@ -200,15 +243,21 @@ class Site:
                 str(stored["date"]),
                 thresholds,
                 {str(concept): str(why) for concept, why in stored["refusals"].items()},
-                None if own is None else Domain.from_json(own, str(path), OF_SITE),
+                Domain.from_json(stored["domain"], str(path), OF_SITE),
                 {str(name): domain.unpacked(one, 1) for name, one in stored["scores"].items()},
                 domain.unpacked(stored["percentiles"], 1),
+                tuple(map(str, stored["notes"])),
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as fault:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as fault:
             raise BadData(
                 f"{path} is no file of `hilum calibrate`: {type(fault).__name__}: {fault}; "
                 f"calibrate again"
             ) from None
+
+
+def percent(rate: float, digits: int = 6) -> str:
+    """Write a rate in percent with its significant digits, so that 0.5% is not called 0%."""
+    return f"{100 * rate:.{digits}g}%"
 
 
 def today() -> str:
@@ -221,9 +270,7 @@ def _threshold(stored: Mapping[str, Any]) -> SiteThreshold:
     names = [part.name for part in fields(SiteThreshold)]
     if sorted(stored) != sorted(names):
         raise ValueError(f"a threshold has {sorted(stored)}, expected {sorted(names)}")
-    if not np.isfinite([float(stored[name]) for name in names]).all():
-        raise ValueError("a threshold holds numbers that are not finite")
-    return SiteThreshold(
+    found = SiteThreshold(
         threshold=float(stored["threshold"]),
         max_false_positives=float(stored["max_false_positives"]),
         confidence=float(stored["confidence"]),
@@ -234,3 +281,13 @@ def _threshold(stored: Mapping[str, Any]) -> SiteThreshold:
         sensitivity_low=float(stored["sensitivity_low"]),
         sensitivity_high=float(stored["sensitivity_high"]),
     )
+    if not (
+        np.isfinite(found.threshold)
+        and 0 < found.max_false_positives < 1
+        and 0 < found.confidence < 1
+        and 0 <= found.allowed < found.negatives
+        and 0 <= found.detected <= found.positives
+        and 0 <= found.sensitivity_low <= found.sensitivity_high <= 1
+    ):
+        raise ValueError(f"a threshold holds numbers that cannot be: {found}")
+    return found

@@ -22,9 +22,8 @@ import numpy as np
 import polars as pl
 
 from hilum import storage
-from hilum.imaging.geometry import Size
-from hilum.imaging.hash_search import near
-from hilum.imaging.perceptual_hash import decode, hash_image
+from hilum.imaging.hash_search import any_near, near
+from hilum.imaging.perceptual_hash import decode
 from hilum.inference.onnx_model import OnnxModel
 
 FILE = "resources/training_hashes.parquet"
@@ -33,23 +32,18 @@ COLUMNS = {"training_list": pl.String, "hash": pl.Binary}
 DISTANCE = 32
 
 
-def training_list(model: OnnxModel) -> str:
-    """Return the digest of the list of training images that a model carries."""
-    return storage.digest(sorted(model.metadata.get("trained_on", {}).get("pixels", ())))
-
-
-def is_copy(model: OnnxModel, square: np.ndarray, size: Size) -> bool:
+def is_copy(model: OnnxModel, key: np.ndarray | None) -> bool:
     """Return whether an image is a copy of a training or tuning image of the model.
 
-    `square` is the image, uint8 (n, n), letterboxed from a file of (height, width) `size`. False
-    where the model's hashes are not in `FILE`.
+    `key` is the image's `hilum.imaging.perceptual_hash.dct_hash`. False where it has none or the
+    model's hashes are not in `FILE`.
     """
-    return bool(are_copies(model, pl.Series([hash_image(square, size)], dtype=pl.String))[0])
+    return key is not None and any_near(key, DISTANCE, _hashes(model.training_list))
 
 
 def are_copies(model: OnnxModel, fingerprints: pl.Series) -> pl.Series:
     """Return `is_copy` for each fingerprint (`hilum.imaging.perceptual_hash`); false for null."""
-    known, present = _hashes(training_list(model)), fingerprints.is_not_null().to_numpy()
+    known, present = _hashes(model.training_list), fingerprints.is_not_null().to_numpy()
     copies = np.zeros(len(fingerprints), bool)
     if len(known) and present.any():
         pairs = near(decode(fingerprints.drop_nulls()).hashes, DISTANCE, known)

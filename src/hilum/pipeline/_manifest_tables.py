@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import polars as pl
 
 from hilum.annotations.vocabulary import concept_for
-from hilum.dataset.manifest import LABEL_COLUMNS, Label, Remark, Row
+from hilum.dataset.manifest import DISPLAY, LABEL_COLUMNS, Label, Remark, Row
 from hilum.errors import BadData
 
 
@@ -96,6 +96,7 @@ def _image(dataset: str, row: Row, patient: str) -> list:
         row.stated_width,
         row.row_spacing_mm,
         row.column_spacing_mm,
+        *[None] * len(DISPLAY),  # set by corrections alone
     ]
 
 

@@ -17,20 +17,21 @@ import polars as pl
 
 from hilum import storage
 from hilum.audit import checks, page
-from hilum.audit.issues import COLUMNS, Issue, Rule
+from hilum.audit.issues import FOUND, Issue, Rule, decided, dismissed, standing
 from hilum.config import Recipe
 from hilum.dataset.manifest import SEVERITIES, Manifest
 from hilum.dataset.pixel_cache import Cache
 from hilum.errors import NotFound
 from hilum.inference import orientation
-from hilum.pipeline import cache
+from hilum.pipeline import cache, reader_corrections
 from hilum.pipeline._training import digests
 from hilum.pipeline.step import Inputs, StepResult, Summary
 from hilum.privacy import run_release
 from hilum.progress import Progress
+from hilum.revisions import uptake
 from hilum.run_folder import Run
 
-VERSION = 10  # to be raised when unchanged checks would report other issues for the same data
+VERSION = 11  # to be raised when unchanged checks would report other issues for the same data
 ISSUES, ORIENTATION, PAGE = "issues.parquet", "orientation.parquet", "audit.html"
 NEVER = "never"
 LEVELS = (*SEVERITIES, NEVER)  # of `--fail-on`
@@ -64,32 +65,45 @@ def audit(
 
 
 def table(found: Iterable[Issue], rules: Iterable[Rule]) -> pl.DataFrame:
-    """Return issues as a table, worst first, with the remedies of the rules they break."""
+    """Return issues as a table, worst first, with the remedies of the rules they break; all are
+    open.
+    """
     remedies = {rule.name: rule.remedy for rule in rules}
     rows = [
-        (one.rule, one.severity, one.image_id, one.other_image_id, one.message, remedies[one.rule])
+        (
+            one.rule,
+            one.severity,
+            one.image_id,
+            one.other_image_id,
+            one.message,
+            remedies[one.rule],
+            one.value,
+        )
         for one in found
     ]
     by_severity = pl.col("severity").cast(pl.Enum(SEVERITIES))
-    return pl.DataFrame(rows, schema=COLUMNS, orient="row").sort(
+    issues = pl.DataFrame(rows, schema=FOUND, orient="row").sort(
         by_severity, "rule", "image_id", "other_image_id", "message"
     )
+    return decided(issues, uptake.empty())
 
 
 def failing(issues: pl.DataFrame, level: str) -> int:
-    """Count the issues at `level`, one of `LEVELS`, or worse. Raises `NotFound` for another
-    word.
+    """Count the issues at `level`, one of `LEVELS`, or worse, that no reader dismissed.
+
+    Raises `NotFound` for another word.
     """
     if level not in LEVELS:
         raise NotFound.named("severity", level, LEVELS)
     worse = SEVERITIES[: SEVERITIES.index(level) + 1] if level != NEVER else ()
-    return issues.filter(pl.col("severity").is_in(worse)).height
+    return standing(issues).filter(pl.col("severity").is_in(worse)).height
 
 
 def duplicates(issues: pl.DataFrame) -> list[tuple[str, str]]:
     """Return pairs (image_id, other_image_id) of the same image.
 
-    Each copy is paired with the first of its kind, so pairs chain up to whole groups.
+    Each copy is paired with the first of its kind, so pairs chain up to whole groups. Dismissed
+    issues are among them: whoever keeps both images still keeps them in one part.
     """
     same_image = [name for name, rule in checks.rules().items() if rule.same_image]
     return (
@@ -105,6 +119,7 @@ def duplicates(issues: pl.DataFrame) -> list[tuple[str, str]]:
 
 def made_from(run: Run, recipe: Recipe) -> Inputs:
     """Return the digests of manifest, cache, orientation network and checks, and the settings."""
+    decisions = reader_corrections.decisions(run)
     return {
         "manifest": run.made("ingest")["manifest.parquet"],
         "cache": run.made("cache"),
@@ -113,6 +128,8 @@ def made_from(run: Run, recipe: Recipe) -> Inputs:
         "include": list(recipe.split.include),
         "share": recipe.section("share"),
         "version": VERSION,
+        # Only where there are any, so that runs without them stay as they are.
+        **({"decisions": storage.digest_of_table(decisions)} if decisions.height else {}),
     }
 
 
@@ -120,7 +137,8 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> StepResult:
     """Run the checks; write the issues, the orientation features and the page."""
     cached, manifest = cache.opened(run, recipe), run.manifest()
     facts = orientation.describe_cache(cached, cached.index, progress)
-    issues = audit(manifest, facts, cached, include=recipe.split.include)
+    found = audit(manifest, facts, cached, include=recipe.split.include)
+    issues = decided(found, reader_corrections.decisions(run))
     passed = run_release.of_run(run, recipe.share, manifest)
     shown = page.render(passed.issues(issues), passed.manifest, passed.cache(cached))
     storage.write_text(run / PAGE, shown)
@@ -131,10 +149,12 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> StepResult:
 
 
 def summary(issues: pl.DataFrame) -> Summary:
-    """Count issues by severity, and by rule with the worst first."""
+    """Count issues by severity, and by rule with the worst first; dismissed ones apart."""
+    apart, issues = dismissed(issues).height, standing(issues)
     by_severity = dict(issues.group_by("severity").len().iter_rows())
     by_rule = issues.group_by("severity", "rule", maintain_order=True).len()
     return {
         **{severity: by_severity.get(severity, 0) for severity in SEVERITIES},
         "rules": {f"{rule} ({severity})": count for severity, rule, count in by_rule.iter_rows()},
+        **({"dismissed by readers": apart} if apart else {}),
     }

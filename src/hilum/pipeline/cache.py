@@ -28,6 +28,7 @@ from hilum.dataset.pixel_cache import FACTS, Cache, Fact
 from hilum.errors import BadData, refused, working_on
 from hilum.imaging import burned_in_text
 from hilum.imaging.files import dicom, image_file, raster
+from hilum.imaging.files.pose import Display
 from hilum.imaging.geometry import Letterbox
 from hilum.imaging.perceptual_hash import hash_image
 from hilum.imaging.radiograph import preprocess
@@ -176,7 +177,7 @@ def _read(
     square = np.zeros((pixels.size, pixels.size), pixel_cache.TYPES[pixels.depth])
     mask = np.zeros(square.shape, np.uint8)
     try:
-        file = image_file.read(*folder.located(image["path"]))
+        file = image_file.read(*folder.located(image["path"]), Display.of(image))
     except BadData as fault:
         facts["error"] = str(fault).replace(f"{folder.path}/", "")
     else:

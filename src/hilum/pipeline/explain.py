@@ -33,6 +33,8 @@ from hilum.annotations.vocabulary import State
 from hilum.config import Recipe
 from hilum.dataset.manifest import Manifest
 from hilum.errors import HilumError, NotFound
+from hilum.imaging.files import dicom, image_file
+from hilum.imaging.files.pose import AS_READ, Display
 from hilum.imaging.geometry import Crop, Letterbox
 from hilum.inference import lung_crop, saliency
 from hilum.inference.onnx_model import InputContract, OnnxModel
@@ -48,7 +50,7 @@ from hilum.progress import Progress, portion
 from hilum.run_folder import Run
 from hilum.statistics.metrics import discrimination, localisation
 
-VERSION = 3
+VERSION = 4
 TABLE, MAPS, AVERAGES, COVERS = (
     "explained.parquet",
     "explain/maps.npy",
@@ -172,11 +174,22 @@ def shown(run: Run, recipe: Recipe) -> Iterator[tuple[str, Shown]]:
 
 
 def drawn_of(manifest: Manifest, concept: str) -> dict[str, list[shapes.Shape]]:
-    """Return the outlines of a finding, by image id."""
+    """Return the outlines of a finding, by image id, on the images as displayed.
+
+    Raises `BadData` where an image that is not displayed as stored can no longer be read.
+    """
     rows = manifest.shapes.filter(pl.col("concept") == concept)
+    texts = rows.group_by("image_id", maintain_order=True).agg("shape")
     found: dict[str, list[shapes.Shape]] = {}
-    for image_id, text in rows.select("image_id", "shape").iter_rows():
-        found.setdefault(image_id, []).append(shapes.from_json(text))
+    for row in texts.join(manifest.table, on="image_id", maintain_order="left").iter_rows(
+        named=True
+    ):
+        outlines = [shapes.from_json(text) for text in row["shape"]]
+        place, display = manifest.located(row["path"]), Display.of(row)
+        if display != AS_READ or dicom.is_one(*place):
+            pose = image_file.pose(*place, display)
+            outlines = [pose.shape(outline) for outline in outlines]
+        found[row["image_id"]] = outlines
     return found
 
 

@@ -26,9 +26,10 @@ from hilum.dataset.plan.account import Account
 from hilum.errors import BadData, NotFound
 from hilum.imaging.files import opened
 from hilum.imaging.files.links import Links, why_left_out
-from hilum.pipeline import _manifest_tables
+from hilum.pipeline import _manifest_tables, reader_corrections
 from hilum.pipeline.step import StepResult, Summary
 from hilum.progress import Progress
+from hilum.revisions.uptake import REVISIONS
 from hilum.run_folder import Run
 from hilum.safety.path_names import as_text
 from hilum.safety.untrusted_files import Folder
@@ -229,19 +230,23 @@ def _made_up(root: Path) -> list[Remark]:
 
 
 def read(data: Data) -> tuple[Manifest, list[Account]]:
-    """Read all folders that a recipe names into one table, with its corrections made, and how
-    each was read.
+    """Read all folders that a recipe names into one table, with the corrections made that it
+    names too, and how each folder was read.
 
-    Raises as `ingest`, `merge` and `corrections.apply` do.
+    Raises as `ingest`, `merge`, `corrections.apply` and `Journal.open` do.
     """
+    manifest, accounts = _corrected_by_file(data)
+    return reader_corrections.of_named(data, manifest), accounts
+
+
+def _corrected_by_file(data: Data) -> tuple[Manifest, list[Account]]:
     found = [
         accounted(folder, data.dataset, data.patients, links=data.links) for folder in data.paths
     ]
     manifest = merge.merge([one for one, _ in found])
-    accounts = [one for _, one in found]
-    if (file := data.corrections_path) is None:
-        return manifest, accounts
-    return corrections.apply(manifest, corrections.read(file), as_text(file.name)), accounts
+    if (file := data.corrections_path) is not None:
+        manifest = corrections.apply(manifest, corrections.read(file), as_text(file.name))
+    return manifest, [one for _, one in found]
 
 
 def recognise(folder: Path) -> tuple[Path, str]:
@@ -296,7 +301,9 @@ def made_from(run: Run, recipe: Recipe) -> None:
 
 def make(run: Run, recipe: Recipe, progress: Progress) -> StepResult:
     """Read the folders of the recipe; write the manifest and how they were read."""
-    manifest, accounts = read(recipe.data)
+    manifest, accounts = _corrected_by_file(recipe.data)
+    taken = reader_corrections.take_up(run, recipe.data, manifest)
+    manifest = taken.uptake.manifest if taken else manifest
     storage.write_json(run / PLAN, {"folders": [one.as_dict() for one in accounts]})
     manifest.write(run.folder)
     progress(1, 1)
@@ -304,8 +311,13 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> StepResult:
     counts = summary(manifest)
     if file:
         counts[f"corrected by {as_text(file.name)}"] = corrections.counts(corrections.read(file))
+    made = {"manifest.parquet": manifest.digest}
+    if taken:
+        storage.write_table(run / REVISIONS, taken.uptake.revisions)
+        made[REVISIONS] = storage.digest_of_table(taken.uptake.revisions)
+        counts[reader_corrections.SUMMARY] = taken.summary
     counts[SHORT] = [line for one in accounts for line in describe.short(one)]
-    return StepResult({"manifest.parquet": manifest.digest}, counts)
+    return StepResult(made, counts)
 
 
 def accounts(run: Run) -> list[Account]:

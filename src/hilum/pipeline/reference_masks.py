@@ -24,6 +24,7 @@ from hilum.dataset.manifest import Manifest
 from hilum.errors import BadData, NotFound
 from hilum.imaging.files import dicom, image_file, raster
 from hilum.imaging.files.label_image import Consensus
+from hilum.imaging.files.pose import AS_READ, Display
 from hilum.safety.untrusted_files import Folder
 from hilum.storage import integrity
 
@@ -146,7 +147,7 @@ def inferred_meanings(manifest: Manifest, folder: Path) -> mask_files.Meanings:
     kept: dict[str, _Inferred] = {}
     for group, members in mask_files.voters(manifest).items():
         files = storage.digest(
-            [file_state(manifest.folder, file) for pair in members for file in pair]
+            [state for voter in members for state in _states(manifest.folder, voter)]
         )
         one: _Inferred | None = before.get(group)
         if one is None or one["files"] != files:
@@ -162,6 +163,12 @@ def inferred_meanings(manifest: Manifest, folder: Path) -> mask_files.Meanings:
         sealed = integrity.sealed({"folders": {**before, **kept}})
         storage.write_json(folder / MEANINGS, sealed)
     return _meanings(manifest, kept)
+
+
+def _states(folder: Folder, voter: mask_files.Voter) -> list[str]:
+    """Return the states of a mask and its image, and how the image is displayed if not as read."""
+    states = [file_state(folder, place) for place in (voter.place, voter.image)]
+    return states if voter.display == AS_READ else [*states, str(voter.display)]
 
 
 def stored_meanings(manifest: Manifest, folder: Path) -> mask_files.Meanings:
@@ -199,6 +206,8 @@ def file_state(folder: Folder, place: str | None) -> str:
 def signature(folder: Folder, image: ImageRow, meanings: mask_files.Meanings | None = None) -> str:
     """Return what changes whenever an image's cached pixels or mask may change."""
     parts = ["|".join(file_state(folder, image[column]) for column in ("path", *COLUMNS))]
+    if (display := Display.of(image)) != AS_READ:
+        parts.append(f"display={display}")
     if image["drawn"]:
         parts.append(f"drawn={storage.digest(image['drawn'])}")
     places = [image[column] for column in COLUMNS if image[column]]

@@ -35,18 +35,19 @@ import polars as pl
 
 from hilum import storage
 from hilum.annotations import lung_masks
-from hilum.audit.issues import COLUMNS, Rule
+from hilum.audit.issues import Rule, decided
 from hilum.config import Recipe
 from hilum.dataset.pixel_cache import Cache
 from hilum.imaging.image_stack import Checksums, ImageStack
 from hilum.inference import lung_finder, pretrained
 from hilum.inference.onnx_model import OnnxModel
-from hilum.pipeline import audit, cache, division, split
+from hilum.pipeline import audit, cache, division, reader_corrections, split
 from hilum.pipeline._training import TRAINING, TrainingJob, digests
 from hilum.pipeline.lung_model import LungModelChoice, choose
 from hilum.pipeline.mask_folds import WHOLE, lessons, plan
 from hilum.pipeline.step import Inputs, StepResult, Summary
 from hilum.progress import Progress, portion
+from hilum.revisions import uptake
 from hilum.run_folder import Run
 from hilum.storage import integrity
 
@@ -182,7 +183,7 @@ def issues(run: Run, recipe: Recipe) -> pl.DataFrame:
     found = [run.table("audit", audit.ISSUES)]
     if run.done("split") and run.finished("segment", made_from(run, recipe)):
         found.append(run.table("segment", ISSUES))
-    return pl.concat(found)
+    return decided(pl.concat(found, how="diagonal"), reader_corrections.decisions(run))
 
 
 def unreliable(found: pl.DataFrame, least: float) -> pl.DataFrame:
@@ -208,8 +209,9 @@ def unreliable(found: pl.DataFrame, least: float) -> pl.DataFrame:
             other_image_id=pl.lit(None, pl.String),
             message=message,
             remedy=pl.lit(UNRELIABLE.remedy),
+            value=pl.lit(None, pl.String),
         )
-        .cast(pl.Schema(COLUMNS))
+        .pipe(decided, uptake.empty())
     )
 
 

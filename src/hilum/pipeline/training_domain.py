@@ -30,15 +30,16 @@ def fit_domain(
     """Fit the domain of a model to rows `train` of images, uint8 (n, size, size).
 
     `tune` are rows of other patients, `patients` (len(train),) are those of `train`. None where the
-    images are too few.
+    images, or their patients, are too few.
     """
     some = np.arange(0, len(train), -(-len(train) // MOST) or 1)
     rows = _measured(model, images, train[some])
     if len(tune) >= domain.FEWEST:
         return domain.fit(rows, _measured(model, images, tune[:: -(-len(tune) // MOST)]))
-    if len(some) < domain.FEWEST:
+    people = patients.gather(some)
+    if people.n_unique() < domain.FEWEST:
         return None
-    crossed = domain.crossed_distances(rows, folds.by_name_order(patients.gather(some)))
+    crossed = domain.crossed_distances(rows, folds.by_name_order(people))
     return domain.fit_crossed(rows, crossed)
 
 

@@ -19,8 +19,11 @@ UID = re.compile(r"(?<![\d.])\d+(?:\.\d+){4,}(?![\d])")  # DICOM PS3.5, 9.1, of 
 SHORT, SHORT_NUMBER = 4, 5  # characters of an identifier that many sentences hold by chance
 _WORD = re.compile(r"[^\W_]+")
 _NAMED = re.compile(
-    r"\b(?:patients?|persons?|study|studies|examinations?|joined with|and) ['“\"]?$", re.IGNORECASE
+    r"\b(?:patients?|persons?|study|studies|examinations?|joined with|and|revision \d+ by) "
+    r"['“\"]?$",
+    re.IGNORECASE,
 )
+_BEFORE = 32  # characters that hold the longest of these words
 _FILE = re.compile(
     r"[^\s,;:()\"'“”]+/[^\s,;:()\"'“”]+|[^\s,;:()\"'“”]+\.(?:png|jpe?g|tiff?|bmp|gif|dcm|dicom|csv"
     r"|tsv|txt|jsonl?|xlsx|parquet|xml|nii|gz|zip)\b",
@@ -140,7 +143,7 @@ def _is_identifier(text: str, start: int, end: int) -> bool:
         return False
     length = end - start
     rare = length >= (SHORT_NUMBER if text[start:end].isdigit() else SHORT)
-    return rare or bool(_NAMED.search(text[:start][-20:]))
+    return rare or bool(_NAMED.search(text[:start][-_BEFORE:]))
 
 
 def _folded(text: str) -> str:

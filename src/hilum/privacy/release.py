@@ -33,7 +33,11 @@ from hilum.privacy.pseudonyms import Pseudonyms
 from hilum.privacy.redaction import Wording
 
 COLUMNS = ("image_id", "patient_id", "study", *PLACES)
-_OF_OTHERS = {"other_image_id": "image_id", "group": "patient_id"}  # further columns of tables
+_OF_OTHERS = {  # further columns of tables
+    "other_image_id": "image_id",
+    "group": "patient_id",
+    "decision_author": "author",
+}
 _MADE = (
     "study ",
     "person ",
@@ -41,6 +45,11 @@ _MADE = (
 # Endings of files whose names say what is in them and are no image's.
 _TABLES = (".csv", ".tsv", ".xlsx", ".parquet", ".json", ".jsonl", ".toml", ".md", ".pdf")
 _APART = r"[\W_]*"  # whatever stands between the parts of an identifier, or nothing
+
+# Who made a correction, as `hilum.dataset.corrections` states it.
+_CORRECTED_BY = re.compile(
+    r"(?P<before>(?:^corrections: |, by |^left out by )[^:]+? by )(?P<author>[^:]+?)(?=: |$)"
+)
 
 Names = dict[str, dict[str, str]]  # by column: what is passed on, by what stands in the manifest
 
@@ -57,7 +66,7 @@ class PassedOn:
 
     def keyed(self, table: pl.DataFrame) -> pl.DataFrame:
         """Return a table with image ids, places and patients as they are passed on."""
-        kinds = {column: _OF_OTHERS.get(column, column) for column in table.columns}
+        kinds = {column: _OF_OTHERS.get(column) or column for column in table.columns}
         named = {column: self.names[kind] for column, kind in kinds.items() if self.names.get(kind)}
         return table.with_columns(pl.col(column).replace(new) for column, new in named.items())
 
@@ -67,7 +76,10 @@ class PassedOn:
 
     def issues(self, table: pl.DataFrame) -> pl.DataFrame:
         """Return what an audit found, as `hilum.audit.issues.COLUMNS`."""
-        return self.keyed(table).with_columns(message=_worded("message", table, self.wording))
+        return self.keyed(table).with_columns(
+            message=_worded("message", table, self.wording),
+            decision_reason=_worded("decision_reason", table, self.wording),
+        )
 
     def folder(self, name: str) -> str:
         """Return the name of a folder, which may be called after a patient."""
@@ -80,8 +92,10 @@ class PassedOn:
         return self.wording.anything(value)
 
 
-def pass_on(manifest: Manifest, share: Share, pseudonyms: Pseudonyms) -> PassedOn:
-    """Return the manifest as `share` wants it passed on."""
+def pass_on(
+    manifest: Manifest, share: Share, pseudonyms: Pseudonyms, authors: Iterable[str] = ()
+) -> PassedOn:
+    """Return the manifest as `share` wants it passed on; `authors` are further annotators."""
     published = _published(manifest)
     rows = manifest.table.select("dataset", *COLUMNS)
     naming = _Naming(share, pseudonyms, published)
@@ -91,9 +105,9 @@ def pass_on(manifest: Manifest, share: Share, pseudonyms: Pseudonyms) -> PassedO
     )
     for row in rows.iter_rows(named=True):
         naming.add(row)
-    authors = manifest.shapes["author"].drop_nulls().unique()
+    people = {*manifest.shapes["author"].drop_nulls(), *_correctors(manifest), *authors}
     if not share.keep_identifiers:
-        naming.names["author"] = {one: pseudonyms.of("person", one) for one in authors}
+        naming.names["author"] = {one: pseudonyms.of("person", one) for one in sorted(people)}
     naming.make_unique()
     naming.hide_left_out(manifest.remarks["path"].unique())
     words = naming.wording(str(manifest.root))
@@ -329,7 +343,7 @@ def _renamed(
     labels = given.labels.with_columns(
         new["image_id"],
         words=pl.when(kept).then(_worded("words", given.labels, words)),
-        source=_worded("source", given.labels, words),
+        source=_worded("source", given.labels, words, names["author"]),
     )
     shapes = given.shapes.with_columns(
         new["image_id"],
@@ -338,7 +352,7 @@ def _renamed(
     )
     remarks = given.remarks.with_columns(
         path=_worded("path", given.remarks, words),
-        message=_worded("message", given.remarks, words),
+        message=_worded("message", given.remarks, words, names["author"]),
     )
     originals = {new: place for column in PLACES for place, new in names[column].items()}
     return replace(
@@ -346,7 +360,23 @@ def _renamed(
     )
 
 
-def _worded(column: str, table: pl.DataFrame, words: Wording) -> pl.Expr:
+def _correctors(manifest: Manifest) -> set[str]:
+    """Return who made corrections, by the sources of labels and by remarks."""
+    texts = (*manifest.labels["source"].unique(), *manifest.remarks["message"].unique())
+    return {found["author"] for text in texts if (found := _CORRECTED_BY.search(text))}
+
+
+def _worded(
+    column: str, table: pl.DataFrame, words: Wording, authors: Mapping[str, str] | None = None
+) -> pl.Expr:
+    """Return a column of sentences as they are passed on, `authors` of corrections by name."""
+
+    def signed(found: re.Match[str]) -> str:
+        """Return who made a correction as passed on; a short name counts in this place alone."""
+        return found["before"] + (authors or {}).get(found["author"], found["author"])
+
     texts = table[column].drop_nulls().unique()
-    changed = {text: words.of(text) for text in texts}
+    changed = {
+        text: words.of(_CORRECTED_BY.sub(signed, text) if authors else text) for text in texts
+    }
     return pl.col(column).replace({text: new for text, new in changed.items() if text != new})

@@ -19,6 +19,7 @@ from hilum.config import Data, Recipe, Share
 from hilum.dataset.manifest import Manifest
 from hilum.privacy.pseudonyms import Pseudonyms
 from hilum.privacy.release import PassedOn, pass_on
+from hilum.revisions import uptake
 from hilum.run_folder import Run
 from hilum.safety import spreadsheet_cells, untrusted_files
 
@@ -28,7 +29,9 @@ _KINDS = ("patient_id", "study", "author", "image_id", "path")
 
 def of_run(run: Run, share: Share, manifest: Manifest | None = None) -> PassedOn:
     """Return a run's manifest as it is passed on; keep what each pseudonym stands for."""
-    passed = pass_on(manifest or run.manifest(), share, Pseudonyms.kept(run.data / KEY))
+    pseudonyms = Pseudonyms.kept(run.data / KEY)
+    authors = uptake.of_run(run)["author"].unique().sort()
+    passed = pass_on(manifest or run.manifest(), share, pseudonyms, authors)
     rows = [
         {"kind": kind, "passed on as": new, "stands for": name}
         for kind in _KINDS
@@ -48,9 +51,14 @@ def _keep(path: Path, text: bytes) -> None:
 def placeless(recipe: Recipe) -> Recipe:
     """Return a recipe in which folders and files are names: where they lie may name a user."""
     data = recipe.data
-    corrections = Path(data.corrections).name
     folder, *also = (Path(one).name for one in data.folders)
-    named = replace(data, folder=folder, also=tuple(also), corrections=corrections)
+    named = replace(
+        data,
+        folder=folder,
+        also=tuple(also),
+        corrections=Path(data.corrections).name,
+        annotations=Path(data.annotations).name,
+    )
     settings = dict(recipe.classify.settings)
     if settings.get("weights"):
         settings["weights"] = Path(str(settings["weights"])).name

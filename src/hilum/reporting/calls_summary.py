@@ -52,7 +52,7 @@ def headlines(context: Context) -> Iterator[tuple[str, str, str]]:
             f"Calls of {name}, at a source left out",
             f"{elsewhere[measured.COVERAGE].value:.0%} of the images get one",
             f"Of models trained without the source. {_of_calls(elsewhere)} AUROC of all scores "
-            f"{text.interval(elsewhere['auroc'], 'auroc')}.",
+            f"{text.interval(elsewhere['auroc'], 'auroc')}. {not_left_out(context)}".rstrip(),
         )
         return
     yield f"Calls of {name}, at other hospitals", NOT_MEASURED, why_not_measured(context)
@@ -71,12 +71,21 @@ def _of_calls(of: dict[str, Figure]) -> str:
     return f"{listed[0].upper()}{listed[1:]}."
 
 
+def not_left_out(context: Context) -> str:
+    """Say which sources were to be left out and could not be, and why; "" where there is none."""
+    skipped = left_out.plan(context.run, context.recipe).skipped
+    reasons = "; ".join(f"{source}: {why}" for source, why in skipped.items())
+    return f"Not left out: {reasons}." if reasons else ""
+
+
 def why_not_measured(context: Context) -> str:
     """Say how it could be measured with what is here, or elsewhere."""
-    figures_here = "The other figures on this page are of the same hospitals as the training"
+    figures_here = "The other figures on this page are of the same hospitals as the training."
+    if why := not_left_out(context):
+        return f"{figures_here} {why} `hilum cross-evaluate` with another set can measure it."
     if context.table["source"].n_unique() > 1:
-        return f'{figures_here}. Set leave_out = "source" under [evaluate] to measure it.'
+        return f'{figures_here} Set leave_out = "source" under [evaluate] to measure it.'
     return (
-        f"{figures_here}. With a second source in the recipe, or with `hilum cross-evaluate`, it "
+        f"{figures_here} With a second source in the recipe, or with `hilum cross-evaluate`, it "
         f"can be measured."
     )

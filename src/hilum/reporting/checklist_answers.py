@@ -10,6 +10,7 @@ import polars as pl
 
 from hilum import __version__, plugins, storage
 from hilum.annotations.vocabulary import State, name_of
+from hilum.audit.issues import standing
 from hilum.config import PRETRAINED
 from hilum.dataset.manifest import DROPPED
 from hilum.pipeline import _selection
@@ -103,7 +104,7 @@ def people(context: Context) -> str:
 def preparation(context: Context) -> str:
     """Return how images were prepared, and how many issues the audit found."""
     pixels, region = context.recipe.pixels, context.recipe.crop
-    severities = context.run.table("audit", "issues.parquet")["severity"]
+    severities = standing(context.run.table("audit", "issues.parquet"))["severity"]
     counts = {severity: int((severities == severity).sum()) for severity in SEVERITIES}
     issues = ", ".join(
         f"{count:,} {severity if count == 1 else SEVERITIES[severity]}"

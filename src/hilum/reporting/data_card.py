@@ -24,6 +24,7 @@ import polars as pl
 
 from hilum import __version__, plugins, storage
 from hilum.annotations.vocabulary import State, name_of
+from hilum.audit.issues import standing
 from hilum.config import Recipe
 from hilum.dataset.manifest import Manifest
 from hilum.drawing.images import QUALITY, SIDE
@@ -102,7 +103,7 @@ def write(run: Run, recipe: Recipe, *, images: bool = False) -> Written:
     storage.write_json(folder / LINKED, described)
     _clear(folder / IMAGES)
     strips = [_strip(folder, *drawn) for drawn in _classes(manifest, cached)] if images else []
-    issues = passed.issues(run.table("audit", "issues.parquet"))
+    issues = passed.issues(standing(run.table("audit", "issues.parquet")))
     tree = [
         line
         for place, name in _folders(manifest, recipe)

@@ -27,7 +27,7 @@ from hilum.annotations.vocabulary import name_of
 from hilum.errors import NotFound, on_one_line
 from hilum.imaging.batch.each_image import Say, Watch, for_each, unheard, unwatched
 from hilum.imaging.batch.results_table import Table
-from hilum.imaging.files import image_file, output_folder
+from hilum.imaging.files import output_folder
 from hilum.imaging.files.find_images import collect
 from hilum.imaging.radiograph import Radiograph, to_uint8
 from hilum.inference import classify_images
@@ -87,7 +87,7 @@ def explain_images(
 
     def explain_one(path: Path, name: str) -> list[Row]:
         """Return the rows of one image, and write its overlays."""
-        file = image_file.read(path)
+        file = scoring.read(path)
         found = scoring.models.of_file(path, file)
         one = scoring.result(path, name, file, found)
         radiograph = file.radiograph()

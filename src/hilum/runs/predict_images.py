@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from hilum.imaging.batch.each_image import Say, Watch, for_each, unheard, unwatched
-from hilum.imaging.files import image_file, output_folder, raster
+from hilum.imaging.files import output_folder, raster
 from hilum.imaging.files.find_images import collect
 from hilum.imaging.radiograph import to_uint8
 from hilum.inference import classify_images
@@ -65,7 +65,7 @@ def predict_images(
 
     def score_one(path: Path, name: str) -> ImageResult:
         """Return the scores of one image, and write its masks and maps."""
-        file = image_file.read(path)
+        file = scoring.read(path)
         if delivery:
             delivery.refuse(path, file)
         found = scoring.models.of_file(path, file)

@@ -11,11 +11,12 @@ import polars as pl
 
 from hilum import storage
 from hilum.audit import checks
-from hilum.audit.issues import Issue, Rule, of_table
+from hilum.audit.issues import Issue, Rule, of_table, standing
 from hilum.dataset import corrections
-from hilum.dataset.corrections import ACTIONS, GONE, OF_PAIRS, Correction
+from hilum.dataset.corrections import ACTIONS, GONE, NEEDS, OF_PAIRS, Correction
 from hilum.dataset.manifest import SEVERITIES
 from hilum.errors import HilumError, NotFound, on_one_line
+from hilum.revisions import exchange
 from hilum.run_folder import Run
 
 HEAD = """\
@@ -104,8 +105,9 @@ def _of(issue: Issue, rule: Rule, gone: Mapping[str, str | None]) -> Iterator[Co
     elif action in OF_PAIRS:
         yield Correction(image_id, action, issue.other_image_id, issue.rule, why)
     else:
+        value = issue.value if "value" in NEEDS.get(action, ()) else None
         for one in issue.image_ids if rule.corrects_both else [image_id]:
-            yield Correction(one, action, None, issue.rule, why)
+            yield Correction(one, action, None, issue.rule, why, value)
 
 
 def _fixable(issue: Issue, rule: Rule | None) -> bool:
@@ -115,6 +117,7 @@ def _fixable(issue: Issue, rule: Rule | None) -> bool:
         and rule.correction is not None
         and issue.image_id is not None
         and (rule.correction not in OF_PAIRS or issue.other_image_id is not None)
+        and ("value" not in NEEDS.get(rule.correction, ()) or issue.value is not None)
     )
 
 
@@ -139,23 +142,8 @@ def to_toml(entries: list[Correction], folder: Path, source: Path, file: Path) -
     )
     head += "".join(f"#   {action:20} {meaning}\n" for action, meaning in ACTIONS.items())
     order = list(ACTIONS)
-    ordered = sorted(
-        entries, key=lambda one: (order.index(one.action), one.image_id, one.other or "")
-    )
-    return head + "".join(f"\n{_entry(one)}" for one in ordered)
-
-
-def _entry(one: Correction) -> str:
-    entry = {
-        "image_id": one.image_id,
-        "action": one.action,
-        "other": one.other,
-        "rule": one.rule,
-        "why": one.why,
-    }
-    return "[[correction]]\n" + "".join(
-        f"{key} = {storage.as_json(value)}\n" for key, value in entry.items() if value is not None
-    )
+    ordered = sorted(entries, key=lambda one: (order.index(one.action), *one.cell))
+    return head + "".join(f"\n{exchange.entry_text(one)}" for one in ordered)
 
 
 # ------------------------------------------------------------------------------------ the step
@@ -167,15 +155,16 @@ def propose_corrections(
     """Write corrections for the chosen issues of an audited run to `to`, and return them.
 
     Without a choice, return what could be fixed. Corrections that the run was made with are kept in
-    the new file, since its issues are what remained after them. Raises `HilumError` where `to`
-    exists, since it may hold changes made by hand, and where it is in the data folder.
+    the new file, since its issues are what remained after them; `corrections.together` says how.
+    Raises `HilumError` where `to` exists, since it may hold changes made by hand, and where it is
+    in the data folder.
     """
-    issues, data = run.table("audit", "issues.parquet"), run.recipe().data
+    issues, data = standing(run.table("audit", "issues.parquet")), run.recipe().data
     if to is None and not rules and not images:
         return listing(issues)
     chosen = proposed(issues, rules, images)
     table = pl.DataFrame(
-        [(one.image_id, one.action, one.other, one.rule) for one in chosen],
+        [(one.image_id, one.action, one.other or one.value, one.rule) for one in chosen],
         schema=dict.fromkeys(_SHOWN, pl.String),
         orient="row",
     )
@@ -188,8 +177,8 @@ def propose_corrections(
             "--out, or delete it"
         )
     before = corrections.read(data.corrections_path) if data.corrections_path else []
-    storage.write_text(to, to_toml([*before, *chosen], data.paths[0], source, to))
+    storage.write_text(to, to_toml(corrections.together(before, chosen), data.paths[0], source, to))
     return table
 
 
-_SHOWN = ("image_id", "action", "other", "rule")
+_SHOWN = ("image_id", "action", "of", "rule")  # of: the second image, or degrees

@@ -13,8 +13,10 @@ import polars as pl
 from hilum import storage
 from hilum.audit.duplicates.known_images import KnownImages
 from hilum.config import Recipe
+from hilum.dataset.manifest import DISPLAY
 from hilum.errors import BadData, HilumError
-from hilum.imaging.files import dicom, raster
+from hilum.imaging.files import dicom, image_file, raster
+from hilum.imaging.files.pose import AS_READ, Display
 from hilum.inference import (
     acceptance,
     age_group,
@@ -67,6 +69,25 @@ class ScoringRun:
         return storage.digest(
             [storage.digest_of_file(file) for file in (self.run / "recipe.toml", *markers)]
         )
+
+    def read(self, path: Path) -> raster.Raster | dicom.Dicom:
+        """Decode a file; one of the run's own images as its corrections display it.
+
+        Raises as `image_file.read` does.
+        """
+        return image_file.read(path, display=self.displays.get(path.resolve(), AS_READ))
+
+    @cached_property
+    def displays(self) -> dict[Path, Display]:
+        """How corrections display files of the run, by path; all others are as read."""
+        manifest = self.run.manifest()
+        corrected = manifest.table.filter(
+            pl.any_horizontal(pl.col(column).is_not_null() for column in DISPLAY)
+        )
+        return {
+            manifest.located(row["path"])[0].resolve(): Display.of(row)
+            for row in corrected.iter_rows(named=True)
+        }
 
     def refuse_place(self, place: Path) -> None:
         """Raise `HilumError` for a place in the run's data, and for the run's own folder."""

@@ -12,6 +12,7 @@ from hilum.dataset import pixel_cache
 from hilum.errors import HilumError
 from hilum.privacy.pseudonyms import Pseudonyms
 from hilum.privacy.run_release import KEY
+from hilum.revisions.journal import FILE, FOLDER, Journal
 from hilum.run_folder import MARKERS, Run
 from hilum.runs.run_all import OF_A_FOLD, STEPS
 from hilum.storage import integrity
@@ -33,7 +34,7 @@ def check(runs: Sequence[tuple[Run, str]]) -> tuple[list[str], str]:
             faults += [of + fault for fault in _of_step(run, marker.stem, known)]
         faults += [f"{of}{fault}" for fault in _missing_markers(run, {one.stem for one in markers})]
     whole = runs[0][0]
-    faults += [*_of_cache(whole, known), *_of_key(whole, known)]
+    faults += [*_of_cache(whole, known), *_of_key(whole, known), *_of_journal(whole, known)]
     unknown = [place for place in _all_files(whole.folder) if place not in known]
     report = f"{len(known)} files are as they were left"
     if unknown:
@@ -97,6 +98,19 @@ def _of_key(run: Run, known: set[Path]) -> Iterator[str]:
             Pseudonyms.kept(place)
         except HilumError as error:
             yield str(error)
+
+
+def _of_journal(run: Run, known: set[Path]) -> Iterator[str]:
+    """Check the corrections of readers, which no step leaves and nothing can make again."""
+    folder = run.data / FOLDER
+    if not (folder / FILE).exists():
+        return
+    known |= set(folder.rglob("*"))
+    try:
+        with Journal.open(folder, create=False, read_only=True) as journal:
+            journal.verify()
+    except HilumError as error:
+        yield str(error)
 
 
 def _all_files(folder: Path) -> Iterator[Path]:

@@ -34,6 +34,8 @@ MAX_TEXT_BYTES = 256 << 20  # of a settings file or an annotation
 _HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
 _ZERO = re.compile(r"(?<!\\)(?:\\\\)*\\(?:u0000|U00000000)")  # as TOML and JSON write one
 _LONGEST_NUMBER = 400  # digits: the largest double has 309
+_LONG_NUMBER = re.compile(rf"\d{{{_LONGEST_NUMBER + 1}}}")
+_TEXT_OR_LONG_NUMBER = re.compile(rf'"[^"\\]*(?:\\.[^"\\]*)*"|{_LONG_NUMBER.pattern}', re.DOTALL)
 # Not waiting: to open a pipe that nobody writes to would never end. A terminal is not taken over.
 _FLAGS = os.O_RDONLY | sum(
     getattr(os, name, 0) for name in ("O_CLOEXEC", "O_NONBLOCK", "O_NOCTTY", "O_BINARY")
@@ -209,8 +211,8 @@ def parse_toml(text: str, name: str) -> dict[str, Any]:
 
 def _parsed(parse: Callable[[str], Any], text: str, name: str, form: str) -> Any:
     name = on_one_line(name)
-    if number := re.search(rf"\d{{{_LONGEST_NUMBER + 1}}}", text):
-        line = text.count("\n", 0, number.start()) + 1
+    if (start := _long_number(text, form)) is not None:
+        line = text.count("\n", 0, start) + 1
         raise BadData(
             f"{name}: line {line} holds a number of more than {_LONGEST_NUMBER} digits; correct it"
         )
@@ -230,6 +232,18 @@ def _parsed(parse: Callable[[str], Any], text: str, name: str, form: str) -> Any
         ) from None
     except ValueError as error:
         raise BadData(f"{name}: is not {form} ({on_one_line(str(error))}); correct it") from None
+
+
+def _long_number(text: str, form: str) -> int | None:
+    """Return where a number of too many digits begins, in JSON outside of texts; else None.
+
+    Run lengths of a mask as COCO compresses them may be a long row of digits.
+    """
+    found = _LONG_NUMBER.search(text)
+    if found and form == "JSON":
+        apart = (one for one in _TEXT_OR_LONG_NUMBER.finditer(text) if not one[0].startswith('"'))
+        found = next(apart, None)
+    return found.start() if found else None
 
 
 def holds(folder: str, path: str) -> bool:

@@ -92,15 +92,15 @@ def guaranteed_threshold(
     return GuaranteedThreshold(threshold, scores.size, allowed, bound)
 
 
-def negatives_needed(max_rate: float, confidence: float = 0.95, allowed: int = 0) -> int:
+def negatives_needed(max_rate: float, confidence: float = 0.95, allowed: int = 0) -> int | None:
     """Return the least number of images without the finding that support the promise.
 
     `allowed` of them may lie above the threshold: the more, the less sensitivity is given away.
-    Raises `ValueError` where more than `MOST_IMAGES` were needed.
+    None where more than `MOST_IMAGES` would be needed.
     """
     low, high = allowed + 1, MOST_IMAGES
     if _allowed(high, max_rate, confidence) < allowed:
-        raise ValueError(f"more than {MOST_IMAGES} images are needed for {max_rate:g}")
+        return None
     while low < high:
         middle = (low + high) // 2
         if _allowed(middle, max_rate, confidence) >= allowed:
@@ -132,7 +132,7 @@ def _allowed(images: int, max_rate: float, confidence: float) -> int:
     probability, k = 0.0, -1
     while k + 1 < images:
         probability += _binomial(k + 1, images, max_rate)
-        if probability > 1 - confidence + 1e-12:
+        if probability > (1 - confidence) * (1 + 1e-9):  # rounding of the sum
             break
         k += 1
     return k

@@ -13,6 +13,7 @@ import io
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -51,6 +52,44 @@ def replacing(path: Path) -> Iterator[Path]:
         if isinstance(error, OSError):
             raise refused(path, error) from error
         raise
+
+
+@contextmanager
+def creating(path: Path) -> Iterator[Path]:
+    """Give an empty file beside `path`, under a name of its own, to write to.
+
+    It gets the name `path` when the block ends without an error, unless another process gave it to
+    a file meanwhile, which then stays. Raises as `replacing` does.
+    """
+    beside = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        number, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        os.close(number)
+        beside = Path(name)
+        yield beside
+        beside.chmod(0o644)
+        _settle(beside)
+        with suppress(FileExistsError):
+            os.link(beside, path)
+        flush_names(path.parent)
+    except OSError as error:
+        raise refused(path, error) from error
+    finally:
+        if beside is not None:
+            beside.unlink(missing_ok=True)
+
+
+def flush_names(folder: Path) -> None:
+    """Flush the names of a folder's files, so that a power cut does not undo a rename.
+
+    Raises `OSError`.
+    """
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
 
 
 def _beside(path: Path) -> Path:

@@ -30,7 +30,7 @@ QUANTISED = ("Conv", "MaxPool", "Concat", "Resize", "Relu")
 QUANTISED_WITH_SUMS = (*QUANTISED, "Clip", "Add")  # of networks with ReLU6 and residual blocks
 # How the ranges of features are chosen: all values, or all but 1 in 100,000 at either end.
 RANGES = ("MinMax", "Percentile")
-LARGE = 256  # numbers of a tensor, from which 16 bits save space
+LARGE = 4096  # numbers of a tensor, from which 16 bits are worth what they round off
 TOLERANCE = 1e-4  # of the largest value in an output, or of 1 where that is smaller
 
 
@@ -68,6 +68,7 @@ def to_int8(
     *,
     operators: Sequence[str] = QUANTISED,
     ranges: str = RANGES[0],
+    weight_bits: int = 8,
 ) -> None:
     """Quantise the model at `source` to 8-bit weights and features and write it to `path`.
 
@@ -75,7 +76,9 @@ def to_int8(
     training images: their features' ranges calibrate the quantisation (static quantisation, Jacob
     et al. 2018, arXiv:1712.05877). The first and the last convolution stay in float32: they cost
     little, and the image's own grey levels and the borders of the outputs suffer most from coarse
-    steps. `operators` are the ONNX operators to quantise.
+    steps. `operators` are the ONNX operators to quantise. With `weight_bits` 7 the sum of two
+    products fits 16 bits, so that processors with and without VNNI give the same result: those
+    without saturate there.
     """
     from onnxruntime.quantization import (
         CalibrationDataReader,
@@ -112,6 +115,7 @@ def to_int8(
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
+            reduce_range=weight_bits == 7,
             calibrate_method=CalibrationMethod[ranges],
         )
         model = onnx.load(small)
@@ -121,14 +125,14 @@ def to_int8(
 def to_half_weights(source: Path, path: Path) -> None:
     """Write the model at `source` with its large float32 weights stored in 16 bits.
 
-    Half the size. ONNX Runtime widens the weights once, when it loads the model, and computes in
-    float32 as before.
+    Half the size; computed in float32 as before. Vectors stay: among them are the scales of 8-bit
+    tensors, which 16 bits do not hold. Both paths may be the same.
     """
     model = onnx.load(source)
     graph, casts = model.graph, []
     for tensor in graph.initializer:
         values = onnx.numpy_helper.to_array(tensor)
-        if values.dtype != np.float32 or values.size < LARGE:
+        if values.dtype != np.float32 or values.size < LARGE or values.ndim < 2:
             continue
         name = tensor.name
         tensor.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float16), f"{name}.half"))

@@ -23,7 +23,7 @@ CARD = Card(
     "distinguished by the heart alone: situs inversus appears as a mirrored image, a collapsed "
     "lung may displace the heart, and many images are ambiguous. The network was trained on "
     "synthetic lateral views and other body parts, so some of these pass, or are called inverted "
-    "or rotated. Issues are to be reviewed; no image is rotated or left out. "
+    "or rotated. Issues are to be reviewed; only a correction rotates an image or leaves it out. "
     "benchmarks/accuracy/orientation.py "
     "measures it.",
 )
@@ -40,18 +40,18 @@ INVERTED = Rule(
     "warning",
     "An image appears inverted: bones dark, air bright.",
     "Models expect dense tissue to be bright; their output on an inverted image is meaningless.",
-    "Review the image. Invert the file, or correct the photometric interpretation of the DICOM "
-    "file it came from, and run again.",
-    correction="leave out",
+    "Review the image. A correction inverts it here; or correct the photometric interpretation of "
+    "the DICOM file it came from, and run again.",
+    correction="invert",
 )
 ROTATED = Rule(
     "image-rotated",
     "warning",
     "An image appears rotated by a quarter turn or upside down.",
     "Lungs are searched for upright, and sides and zones come out wrong.",
-    "Review the image and rotate the file back; an orientation tag that a converter dropped is the "
-    "usual cause.",
-    correction="leave out",
+    "Review the image. A correction rotates it here; the usual cause is an orientation tag that a "
+    "converter dropped.",
+    correction="rotate",
 )
 MIRRORED = Rule(
     "image-mirrored",
@@ -59,9 +59,9 @@ MIRRORED = Rule(
     "The heart appears on the wrong side: left and right of an image may be exchanged.",
     "Right and left of masks, readings and findings would be exchanged; a mirrored copy also hides "
     "that two images are one.",
-    "Check for a side marker, whose letters show it at once. Mirror the file back, unless the "
-    "patient has situs inversus or a displaced heart.",
-    correction="leave out",
+    "Check for a side marker, whose letters show it at once. A correction mirrors it here; make "
+    "none where the patient has situs inversus or a displaced heart.",
+    correction="mirror",
 )
 NOT_A_CHEST = Rule(
     "image-not-frontal-chest",
@@ -196,7 +196,12 @@ def _orientation(seen: pl.DataFrame) -> Iterator[Issue]:
     }
     stated = seen.select("image_id", "path", "view").with_columns(eligibility.reasons(seen))
     rows = [
-        (rules[flag.fault], image_id, f"{path}: appears {flag.words}{_though(view, flag)}")
+        (
+            rules[flag.fault],
+            image_id,
+            f"{path}: appears {flag.words}{_though(view, flag)}",
+            None if flag.upright is None else str(flag.upright),
+        )
         for (image_id, path, view, reason), flags in zip(
             stated.iter_rows(), orientation.quality_flags(seen), strict=True
         )
@@ -204,8 +209,9 @@ def _orientation(seen: pl.DataFrame) -> Iterator[Issue]:
         if reason is None or flag.fault == orientation.EMPTY
     ]
     for rule in rules.values():
-        table = [(image_id, message) for broken, image_id, message in rows if broken is rule]
-        yield from rule.issue(pl.DataFrame(table, schema=["image_id", "message"], orient="row"))
+        table = [about for broken, *about in rows if broken is rule]
+        columns = {"image_id": pl.String, "message": pl.String, "value": pl.String}
+        yield from rule.issue(pl.DataFrame(table, schema=columns, orient="row"))
 
 
 def _though(view: str | None, flag: orientation.QualityFlag) -> str:

@@ -13,6 +13,7 @@ from hilum.audit.issues import Issue, Rule
 from hilum.dataset.corrections import CORRECTED
 from hilum.dataset.manifest import DROPPED, Manifest
 from hilum.plugins import Card
+from hilum.revisions.uptake import UNUSED
 
 CARD = Card(
     title="Reading the folder",
@@ -37,9 +38,17 @@ RULES = (
     Rule(
         CORRECTED,
         "info",
-        "A correction was made, as the file of corrections states.",
+        "A correction was made, as a file of corrections or a reader's revision states.",
         "The table differs here from the folder.",
-        "Nothing; delete the entry from the file to restore what the folder states.",
+        "Nothing; delete the entry from the file, or undo the revision with `hilum serve`, to "
+        "restore what the folder states.",
+    ),
+    Rule(
+        UNUSED,
+        "warning",
+        "A reader's revision is about an image that the data do not hold.",
+        "Work of a reader has no effect, and an image may have been renamed or lost.",
+        "Restore the image under its former name, or undo the revision with `hilum serve`.",
     ),
     Rule(
         "mask-orphan",

@@ -146,7 +146,7 @@ def measured(cache: Cache, image_ids: pl.Series) -> pl.DataFrame:
     `MEASURES`, null unless both lungs are marked.
     """
     found = [
-        _of(mask)
+        measure(mask)
         for places in _mask_contours.batches(cache.rows(image_ids))
         for mask in cache.masks[places]
     ]
@@ -160,7 +160,8 @@ def measured(cache: Cache, image_ids: pl.Series) -> pl.DataFrame:
     return pl.DataFrame(found, schema=kinds)
 
 
-def _of(mask: np.ndarray) -> dict[str, object]:
+def measure(mask: np.ndarray) -> dict[str, object]:
+    """Measure one cached mask, uint8 (size, size): the columns of `measured`."""
     right, left = (
         _lung((mask == lung_masks.SIDES[name]).astype(np.uint8)) for name in ("right", "left")
     )

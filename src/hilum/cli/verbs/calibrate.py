@@ -23,7 +23,8 @@ def verb(
     model: Annotated[
         str,
         typer.Argument(
-            help="Name of a pretrained model (`hilum models`), or a model file.",
+            help="Name of a pretrained model (`hilum models`), or the file of one; then give the "
+            "file to `hilum classify --model` too. Not a run's own models.",
             show_default=False,
         ),
     ],
@@ -54,15 +55,16 @@ def verb(
     """
     from hilum.runs import calibrate_site as step
 
-    made = step.calibrate_site(
+    step.refuse_place(to, folder)
+    site = step.calibrate_site(
         model,
         folder,
         max_false_positives=max_false_positives,
         confidence=confidence,
         watch=console.watch,
     )
-    made.site.write(to)
+    site.write(to)
     if as_json:
-        console.echo(json.dumps({"site": str(to), "notes": made.notes}, indent=1))
+        console.echo(json.dumps({"site": str(to), "notes": site.notes}, indent=1))
     else:
-        console.echo("\n".join([*made.notes, f"written: {to.resolve()}"]))
+        console.echo("\n".join([*site.notes, f"written: {to.resolve()}"]))

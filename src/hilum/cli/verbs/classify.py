@@ -48,6 +48,15 @@ def verb(
             show_default=False,
         ),
     ] = None,
+    models: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            help="Apply this model alone: a name of `hilum models`, or a model file; may be given "
+            "again.",
+            show_default=False,
+        ),
+    ] = None,
     dicom: DicomTo = None,
     viewer_compat: ViewerCompat = False,
     labelmap: LabelMap = False,
@@ -58,6 +67,7 @@ def verb(
     with the reason, where a model cannot know; refuses what the models were not made for.
     """
     from hilum.inference import classify_images as step
+    from hilum.inference import pretrained
     from hilum.inference.site import Site
 
     of_site = Site.read(site) if site else None
@@ -71,16 +81,16 @@ def verb(
     found, faults = step.classify_images(
         images,
         to,
+        models=[pretrained.named(model) for model in models] if models else None,
         scores=scores,
         site=of_site,
         delivery=delivery,
         watch=console.watch,
         say=console.say,
     )
-    notes = list(of_site.drift(found)) if of_site else ()
     console.summarised(
         json.dumps([one.reported(scores=scores) for one in found], indent=1)
         if as_json
-        else step.lines(found, to, scores=scores, notes=notes),
+        else step.lines(found, to, scores=scores),
         faults,
     )

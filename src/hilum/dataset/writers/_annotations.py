@@ -1,32 +1,28 @@
-"""Lung masks and shapes of an image, in the pixels of its file."""
+"""Lung masks and shapes of an image, and its geometry from the file's pixels to the exported."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 from hilum.dataset import mask_files
 from hilum.dataset.manifest import Manifest
 from hilum.dataset.mask_files import MaskFile, Meanings
-from hilum.imaging.files import dicom, image_file, raster
-from hilum.imaging.geometry import Size
-
-LUNGS = tuple(mask_files.NAMES.values())
+from hilum.imaging.files import image_file
+from hilum.imaging.files.pose import Display, Pose
 
 
-def size_of(path: Path, root: Path | None) -> Size:
-    """Return (height, width) of an image file.
+def pose_of(manifest: Manifest, image: Mapping[str, Any]) -> Pose:
+    """Return the geometry of a row's image, from the file's own pixels to those exported.
 
-    A PNG is measured by its header, which is a thousand times quicker than decoding it.
+    Exports hold images as displayed, and so are their masks and shapes.
     """
-    return raster.size(path, root) or image_file.own_size(image_file.read(path, root))
+    return image_file.pose(*manifest.located(image["path"]), Display.of(image))
 
 
 def lung_masks(
-    manifest: Manifest, image: Mapping[str, Any], size: Size, meanings: Meanings
+    manifest: Manifest, image: Mapping[str, Any], pose: Pose, meanings: Meanings
 ) -> list[MaskFile]:
     """Read the lung mask files of a row of the table as the cache does.
 
@@ -34,15 +30,11 @@ def lung_masks(
     """
     if not any(image[column] for column in mask_files.COLUMNS):
         return []
-    path, root = manifest.located(image["path"])
-    to_display = None
-    if dicom.is_one(path, root):
-        to_display = partial(image_file.to_display, dicom.read(path, root))
     own = {
         name: manifest.original(cell) if name in mask_files.COLUMNS and cell else cell
         for name, cell in image.items()
     }
-    found = mask_files.read(manifest.folder, own, size, meanings.of, to_display)
+    found = mask_files.read(manifest.folder, own, pose.source, meanings.of, pose.mask)
     return [replace(one, place=image[one.column]) for one in found]
 
 

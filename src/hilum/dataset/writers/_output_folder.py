@@ -7,15 +7,19 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
+import numpy as np
+
 from hilum import storage
 from hilum.dataset.manifest import Manifest
 from hilum.errors import BadData, HilumError
 from hilum.imaging.files import dicom, image_file, raster, without_metadata
 from hilum.imaging.files.portable_names import portable
-from hilum.imaging.radiograph import to_uint8
+from hilum.imaging.files.pose import AS_READ, Display
+from hilum.imaging.radiograph import to_uint8, to_uint16
 from hilum.safety import untrusted_files
 
 DICOM, ROTATED = "DICOM as 8-bit PNG", "rotated as their headers say, as PNG"
+CORRECTED = "rotated, mirrored or inverted by corrections, as PNG"
 ANEW = "TIFF, BMP or GIF as PNG"
 
 
@@ -39,17 +43,19 @@ def places(manifest: Manifest, ending: str | None = None) -> dict[str, str]:
     become `__`, because tools take any folder called test for a part. Raises `BadData` with all
     images that are missing or unreadable, and with those whose names become the same.
     """
-    files = dict(manifest.table.select("image_id", "path").iter_rows())
-    if missing := [fault for path in files.values() if (fault := _unreadable(manifest, path))]:
+    paths = manifest.table["path"]
+    if missing := [fault for path in paths if (fault := _unreadable(manifest, path))]:
         raise BadData.listing(
             f"images of the table that cannot be read below {manifest.root}; "
             "copy them there, or export csv_tables",
             missing,
         )
     placed = {}
-    for image_id, path in files.items():
+    for row in manifest.table.iter_rows(named=True):
+        image_id, path = row["image_id"], row["path"]
         dataset, _, name = image_id.partition("/")
-        own = ".png" if _form(*manifest.located(path)) else PurePosixPath(path).suffix.lower()
+        form = _form(*manifest.located(path), Display.of(row))
+        own = ".png" if form else PurePosixPath(path).suffix.lower()
         placed[image_id] = f"{dataset}/{_name(name.replace('/', '__'))}{ending or own}"
     twice = sorted(place for place, count in Counter(placed.values()).items() if count > 1)
     if twice:
@@ -84,16 +90,17 @@ def copy(manifest: Manifest, to: Path, placed: Mapping[str, str]) -> Counter[str
     (`hilum.imaging.files.without_metadata`). A DICOM becomes an 8-bit grey PNG, bright is dense:
     image tools read no DICOM, and its header identifies people. An image whose header says to
     rotate or mirror it becomes a grey PNG as displayed: some tools follow the header and some do
-    not, and sizes, boxes and masks are of the displayed image. Other formats become a PNG of the
-    same values.
+    not, and sizes, boxes and masks are of the displayed image. So does one that a correction
+    rotates, mirrors or inverts. Other formats become a PNG of the same values.
     """
     written: Counter[str] = Counter()
-    for image_id, path in manifest.table.select("image_id", "path").iter_rows():
-        target = to / placed[image_id]
-        source, root = manifest.located(path)
-        form = _form(source, root)
-        if form == DICOM:
-            raster.write_png(target, to_uint8(image_file.own_pixels(dicom.read(source, root))))
+    for row in manifest.table.iter_rows(named=True):
+        target = to / placed[row["image_id"]]
+        source, root = manifest.located(row["path"])
+        display = Display.of(row)
+        form = _form(source, root, display)
+        if form in (DICOM, CORRECTED):
+            raster.write_png(target, _displayed(image_file.read(source, root, display)))
         elif form == ROTATED:
             raster.write_png(target, raster.read(source, root).values)
         elif form:
@@ -104,10 +111,20 @@ def copy(manifest: Manifest, to: Path, placed: Mapping[str, str]) -> Counter[str
     return written
 
 
-def _form(path: Path, root: Path | None) -> str | None:
+def _displayed(file: raster.Raster | dicom.Dicom) -> np.ndarray:
+    """Return grey values to write: stored ones of a raster, unless it is inverted."""
+    if isinstance(file, raster.Raster) and not file.falling:
+        return file.values
+    wide = isinstance(file, raster.Raster) and file.values.dtype == np.uint16
+    return (to_uint16 if wide else to_uint8)(file.radiograph().pixels)
+
+
+def _form(path: Path, root: Path | None, display: Display) -> str | None:
     """Return why an image is encoded anew; None where its own encoded pixels are copied."""
     if dicom.is_one(path, root):
         return DICOM
+    if display != AS_READ:
+        return CORRECTED
     if raster.orientation(path, root) != 1:
         return ROTATED
     head = untrusted_files.read_head(path, 132, root=root)

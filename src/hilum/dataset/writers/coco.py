@@ -4,10 +4,10 @@
     annotations/instances_train.json     also instances_val.json and instances_test.json;
                                          instances.json where there is no split
 
-Categories are concepts, and lungs, right_lung and left_lung; their numbers are the same in all
-parts. `segmentation` of a box is the outline of its pixels, of a valid polygon without holes its
-list of points, x before y; all else (lung masks, bitmaps, run lengths, polygons with holes or that
-cross themselves) is compressed run lengths of its pixels. `area` is the number of pixels that
+Categories are concepts, and lungs, right_lung, left_lung and ignored; their numbers are the same in
+all parts. `segmentation` of a box is the outline of its pixels, of a valid polygon without holes
+its list of points, x before y; all else (lung masks, bitmaps, run lengths, polygons with holes or
+that cross themselves) is compressed run lengths of its pixels. `area` is the number of pixels that
 COCO's own tools make of the segmentation. `iscrowd` is 0: each annotation is one object. Images
 whose headers (Exif, TIFF) say to rotate or mirror them are written as displayed.
 
@@ -30,12 +30,13 @@ import numpy as np
 import polars as pl
 
 from hilum import plugins, storage
-from hilum.annotations import mask_codecs, shapes
+from hilum.annotations import lung_masks, mask_codecs, shapes
 from hilum.annotations.vocabulary import concepts
 from hilum.dataset.manifest import Manifest
 from hilum.dataset.mask_files import Meanings
 from hilum.dataset.writers import _annotations, _coco_area, _output_folder, _tables
 from hilum.errors import BadData
+from hilum.imaging.files.pose import Pose
 from hilum.imaging.geometry import Size
 from hilum.plugins import Card
 
@@ -142,7 +143,7 @@ def _categories(manifest: Manifest, used: Collection[str]) -> dict[str, int]:
         _tables.concepts_in(manifest),
         manifest.shapes["concept"].unique().sort().to_list(),
     )
-    lungs = [name for name in _annotations.LUNGS if name in used or name in drawn]
+    lungs = [name for name in lung_masks.REFERENCE if name in used or name in drawn]
     names = dict.fromkeys([*labelled, *(name for name in drawn if name not in lungs), *lungs])
     return {name: number for number, name in enumerate(names, start=1)}
 
@@ -173,7 +174,8 @@ def _instances(
     left_out: list[str] = []
     for row in images.table.iter_rows(named=True):
         key, number = row["image_id"], number_of[row["image_id"]]
-        size = _annotations.size_of(*images.located(row["path"]))
+        pose = _annotations.pose_of(images, row)
+        size = pose.target
         listed.append(
             {
                 "id": number,
@@ -187,7 +189,7 @@ def _instances(
             }
         )
         for name, about, shape in _shapes(
-            images, row, drawn.get(key, []), size, meanings, left_out
+            images, row, drawn.get(key, []), pose, meanings, left_out
         ):
             found = segmented(shape, size)
             if isinstance(found, str):
@@ -226,7 +228,7 @@ def _shapes(
     images: Manifest,
     row: Mapping[str, Any],
     drawn: list[_annotations.DrawnShape],
-    size: Size,
+    pose: Pose,
     meanings: Meanings,
     left_out: list[str],
 ) -> Iterator[tuple[str, _Origin, shapes.Shape]]:
@@ -236,17 +238,17 @@ def _shapes(
             yield (
                 one.concept,
                 {"source": one.source, "term": one.term, "author": one.author},
-                shapes.from_json(one.shape),
+                pose.shape(shapes.from_json(one.shape)),
             )
         except BadData as fault:
             left_out.append(f"{row['image_id']}: {one.concept}: {fault}")
     try:
-        for file in _annotations.lung_masks(images, row, size, meanings):
+        for file in _annotations.lung_masks(images, row, pose, meanings):
             for name, mask in file.named().items():
                 yield (
                     name,
                     {"source": file.place, "term": name, "author": None},
-                    shapes.RunLengths.of(mask),
+                    shapes.RunLengths.of(pose.mask(mask)),
                 )
             if file.others:
                 left_out.append(
@@ -291,7 +293,7 @@ def _above(name: str) -> str:
     """Return the supercategory: the wider concept, "finding" or "anatomy"."""
     if known := concepts().get(name):
         return known.parent or "finding"
-    return "anatomy" if name in _annotations.LUNGS else "finding"
+    return "anatomy" if name in lung_masks.REFERENCE else "finding"
 
 
 def _licence(dataset: str) -> str:

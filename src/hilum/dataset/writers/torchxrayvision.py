@@ -38,7 +38,7 @@ import numpy as np
 import polars as pl
 
 from hilum import storage
-from hilum.annotations import shapes
+from hilum.annotations import lung_masks, shapes
 from hilum.annotations.vocabulary import State
 from hilum.dataset.manifest import Manifest
 from hilum.dataset.mask_files import Meanings
@@ -47,6 +47,7 @@ from hilum.dataset.writers._from_xrv import Taken, from_xrv
 from hilum.dataset.writers._xrv_pathologies import name_for, ordered
 from hilum.errors import BadData, MissingExtra
 from hilum.imaging.files import image_file, raster
+from hilum.imaging.files.pose import Display, Pose
 from hilum.imaging.radiograph import to_uint8
 from hilum.plugins import Card
 from hilum.safety import spreadsheet_cells
@@ -147,45 +148,49 @@ class XrvView:
         """Return a sample. Raises `IndexError`, and `BadData` for an unreadable image or mask."""
         label = self.labels[index].astype(np.float32)
         row = self.manifest.table.row(int(index), named=True)
-        pixels = image_file.own_pixels(image_file.read(*self.manifest.located(row["path"])))
+        file = image_file.read(*self.manifest.located(row["path"]), Display.of(row))
+        pixels = file.radiograph().pixels
         sample: Sample = {
             "idx": int(index),
             "lab": label,
             "img": (2 * pixels[None] - 1) * np.float32(RANGE),
         }
         if self.pathology_masks:
-            masks = self._findings(row["image_id"], pixels.shape)
+            masks = self._findings(row["image_id"], file.pose)
             sample["pathology_masks"] = {
                 self.pathologies.index(name): mask
                 for name, mask in masks.items()
                 if name in self.pathologies
             }
-        if self.semantic_masks and (lungs := self._lungs(row, pixels.shape)) is not None:
+        if self.semantic_masks and (lungs := self._lungs(row, file.pose)) is not None:
             sample["semantic_masks"] = {"Lungs": lungs}
         for transform in (self.transform, self.data_aug):
             _apply(transform, sample)
         return sample
 
-    def _findings(self, image_id: str, size: tuple[int, int]) -> dict[str, np.ndarray]:
+    def _findings(self, image_id: str, pose: Pose) -> dict[str, np.ndarray]:
         """Return masks by name, float32 (1, height, width): the union of a finding's shapes."""
         found: dict[str, np.ndarray] = {}
         for one in self._drawn.get(image_id, []):
-            if one.concept not in _annotations.LUNGS:
-                mask = shapes.from_json(one.shape).to_mask(size)[None].astype(np.float32)
+            if one.concept not in lung_masks.REFERENCE:
+                own = shapes.from_json(one.shape).to_mask(pose.source)
+                mask = pose.mask(own)[None].astype(np.float32)
                 name = name_for(one.concept)
                 found[name] = np.maximum(found.get(name, mask), mask)
         return found
 
-    def _lungs(self, row: Mapping[str, Any], size: tuple[int, int]) -> np.ndarray | None:
-        files = _annotations.lung_masks(self.manifest, row, size, self._meanings)
+    def _lungs(self, row: Mapping[str, Any], pose: Pose) -> np.ndarray | None:
+        files = _annotations.lung_masks(self.manifest, row, pose, self._meanings)
         found = [mask for file in files for mask in file.named().values()]
         drawn = (
             one.shape
             for one in self._drawn.get(row["image_id"], [])
-            if one.concept in _annotations.LUNGS
+            if one.concept in lung_masks.REFERENCE and one.concept != lung_masks.IGNORED
         )
-        found += [shapes.from_json(shape).to_mask(size) for shape in drawn]
-        return np.any(found, axis=0)[None].astype(np.float32) if found else None
+        found += [shapes.from_json(shape).to_mask(pose.source) for shape in drawn]
+        if not found:
+            return None
+        return pose.mask(np.any(found, axis=0))[None].astype(np.float32)
 
 
 def to_xrv(
@@ -219,7 +224,7 @@ def about(manifest: Manifest) -> pl.DataFrame:
         (pl.col("sex") == "female").fill_null(False).alias("sex_female"),
         pl.col("image_id")
         .is_in(
-            manifest.shapes.filter(~pl.col("concept").is_in(list(_annotations.LUNGS)))[
+            manifest.shapes.filter(~pl.col("concept").is_in(list(lung_masks.REFERENCE)))[
                 "image_id"
             ].to_list()
         )
@@ -295,10 +300,10 @@ def write(manifest: Manifest, folder: Path, *, split: pl.DataFrame | None) -> di
         for name, column in zip(view.pathologies, view.labels.T, strict=True)
     ]
     with _output_folder.whole(folder) as beside:
-        for image_id, path in exported.table.select("image_id", "path").iter_rows():
+        for row in exported.table.iter_rows(named=True):
+            file = image_file.read(*exported.located(row["path"]), Display.of(row))
             raster.write_png(
-                beside / "images" / placed[image_id],
-                to_uint8(image_file.own_pixels(image_file.read(*exported.located(path)))),
+                beside / "images" / placed[row["image_id"]], to_uint8(file.radiograph().pixels)
             )
         storage.write_text(
             beside / "labels.csv", spreadsheet_cells.of_table(table.with_columns(labels))

@@ -9,13 +9,14 @@ nothing is lost. Arrays are (height, width).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hilum.annotations.quarter_turns import QuarterTurns
 from hilum.imaging.files import raster
-from hilum.imaging.geometry import Size, resize
+from hilum.imaging.files.pose import Pose
+from hilum.imaging.geometry import Size
 
 if TYPE_CHECKING:
     from hilum.imaging.files._dicom_header import Header
@@ -25,53 +26,16 @@ _SQUARE = 0.01  # a ratio this near 1 is a rounding error
 _LONGEST = 4.0  # no detector has pixels of a larger ratio
 
 
-@dataclass(frozen=True)
-class Pose:
-    """A geometry from the stored image (`source`) to the standard view (`target`).
-
-    `forward` transposes, then reverses rows and columns, then stretches.
-    """
-
-    source: Size
-    transposed: bool = False
-    upended: bool = False  # rows reversed
-    mirrored: bool = False  # columns reversed
-    stretched: Size | None = None  # the size that makes pixels square
-
-    @property
-    def rotated(self) -> Size:
-        """The size in the standard view before pixels are made square."""
-        return (self.source[1], self.source[0]) if self.transposed else self.source
-
-    @property
-    def target(self) -> Size:
-        """The size in the standard view."""
-        return self.stretched or self.rotated
-
-    def forward(self, image: np.ndarray, *, labels: bool = False) -> np.ndarray:
-        """Return a stored image or label map in the standard view."""
-        image = image.T if self.transposed else image
-        image = image[:: -1 if self.upended else 1, :: -1 if self.mirrored else 1]
-        return resize(np.ascontiguousarray(image), self.target, labels=labels)
-
-    def back(self, image: np.ndarray, *, labels: bool = False) -> np.ndarray:
-        """Return an image or label map of the standard view in the stored pixels."""
-        image = resize(image, self.rotated, labels=labels)[
-            :: -1 if self.upended else 1, :: -1 if self.mirrored else 1
-        ]
-        return np.ascontiguousarray(image.T if self.transposed else image)
-
-
 def of(header: Header, size: Size, aspect: object, account: list[str]) -> Pose:
     """Return the pose of a stored image of (height, width) `size`.
 
     `aspect` is Pixel Aspect Ratio, two numbers, vertical before horizontal, or None. What was
     applied is appended to `account`.
     """
-    turn = _turn(header.orientation, account)
-    pose = Pose(size, *turn)
+    turns = _turns(header.orientation, account)
+    pose = Pose(size, turns)
     ratio = _ratio(header, aspect)
-    if pose.transposed:
+    if turns.transposed:
         ratio = 1 / ratio
     if abs(ratio - 1) <= _SQUARE:
         return pose
@@ -87,14 +51,14 @@ def of(header: Header, size: Size, aspect: object, account: list[str]) -> Pose:
         f"pixels {ratio:g} times as high as wide made square: {height}x{width} to "
         f"{wanted[0]}x{wanted[1]} (PS3.3 C.7.6.3.1.7)"
     )
-    return Pose(size, *turn, wanted)
+    return Pose(size, turns, wanted)
 
 
 def spacing(header: Header, pose: Pose) -> tuple[float, float] | None:
     """Return the spacing between rows and between columns in the standard view, in mm."""
     if header.spacing_mm is None:
         return None
-    rows, columns = header.spacing_mm[::-1] if pose.transposed else header.spacing_mm
+    rows, columns = header.spacing_mm[::-1] if pose.turns.transposed else header.spacing_mm
     return rows * pose.rotated[0] / pose.target[0], columns * pose.rotated[1] / pose.target[1]
 
 
@@ -111,11 +75,11 @@ def to_display(values: np.ndarray, pose: Pose, padding: np.ndarray | None) -> np
     return standing
 
 
-def _turn(orientation: tuple[str, str] | None, account: list[str]) -> tuple[bool, bool, bool]:
-    """Return whether to transpose, then to reverse rows, then to reverse columns."""
+def _turns(orientation: tuple[str, str] | None, account: list[str]) -> QuarterTurns:
+    """Return the turns to the standard view; none where the orientation states no view."""
     if orientation is None:
         account.append("Patient Orientation is not stated: left as stored")
-        return False, False, False
+        return QuarterTurns()
     right, down = (part[0] for part in orientation)
     stated = "\\".join(orientation)
     axes = {frozenset((one, _OPPOSITE.get(one))) for one in (right, down)}
@@ -128,7 +92,7 @@ def _turn(orientation: tuple[str, str] | None, account: list[str]) -> tuple[bool
         account.append(
             f"Patient Orientation {stated} is neither frontal nor lateral: left as stored"
         )
-        return False, False, False
+        return QuarterTurns()
     transposed = right in upright
     if transposed:
         right, down = down, right
@@ -149,7 +113,7 @@ def _turn(orientation: tuple[str, str] | None, account: list[str]) -> tuple[bool
             f"Patient Orientation {stated}: {', '.join(done)} to the standard view "
             "(PS3.3 C.7.6.1.1.1)"
         )
-    return transposed, upended, mirrored
+    return QuarterTurns(transposed, upended, mirrored)
 
 
 def _ratio(header: Header, aspect: object) -> float:

@@ -16,7 +16,7 @@ pixel data are refused with an error that names them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -37,8 +37,8 @@ from hilum.imaging.files import (
 )
 from hilum.imaging.files._dicom_decimal import decimals
 from hilum.imaging.files._dicom_header import Header
-from hilum.imaging.files._dicom_orientation import Pose
 from hilum.imaging.files._dicom_parsing import quietly
+from hilum.imaging.files.pose import Pose
 from hilum.imaging.radiograph import Radiograph
 from hilum.safety import untrusted_files
 
@@ -77,8 +77,17 @@ class Dicom:
     header: Header
     lut: np.ndarray  # float32 (2 ** bits,): the brightness in [0, 1] of each value
     pose: Pose  # from the file's own pixels to `values`
+    padding: np.ndarray | None = None  # bool (2 ** bits,): the values that are padding
     kind = "DICOM"
     colour = False  # an image with real colour is refused
+
+    @property
+    def inverted(self) -> Dicom:
+        """Return the file with dark and bright exchanged; padding stays dark."""
+        table = 1 - self.lut
+        if self.padding is not None:
+            table[self.padding] = 0
+        return replace(self, lut=table)
 
     def radiograph(self) -> Radiograph:
         """Return the image in the standard view, with the spacing that it has there."""
@@ -191,7 +200,16 @@ def decoded(path: Path, data: bytes) -> Dicom:
     account += [spacing, *(f"pydicom: {text[:120]}" for text in warnings[:_MOST_WARNINGS])]
     digest = raster.digest_of_pixels(pixels.values)
     values = _dicom_orientation.to_display(pixels.values, pose, shown.padding)
-    return Dicom(values, tuple(account), storage.digest(data), digest, stated, shown.table, pose)
+    return Dicom(
+        values,
+        tuple(account),
+        storage.digest(data),
+        digest,
+        stated,
+        shown.table,
+        pose,
+        shown.padding,
+    )
 
 
 def _spacing_line(header: Header, dataset: Dataset) -> str:

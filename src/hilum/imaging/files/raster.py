@@ -18,7 +18,7 @@ import hashlib
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
@@ -30,6 +30,7 @@ from hilum import storage
 from hilum.errors import BadData, CannotRead, HilumError, NotFound
 from hilum.imaging.files import _bmp, _gif, _jpeg, _png, _tiff
 from hilum.imaging.files._raster_header import Head, Unfit, oriented, range_top
+from hilum.imaging.files.pose import Pose
 from hilum.imaging.radiograph import Radiograph
 from hilum.safety import untrusted_files
 
@@ -55,7 +56,9 @@ class Raster:
     pixel_digest: str  # of size, depth and values: equal for one image in two files
     kind: str  # PNG, JPEG, TIFF, BMP or GIF, by its bytes
     colour: bool  # see above
+    pose: Pose  # from the file's own pixels to `values`
     bits: int | None = None  # of a value, where the file states other than 8 and 16
+    falling: bool = False  # whether a higher value is darker, which no such file states
 
     @property
     def top(self) -> int:
@@ -66,9 +69,15 @@ class Raster:
         """Return the image as a radiograph, without spacing, which these files do not state."""
         top = self.top
         shown = np.arange(np.iinfo(self.values.dtype).max + 1, dtype=np.float32) / top
-        return Radiograph(
-            self.values, None, (*self.processing_log, f"values 0 to {top} become 0 to 1"), shown
-        )
+        words = f"values 0 to {top} become 0 to 1"
+        if self.falling:
+            shown, words = np.clip(1 - shown, 0, 1), f"values 0 to {top} become 1 to 0"
+        return Radiograph(self.values, None, (*self.processing_log, words), shown)
+
+    @property
+    def inverted(self) -> Raster:
+        """Return the file with dark and bright exchanged."""
+        return replace(self, falling=not self.falling)
 
 
 def read(path: Path, root: Path | None = None) -> Raster:
@@ -92,7 +101,14 @@ def decoded(path: Path, data: bytes) -> Raster:
         account.append(f"rotated as its orientation {head.orientation} says")
     stated = head.bits if kind == "JPEG" and head.bits not in (8, 16) else None
     return Raster(
-        values, tuple(account), storage.digest(data), digest_of_pixels(values), kind, colour, stated
+        values,
+        tuple(account),
+        storage.digest(data),
+        digest_of_pixels(values),
+        kind,
+        colour,
+        Pose(values.shape),
+        stated,
     )
 
 

@@ -11,7 +11,7 @@ only pairs of images that the same model has scored.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -133,9 +133,15 @@ def fit(tune: pl.DataFrame) -> Fitted:
 
 
 def of_cell(
-    cell: estimate.Subgroup, fitted: Sequence[Fitted | None], settings: Evaluate
+    cell: estimate.Subgroup,
+    fitted: Sequence[Fitted | None],
+    settings: Evaluate,
+    metrics: Collection[str] | None = None,
 ) -> Iterator[EstimateRow]:
-    """Yield the figures of one subgroup; `fitted` on the tune part, or on each fold's."""
+    """Yield the figures of one subgroup; `fitted` on the tune part, or on each fold's.
+
+    With `metrics` only those of these names: the same values and intervals in less time.
+    """
     labels, score = truth_and_score(cell.rows)
     small = "" if cell.by == estimate.ALL else estimate.too_small(cell.rows)
     about: EstimateRow = {**cell.place, "side": "", "warning": small}
@@ -143,6 +149,8 @@ def of_cell(
         *measures.of_subgroup(cell, fitted, settings),
         *selective_measures.of_subgroup(cell, settings),
     ]
+    if metrics is not None:
+        listed = [measure for measure in listed if measure.name in metrics]
     statistics, what, whys = [], [], []
     for measure in listed:
         if measure.values is None:
@@ -161,7 +169,7 @@ def of_cell(
         if measure.values is None:
             row = {**about, "metric": measure.name}
             yield estimate.no_estimate(row, cell.rows, NAN, measure.why)
-    if cell.by == estimate.ALL:
+    if cell.by == estimate.ALL and metrics is None:
         best = discrimination.youden_threshold(labels, score)
         for name, (value, why) in (
             ("threshold", measures.threshold(fitted)),

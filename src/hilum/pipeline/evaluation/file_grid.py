@@ -26,6 +26,7 @@ from hilum.dataset.manifest import Manifest
 from hilum.dataset.pixel_cache import Cache
 from hilum.errors import BadData, NotFound
 from hilum.imaging.files import image_file
+from hilum.imaging.files.pose import Display
 from hilum.imaging.geometry import Letterbox
 from hilum.imaging.image_stack import ImageStack
 from hilum.pipeline import reference_masks
@@ -115,7 +116,7 @@ def _measured(
     spacing: tuple[float | None, float | None] | None,
 ) -> list[list[float | str]]:
     """Measure one image at its file's size: a row for both lungs and for each."""
-    file = image_file.read(*folder.located(image["path"]))
+    file = image_file.read(*folder.located(image["path"]), Display.of(image))
     expected = reference_masks.read(folder, image, file, meaning).labels
     certain = np.stack([found == side for side in (lung_masks.RIGHT, lung_masks.LEFT)])
     letterbox = Letterbox(expected.shape, found.shape[0])

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from hilum.annotations import lung_masks
 from hilum.audit import checks
-from hilum.audit.issues import Issue, Rule, of_table
+from hilum.audit.issues import Dismissed, Issue, Rule, dismissed, of_table, standing
 from hilum.drawing import images
 from hilum.pipeline import segment
 from hilum.pipeline.cache import Cache
@@ -22,6 +22,7 @@ from hilum.reporting.context import Context
 TITLE, ORDER = "Audit", 20
 SHOWN = 4  # issues of a rule that are shown with their images
 MESSAGES = 5  # of the others, listed as text; the rest are counted
+LISTED = 50  # dismissed issues that are listed; the rest are counted
 
 Outlines = Callable[[str], list[images.Outline]]
 
@@ -53,20 +54,22 @@ class Audit:
 
     groups: list[RuleIssues]
     total: int
+    dismissed: Dismissed
     caveats: list[Card]
 
 
 def section(context: Context) -> Audit:
     """Group the issues of the audit and of the lung masks by rule."""
     cached = context.cached
-    issues = segment.issues(context.run, context.recipe)
+    found = segment.issues(context.run, context.recipe)
+    apart, issues = Dismissed.of(dismissed(found), LISTED), standing(found)
     segmented = segment.Masks.of(context.run, cached.size)
     rules = checks.rules() | {segment.UNRELIABLE.name: segment.UNRELIABLE}
     groups = [
         _group(rules[rule], severity, rows, cached, segmented)
         for (severity, rule), rows in issues.group_by("severity", "rule", maintain_order=True)
     ]
-    return Audit(groups, issues.height, checks.cards())
+    return Audit(groups, issues.height, apart, checks.cards())
 
 
 def _group(

@@ -94,6 +94,7 @@ class Calls:
     curve: Markup | None
     measured_elsewhere: bool
     why_not: str
+    not_left_out: str
 
 
 def section(context: Context) -> Calls | None:
@@ -130,6 +131,7 @@ def section(context: Context) -> Calls | None:
         curve=_curve(test, others),
         measured_elsewhere=bool(elsewhere),
         why_not=calls_summary.why_not_measured(context),
+        not_left_out=calls_summary.not_left_out(context),
     )
 
 

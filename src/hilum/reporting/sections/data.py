@@ -17,7 +17,9 @@ from hilum.drawing import charts
 from hilum.pipeline import ingest
 from hilum.pipeline.cache import Cache
 from hilum.reporting.context import Context
-from hilum.reporting.text import DASH, plural, shortened
+from hilum.reporting.text import DASH, listed, plural, shortened
+from hilum.revisions import uptake
+from hilum.revisions.changes import Correct, DecideIssue, SetLabel, SetMask
 
 TITLE, ORDER = "The data", 10
 EXAMPLES = 3
@@ -64,7 +66,10 @@ class Unused:
 
 @dataclass(frozen=True)
 class Data:
-    """What the chapter shows. `aged` counts the images whose age is known."""
+    """What the chapter shows. `aged` counts the images whose age is known.
+
+    `corrected` says what readers corrected, "" where nothing.
+    """
 
     images: int
     patients: int
@@ -78,13 +83,35 @@ class Data:
     stated: list[tuple[str, str]]
     flow: list[tuple[str, int]]
     unused: list[Unused]
+    corrected: str = ""
 
 
 def section(context: Context) -> Data:
     """Describe the data under the names that may leave the run's folder."""
     manifest, cached = context.passed.manifest, context.passed.cache(context.cached)
     plans = [replace(one, folder=Path(one.folder).name) for one in ingest.accounts(context.run)]
-    return describe(manifest, cached, context.concept, context.recipe.split.include, plans)
+    found = describe(manifest, cached, context.concept, context.recipe.split.include, plans)
+    return replace(found, corrected=corrected(uptake.of_run(context.run)))
+
+
+def corrected(revisions: pl.DataFrame) -> str:
+    """Say what the revisions that stand change, and how many readers made them."""
+    used = revisions.filter("used")
+    if not used.height:
+        return ""
+    count = dict(used.group_by("kind").len().iter_rows())
+    what = [
+        plural(count[kind], words)
+        for kind, words in (
+            (SetMask.kind, "lung mask"),
+            (SetLabel.kind, "label"),
+            (Correct.kind, "image"),
+            (DecideIssue.kind, "issue"),
+        )
+        if kind in count
+    ]
+    readers = plural(used["author"].n_unique(), "reader")
+    return f"{listed(what)}, by {readers}, up to revision {used['number'].max()}"
 
 
 def describe(
