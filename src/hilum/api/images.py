@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +11,12 @@ from hilum.annotations.lung_masks import AIR, LEFT, RIGHT
 from hilum.api import _html
 from hilum.api._arguments import one_file
 from hilum.errors import BadData
-from hilum.imaging.files import dicom, image_file, raster
+from hilum.imaging.files import dicom, image_file, output_folder, raster
 from hilum.imaging.geometry import Size
 from hilum.imaging.radiograph import Radiograph, to_uint8
 from hilum.inference import classify_images, segment_images
 from hilum.inference.calls import FindingScore
+from hilum.inference.delivery import Findings
 from hilum.inference.site import Site
 from hilum.runs import calibrate_site
 
@@ -71,6 +72,18 @@ class Lungs:
     quality: float
     quality_flags: tuple[str, ...]
     overlay: bytes  # a JPEG of the image with the contours
+    path: Path = field(repr=False)
+    findings: Findings = field(repr=False)
+
+    def to_dicom(
+        self, folder: str | Path, *, labelmap: bool = False, viewer_compat: bool = False
+    ) -> list[Path]:
+        """Write segmentation, report of regions and secondary capture as DICOM; return their paths.
+
+        The image must be DICOM: the objects belong to its study. Options are those of `hilum lungs
+        --dicom`. Needs the extra [dicom]. Raises `BadData` for another image.
+        """
+        return _to_dicom(self.path, self.findings, folder, labelmap, viewer_compat)
 
     def __repr__(self) -> str:
         flags = f", {', '.join(self.quality_flags)}" if self.quality_flags else ""
@@ -92,6 +105,18 @@ class Classification:
     refused: str
     quality_flags: str
     lung_quality: float
+    path: Path = field(repr=False)
+    findings: Findings = field(repr=False)
+
+    def to_dicom(
+        self, folder: str | Path, *, labelmap: bool = False, viewer_compat: bool = False
+    ) -> list[Path]:
+        """Write segmentation, reports and secondary capture as DICOM; return their paths.
+
+        The image must be DICOM: the objects belong to its study. Options are those of `hilum
+        classify --dicom`. Needs the extra [dicom]. Raises `BadData` for another image.
+        """
+        return _to_dicom(self.path, self.findings, folder, labelmap, viewer_compat)
 
     def __repr__(self) -> str:
         if self.refused:
@@ -106,9 +131,35 @@ class Classification:
         return _html.facts("classification", calls)
 
 
+def _to_dicom(
+    path: Path, findings: Findings, folder: str | Path, labelmap: bool, viewer_compat: bool
+) -> list[Path]:
+    from hilum.dicom_out.write import Options, write_results
+
+    to = Path(folder)
+    options = Options(labelmap=labelmap, viewer_compat=viewer_compat)
+    return write_results(path, findings, to.joinpath, options)
+
+
 def _call(one: FindingScore) -> str:
     warning = f" (warning: {one.warning})" if one.warning else ""
     return f"{one.call}{warning}" if one.call else f"no call: {one.no_call}"
+
+
+@dataclass
+class _Kept:
+    """A delivery that keeps what was found, for `Classification.to_dicom`."""
+
+    outputs: tuple[output_folder.Output, ...] = ()
+    made_by: object = None
+    findings: list[Findings] = field(default_factory=list)
+
+    def refuse(self, path: Path, file: raster.Raster | dicom.Dicom) -> None:
+        """Refuse no file."""
+
+    def deliver(self, path: Path, name: str, findings: Findings) -> None:
+        """Keep the findings of a file."""
+        self.findings.append(findings)
 
 
 def read_image(path: str | Path) -> Image:
@@ -137,15 +188,16 @@ def segment_lungs(image: Image | str | Path, *, protocol: str = AIR) -> Lungs:
     (True, True)
     """
     read = image if isinstance(image, Image) else read_image(image)
-    found = segment_images.segment_image(
-        segment_images.load_lung_model(), read.file, read.path, protocol
-    )
+    model = segment_images.load_lung_model()
+    found = segment_images.segment_image(model, read.file, read.path, protocol)
     return Lungs(
         right=found.native_labels == RIGHT,
         left=found.native_labels == LEFT,
         quality=found.quality,
         quality_flags=tuple(flag.fault for flag in found.quality_flags),
         overlay=segment_images.overlay(found),
+        path=read.path,
+        findings=segment_images.findings(found, read.file, model),
     )
 
 
@@ -164,11 +216,14 @@ def classify(image: Image | str | Path, *, site: Site | str | Path | None = None
     """
     path = image.path if isinstance(image, Image) else one_file(image)
     known = Site.read(Path(site)) if isinstance(site, str | Path) else site
-    found, faults = classify_images.classify_images([path], site=known, scores=True)
+    kept = _Kept()
+    found, faults = classify_images.classify_images([path], site=known, scores=True, delivery=kept)
     if faults:
         raise BadData(faults[0])
-    (one,) = found
-    return Classification(tuple(one.scores), one.refused, one.quality_flags, one.lung_quality)
+    (one,), (findings,) = found, kept.findings
+    return Classification(
+        tuple(one.scores), one.refused, one.quality_flags, one.lung_quality, path, findings
+    )
 
 
 def calibrate(

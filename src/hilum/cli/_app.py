@@ -15,9 +15,11 @@ from typer.core import TyperGroup
 
 from hilum import __version__
 from hilum.cli import console, exit_status
+from hilum.errors import BadRecipe
 
 if TYPE_CHECKING:
     from hilum.config import Recipe
+    from hilum.dicom_out.write import DicomWriter
     from hilum.run_folder import Run
     from hilum.storage import JsonObject
 
@@ -98,6 +100,38 @@ Json = Annotated[
 IMAGES_HELP = "PNG, JPEG, TIFF or DICOM files, folders of them, or patterns in quotes."
 Images = Annotated[list[str], typer.Argument(help=IMAGES_HELP, show_default=False)]
 
+DicomTo = Annotated[
+    Path | None,
+    typer.Option(
+        "--dicom",
+        help="Also write the results as DICOM objects of each image's study here: segmentation, "
+        "structured reports, secondary capture. DICOM images only; needs the extra [dicom].",
+        show_default=False,
+    ),
+]
+ViewerCompat = Annotated[
+    bool,
+    typer.Option(
+        "--viewer-compat",
+        help="With --dicom: give the segmentation a position that was not measured, and say so in "
+        "it, for viewers that show none without.",
+    ),
+]
+LabelMap = Annotated[
+    bool,
+    typer.Option(
+        "--labelmap",
+        help="With --dicom: write the segmentation as a label map, smaller, which fewer viewers "
+        "show.",
+    ),
+]
+PresentationState = Annotated[
+    bool,
+    typer.Option(
+        "--presentation-state", help="With --dicom: also write the outlines as presentation state."
+    ),
+]
+
 Fixes = Annotated[
     Path | None,
     typer.Option(
@@ -174,6 +208,22 @@ def options(
 ) -> None:
     if traceback:
         exit_status.show_tracebacks()
+
+
+def dicom_writer(
+    to: Path | None, verb: str, *, viewer_compat: bool, labelmap: bool, presentation_state: bool
+) -> DicomWriter | None:
+    """Return the writer of DICOM objects; None where none were requested."""
+    if to is None:
+        if viewer_compat or labelmap or presentation_state:
+            raise BadRecipe(
+                "--viewer-compat, --labelmap and --presentation-state say how results are written "
+                "as DICOM objects, and no folder for them was given; add --dicom DIR"
+            )
+        return None
+    from hilum.dicom_out.write import DicomWriter, Options
+
+    return DicomWriter(to, verb, Options(labelmap, viewer_compat, presentation_state))
 
 
 def sharing(

@@ -51,6 +51,7 @@ from hilum.inference import (
     segment_images,
 )
 from hilum.inference.calls import FindingScore, ImageResult
+from hilum.inference.delivery import Delivery, ModelIdentity
 from hilum.inference.model_answers import ModelAnswer
 from hilum.inference.onnx_model import OnnxModel
 from hilum.inference.pretrained import PretrainedModel
@@ -80,6 +81,7 @@ def classify_images(
     models: Sequence[PretrainedModel] | None = None,
     scores: bool = False,
     site: Site | None = None,
+    delivery: Delivery | None = None,
     watch: Watch = unwatched,
     say: Say = unheard,
 ) -> tuple[list[ImageResult], list[str]]:
@@ -88,7 +90,8 @@ def classify_images(
     `models` are all bundled ones by default. With `scores` the table has the numbers and maps are
     drawn also without a call; otherwise a model that could not call is not applied and its score is
     None. With `site` its model alone is applied, at the site's threshold, and
-    `say` hears where the images differ from the site's. `images`, `say` and errors are otherwise
+    `say` hears where the images differ from the site's. `delivery` takes what was found in each
+    image. `images`, `say` and errors are otherwise
     those of `segment_images.segment_images`. Raises `NotFound` where this installation has no
     models, `Mismatch` where the site was calibrated for none of them.
     """
@@ -104,21 +107,31 @@ def classify_images(
         )
     finder, out = segment_images.load_lung_model(), output_folder.Output(to, "classify")
 
+    at_site = site.digest if site else ""
+    identities = [ModelIdentity.of(one.name, one.model, one.calibration) for one in classifiers]
+
     def work(path: Path, name: str) -> ImageResult:
         """Classify one file and write its overlays."""
         file = image_file.read(path)
+        if delivery:
+            delivery.refuse(path, file)
         result, lungs, answers = classify_file(
             classifiers, finder, file, path, name, site=site, scores=scores
         )
+        if delivery:
+            found = segment_images.findings(lungs, file, finder)
+            delivery.deliver(path, name, found.classified(result, identities, at_site))
         if out:
             called = {one.concept for one in result.scores if scores or one.call}
             _write(out, result, lungs, _upright_maps(answers, called, lungs))
         return result
 
     digests = [model.digest for model in classifiers]
-    made_by = [storage.digest_of_file(finder.path), *digests, scores, site.digest if site else ""]
-    table = table_of(out, TABLE, made_by, scores=scores) if out else None
-    found = collect(images, out.folders)
+    made_by = [storage.digest_of_file(finder.path), *digests, scores, at_site]
+    also = delivery.outputs if delivery else ()
+    made_by += [delivery.made_by] if delivery else []
+    table = table_of(out, TABLE, made_by, also, scores=scores) if out else None
+    found = collect(images, output_folder.folders(out, *also))
     results, faults = for_each(found, work, title="classify", watch=watch, say=say, table=table)
     for sentence in site.drift(results) if site else ():
         say(sentence)

@@ -44,6 +44,7 @@ from hilum.inference import (
     orientation,
     pretrained,
 )
+from hilum.inference.delivery import Delivery, Findings, ModelIdentity
 from hilum.inference.examination import Examination, examine, pixels_of
 from hilum.inference.onnx_model import OnnxModel
 from hilum.safety.path_names import as_text
@@ -147,6 +148,7 @@ def segment_images(
     *,
     model: Path | None = None,
     protocol: str = lung_masks.AIR,
+    delivery: Delivery | None = None,
     watch: Watch = unwatched,
     say: Say = unheard,
 ) -> tuple[list[Row], list[str]]:
@@ -154,23 +156,32 @@ def segment_images(
 
     `images` are files, folders, and patterns with *, ?, [] or **. An unreadable image does not stop
     the others. With `to`, masks, overlays and the table are written there. `protocol`, one of
-    lung_masks.PROTOCOLS, says what counts as lung. `say` receives notes on skipped files. Raises
-    `NotFound` where there is no model, `Mismatch` for a model of another kind or protocol,
-    `HilumError` where `to` lies in a folder that is searched, `BadData` for an image below `to`.
+    lung_masks.PROTOCOLS, says what counts as lung. `delivery` takes what was found in each image.
+    `say` receives notes on skipped files. Raises `NotFound` where there is no model, `Mismatch` for
+    a model of another kind or protocol, `HilumError` where `to` lies in a folder that is searched,
+    `BadData` for an image below `to`.
     """
     finder, out = load_lung_model(model), output_folder.Output(to, "lungs")
     finder.lung_output(protocol)  # a model without it is refused before an image is read
 
     def work(path: Path, name: str) -> Row:
         """Segment one file and write its masks."""
-        result = segment_image(finder, image_file.read(path), path, protocol)
+        file = image_file.read(path)
+        if delivery:
+            delivery.refuse(path, file)
+        result = segment_image(finder, file, path, protocol)
+        if delivery:
+            delivery.deliver(path, name, findings(result, file, finder))
         if out:
             write(out, name, result)
         return _row(path, name, result)
 
-    found = collect(images, out.folders)
-    made_by = storage.digest_of_file(finder.path)
-    table = Table[Row](out, TABLE, COLUMNS, made_by=made_by) if out else None
+    also = delivery.outputs if delivery else ()
+    found = collect(images, output_folder.folders(out, *also))
+    made_by: object = storage.digest_of_file(finder.path)
+    if delivery:
+        made_by = [made_by, delivery.made_by]
+    table = Table[Row](out, TABLE, COLUMNS, made_by=made_by, also=also) if out else None
     return for_each(found, work, title="lungs", watch=watch, say=say, table=table)
 
 
@@ -208,6 +219,14 @@ def segment_image(
     if objection(stated):
         quality = min(quality, lung_finder.CAPS[orientation.OUT_OF_DISTRIBUTION])
     return LungResult(file, radiograph, examination, quality, stated, protocol)
+
+
+def findings(result: LungResult, file: raster.Raster | dicom.Dicom, model: OnnxModel) -> Findings:
+    """Return the lungs of a file as they are delivered."""
+    identity = ModelIdentity.of(model.path.name.removesuffix(".onnx"), model)
+    return Findings(
+        file, result.native_labels, result.quality, result.trusted, identity, result.protocol
+    )
 
 
 def stated_by(file: raster.Raster | dicom.Dicom) -> acceptance.Stated:
@@ -317,11 +336,22 @@ def overlay(result: LungResult, *, framed: bool | None = None) -> bytes:
     height, width = (max(1, round(side * scale)) for side in result.upright_labels.shape)
     labels = resize(result.upright_labels, (height, width), labels=True)
     grey = resize(result.radiograph.pixels, (height, width))
+    canvas = draw_lungs(grey, labels, framed=framed)
+    return cv2.imencode(".jpg", canvas, [cv2.IMWRITE_JPEG_QUALITY, 88])[1].tobytes()
+
+
+def draw_lungs(grey: np.ndarray, labels: np.ndarray, *, framed: bool) -> np.ndarray:
+    """Draw the outlines of lungs over an image, with a red frame where `framed`.
+
+    `grey` is float32 (height, width) in [0, 1], `labels` of the same size. Returns uint8 (height,
+    width, 3), blue first.
+    """
     low, high = np.quantile(grey, (0.005, 0.995))
     canvas = cv2.cvtColor(
         (np.clip((grey - low) / max(high - low, 1e-6), 0, 1) * 255).astype(np.uint8),
         cv2.COLOR_GRAY2BGR,
     )
+    height, width = grey.shape
     longest = max(height, width)
     for side, colour in _COLOURS.items():
         contours, _ = cv2.findContours(
@@ -330,4 +360,4 @@ def overlay(result: LungResult, *, framed: bool | None = None) -> bytes:
         cv2.drawContours(canvas, contours, -1, colour, max(1, round(longest / 300)), cv2.LINE_AA)
     if framed:
         cv2.rectangle(canvas, (0, 0), (width - 1, height - 1), _RED, max(1, round(longest / 80)))
-    return cv2.imencode(".jpg", canvas, [cv2.IMWRITE_JPEG_QUALITY, 88])[1].tobytes()
+    return canvas

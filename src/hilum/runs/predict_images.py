@@ -31,6 +31,7 @@ from hilum.imaging.files.find_images import collect
 from hilum.imaging.radiograph import to_uint8
 from hilum.inference import classify_images
 from hilum.inference.calls import ImageResult
+from hilum.inference.delivery import Delivery
 from hilum.pipeline import predict
 from hilum.run_folder import Run
 from hilum.runs.scoring_run import ScoringRun
@@ -44,6 +45,7 @@ def predict_images(
     masks: Path | None = None,
     *,
     to: Path | None = None,
+    delivery: Delivery | None = None,
     watch: Watch = unwatched,
     say: Say = unheard,
 ) -> tuple[list[ImageResult], list[str]]:
@@ -51,27 +53,33 @@ def predict_images(
 
     `images`, `say` and errors as in `hilum.inference.segment_images.segment_images`. With `to` the
     table, masks and maps are written there; with `masks` these go there instead, as NAME_lungs.png
-    and NAME_anomaly.png.
+    and NAME_anomaly.png. `delivery` takes what was found in each image.
     Raises `Mismatch` where a model of the run is missing or was changed.
     """
     scoring, out = ScoringRun.of(Run(folder)), output_folder.Output(to, "apply")
     drawn, below = (output_folder.Output(masks, "apply"), ()) if masks else (out, (MASKS,))
-    places = tuple(dict.fromkeys((*out.folders, *drawn.folders)))
+    also = delivery.outputs if delivery else ()
+    places = output_folder.folders(out, drawn, *also)
     for place in places:
         scoring.refuse_place(place)
 
     def score_one(path: Path, name: str) -> ImageResult:
         """Return the scores of one image, and write its masks and maps."""
         file = scoring.read(path)
+        if delivery:
+            delivery.refuse(path, file)
         found = scoring.models.of_file(path, file)
         one = scoring.result(path, name, file, found)
+        if delivery:
+            delivery.deliver(path, name, scoring.findings(file, found, one))
         if drawn and not one.refused:
             _write(drawn, "/".join((*below, name)), found)
         return one
 
     table = None
     if out:
-        table = classify_images.table_of(out, TABLE, scoring.digest, (drawn,), scores=True)
+        made_by = [scoring.digest, delivery.made_by] if delivery else scoring.digest
+        table = classify_images.table_of(out, TABLE, made_by, (drawn, *also), scores=True)
     found = collect(images, places)
     return for_each(found, score_one, title="apply", watch=watch, say=say, table=table)
 

@@ -14,11 +14,19 @@ from hilum import storage
 from hilum.audit.duplicates.known_images import KnownImages
 from hilum.config import Recipe
 from hilum.dataset.manifest import DISPLAY
-from hilum.errors import HilumError
+from hilum.errors import BadData, HilumError
 from hilum.imaging.files import dicom, image_file, raster
 from hilum.imaging.files.pose import AS_READ, Display
-from hilum.inference import acceptance, age_group, calls, lung_crop, segment_images
+from hilum.inference import (
+    acceptance,
+    age_group,
+    calls,
+    lung_crop,
+    lung_finder,
+    segment_images,
+)
 from hilum.inference.calls import FindingScore, ImageResult
+from hilum.inference.delivery import Findings, ModelIdentity
 from hilum.pipeline import cache, crop, evaluate, predict
 from hilum.pipeline._training import TRAINING
 from hilum.run_folder import MARKERS, Run
@@ -54,7 +62,7 @@ class ScoringRun:
         run.refuse_damage(*NEEDED, *["evaluate"] * evaluated)
         return cls(run, models.recipe, models)
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Digest of settings and step markers; if equal, the same images have the same results."""
         markers = sorted((self.run / MARKERS).glob("*.json"))
@@ -102,6 +110,26 @@ class ScoringRun:
         return ImageResult(
             as_text(path), name, why, flags, round(found.quality, 4), stated.age_years, scores
         )
+
+    def findings(
+        self, file: raster.Raster | dicom.Dicom, found: predict.Prediction, result: ImageResult
+    ) -> Findings:
+        """Return what was found in a file, for a delivery.
+
+        Raises `BadData` where the run has no lung model: results as DICOM are about lungs too.
+        """
+        if "lungs" not in self.models.models:
+            raise BadData(
+                f"{self.run.folder} has no lung model, whose outlines belong to results as DICOM; "
+                f"leave out --dicom"
+            )
+        models = {
+            task: ModelIdentity.of(task, model, self.calibration.get(task, {}))
+            for task, model in self.models.models.items()
+        }
+        trusted = found.quality >= lung_finder.GOOD
+        of_lungs = Findings(file, found.lungs, found.quality, trusted, models.pop("lungs"))
+        return of_lungs.classified(result, models.values(), self.digest)
 
     def _scores(
         self,

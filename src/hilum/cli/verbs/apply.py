@@ -9,7 +9,17 @@ from typing import Annotated
 import typer
 
 from hilum.cli import console
-from hilum.cli._app import IMAGES, Images, Json, written_to
+from hilum.cli._app import (
+    IMAGES,
+    DicomTo,
+    Images,
+    Json,
+    LabelMap,
+    PresentationState,
+    ViewerCompat,
+    dicom_writer,
+    written_to,
+)
 
 GROUP, ORDER = IMAGES, 10
 SHORT_HELP = "Score images with a finished run"
@@ -31,6 +41,10 @@ def verb(
             "--masks", help="Write lung masks and anomaly maps here instead.", show_default=False
         ),
     ] = None,
+    dicom: DicomTo = None,
+    viewer_compat: ViewerCompat = False,
+    labelmap: LabelMap = False,
+    presentation_state: PresentationState = False,
     as_json: Json = False,
 ) -> None:
     """Score images with the models of a finished run.
@@ -40,8 +54,15 @@ def verb(
     from hilum.inference import classify_images
     from hilum.runs import predict_images
 
+    delivery = dicom_writer(
+        dicom,
+        "apply",
+        viewer_compat=viewer_compat,
+        labelmap=labelmap,
+        presentation_state=presentation_state,
+    )
     found, faults = predict_images.predict_images(
-        folder, images, masks, to=to, watch=console.watch, say=console.say
+        folder, images, masks, to=to, delivery=delivery, watch=console.watch, say=console.say
     )
     if as_json:
         console.summarised(json.dumps([one.as_dict() for one in found], indent=1), faults)

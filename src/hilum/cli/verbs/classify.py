@@ -9,7 +9,17 @@ from typing import Annotated
 import typer
 
 from hilum.cli import console
-from hilum.cli._app import IMAGES, Images, Json, written_to
+from hilum.cli._app import (
+    IMAGES,
+    DicomTo,
+    Images,
+    Json,
+    LabelMap,
+    PresentationState,
+    ViewerCompat,
+    dicom_writer,
+    written_to,
+)
 
 GROUP, ORDER = IMAGES, 40
 SHORT_HELP = "Classify images with pretrained models"
@@ -47,6 +57,10 @@ def verb(
             show_default=False,
         ),
     ] = None,
+    dicom: DicomTo = None,
+    viewer_compat: ViewerCompat = False,
+    labelmap: LabelMap = False,
+    presentation_state: PresentationState = False,
     as_json: Json = False,
 ) -> None:
     """Classify images with the pretrained models: findings called present or absent, or no call
@@ -57,12 +71,20 @@ def verb(
     from hilum.inference.site import Site
 
     of_site = Site.read(site) if site else None
+    delivery = dicom_writer(
+        dicom,
+        "classify",
+        viewer_compat=viewer_compat,
+        labelmap=labelmap,
+        presentation_state=presentation_state,
+    )
     found, faults = step.classify_images(
         images,
         to,
         models=[pretrained.named(model) for model in models] if models else None,
         scores=scores,
         site=of_site,
+        delivery=delivery,
         watch=console.watch,
         say=console.say,
     )

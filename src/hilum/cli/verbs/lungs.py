@@ -10,7 +10,17 @@ from typing import Annotated
 import typer
 
 from hilum.cli import console
-from hilum.cli._app import IMAGES, Images, Json, written_to
+from hilum.cli._app import (
+    IMAGES,
+    DicomTo,
+    Images,
+    Json,
+    LabelMap,
+    PresentationState,
+    ViewerCompat,
+    dicom_writer,
+    written_to,
+)
 
 GROUP, ORDER = IMAGES, 30
 SHORT_HELP = "Segment the lungs in images"
@@ -49,6 +59,10 @@ def verb(
             "heart and the diaphragm.",
         ),
     ] = LungProtocol.AIR,
+    dicom: DicomTo = None,
+    viewer_compat: ViewerCompat = False,
+    labelmap: LabelMap = False,
+    presentation_state: PresentationState = False,
     as_json: Json = False,
 ) -> None:
     """Segment the lungs: masks in the file's own pixels, overlays, and a table with areas and the
@@ -56,11 +70,19 @@ def verb(
     """
     from hilum.inference import segment_images as step
 
+    delivery = dicom_writer(
+        dicom,
+        "lungs",
+        viewer_compat=viewer_compat,
+        labelmap=labelmap,
+        presentation_state=presentation_state,
+    )
     rows, faults = step.segment_images(
         images,
         to,
         model=model,
         protocol=protocol.value,
+        delivery=delivery,
         watch=console.watch,
         say=console.say,
     )

@@ -37,6 +37,7 @@ from hilum.imaging.files import (
 )
 from hilum.imaging.files._dicom_decimal import decimals
 from hilum.imaging.files._dicom_header import Header
+from hilum.imaging.files._dicom_parsing import quietly
 from hilum.imaging.files.pose import Pose
 from hilum.imaging.radiograph import Radiograph
 from hilum.safety import untrusted_files
@@ -49,10 +50,12 @@ __all__ = [
     "Dicom",
     "Header",
     "Pose",
+    "dataset",
     "header",
     "is_one",
     "object_kind",
     "placeholder",
+    "quietly",
     "read",
 ]
 
@@ -117,6 +120,20 @@ def header(path: Path, root: Path | None = None) -> Header:
     return _understood(path, lambda: _dicom_facts.read(path, root), "header is broken or cut short")
 
 
+def dataset(path: Path, root: Path | None = None) -> tuple[Dataset, str]:
+    """Return a file's parsed data set without its pixels, and the digest of its bytes.
+
+    Its values are as anyone wrote them; pydicom converts each when it is first used, and may raise
+    then. Raises as `read` does.
+    """
+    data = raster.load(path, root)
+    with quietly():
+        parsed = _understood(
+            path, lambda: _dicom_parsing.parsed(data), "data set is broken or cut short"
+        )
+    return parsed.dataset, storage.digest(data)
+
+
 def object_kind(header: Header) -> str | None:
     """Return in a few words what a file holds instead of a single image.
 
@@ -146,7 +163,7 @@ def read(path: Path, root: Path | None = None) -> Dicom:
 
 def decoded(path: Path, data: bytes) -> Dicom:
     """Decode a file's bytes; `path` is what errors call it. Raises as `read` does."""
-    with _dicom_parsing.quietly() as warnings:
+    with quietly() as warnings:
         parsed = _understood(
             path, lambda: _dicom_parsing.parsed(data), "data set is broken or cut short"
         )

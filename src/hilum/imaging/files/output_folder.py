@@ -69,6 +69,11 @@ class Output:
         return self.to
 
 
+def folders(*outputs: Output) -> tuple[Path, ...]:
+    """Return the folders of several outputs, each once."""
+    return tuple(dict.fromkeys(folder for output in outputs for folder in output.folders))
+
+
 def refuse_overlap(to: Path, images: Mapping[str, Path], searched: Sequence[Path]) -> None:
     """Raise where writing into `to` could change what is read: data folders are never written to.
 
