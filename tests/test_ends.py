@@ -351,6 +351,7 @@ WRITERS = {
     "dataset/download": "shows what was fetched under its name",
     "dataset/writers/_output_folder": "copies below a folder that is whole or not there",
     "training/onnx_export": "a folder for temporary files, when a model is shrunk",
+    "privacy/dicom/folder": "folders of a copy that is whole or not there",
 }
 CALLS = {
     "write_bytes",
