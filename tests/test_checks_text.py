@@ -135,7 +135,7 @@ real = pytest.mark.skipif(
 @real
 def test_the_real_reader_reads():
     image = np.full((600, 800), 40, np.uint8)
-    assert burned_in_text.read(image) == burned_in_text.Words(0, 0, 0.0)
+    assert burned_in_text.read(image) == burned_in_text.TextCounts(0, 0, 0.0)
     cv2.putText(image, "HOSPITAL 12.03.1961", (60, 80), cv2.FONT_HERSHEY_SIMPLEX, 1.5, 255, 3)
     seen = burned_in_text.read(image)
     assert seen.words >= 2 and seen.longest == 8 and 0.01 < seen.covered < 0.2
