@@ -1,7 +1,7 @@
 """Which images to draw next: `hilum.inference.next_to_draw` over the images of a study.
 
-Features are computed once, of the images whose masks are most uncertain and of a sample of those
-that have a mask, so that a study of 100,000 images waits no longer than one of some thousands.
+The images whose masks are most uncertain are ordered, beside a sample of those that have a mask, so
+that a study of 100,000 images waits no longer than one of some thousands.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from hilum.inference import next_to_draw
 from hilum.serve.study import Study
 from hilum.serve.worklist import Worklist
 
-MOST_OPEN, MOST_DONE = 1500, 300  # images without and with a mask that are described
+MOST_OPEN, MOST_DONE = 1500, 300  # images without and with a mask that are compared
 LIMIT = 200  # images that are ordered
 SCHEMA = {"row": pl.Int64, "rank": pl.Int64, "gain": pl.Float64, "why": pl.String}
 
@@ -26,22 +26,8 @@ class DrawingOrder:
     def __init__(self, study: Study, base: Worklist) -> None:
         self._study, self._base = study, base
         self._rows = _chosen(study, base)
-        self._features: np.ndarray | None = None
         self._lock = threading.Lock()
         self._found: tuple[bytes, pl.DataFrame] | None = None
-
-    def describe(self, stop: threading.Event) -> None:
-        """Compute the features; until then only uncertainty orders. `stop` ends it early."""
-        cached = self._study.cached
-        places = cached.index["row"].to_numpy()[self._rows]
-        made = []
-        for place in places:
-            if stop.is_set():
-                return
-            made.append(next_to_draw.describe([cached.images[int(place)]]))
-        with self._lock:
-            self._features, self._found = np.concatenate(made) if made else None, None
-        self.order(self._base)
 
     def order(self, listed: Worklist) -> pl.DataFrame:
         """Return row, rank, gain and why of the images to draw next, the best first."""
@@ -57,7 +43,7 @@ class DrawingOrder:
         quality = pl.Series(listed.quality[self._rows]).fill_nan(None)
         ids = self._study.manifest.table["image_id"][self._rows]
         candidates = pl.DataFrame({"image_id": ids, "quality": quality, "corrected": done})
-        found = next_to_draw.order(candidates, self._features, limit=LIMIT)
+        found = next_to_draw.order(candidates, limit=LIMIT)
         rows = [self._study.row(image_id) for image_id in found["image_id"]]
         return found.with_columns(row=pl.Series(rows, dtype=pl.Int64)).select(list(SCHEMA))
 

@@ -153,7 +153,7 @@ class Preparation:
             listed = Worklist.of(study)
             self._made = study, listed, DrawingOrder(study, listed)
             self._set(OPENING, state="done")
-            self._made[2].describe(self._stopping)
+            self._made[2].order(listed)  # kept, so that the first reader does not wait for it
             memory.give_back_now()
         except _Stopped:
             return
