@@ -79,6 +79,10 @@ class Damaged(Mismatch):
     """A stored file that is missing or not what was written."""
 
 
+class Unreachable(HilumError):
+    """A source of data that gave nothing, however often it was asked."""
+
+
 class CannotWrite(HilumError):
     """A file that cannot be written, for want of permission or space."""
 

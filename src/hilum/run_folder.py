@@ -32,7 +32,7 @@ from hilum.config import Recipe
 from hilum.dataset import manifest
 from hilum.dataset.manifest import Manifest
 from hilum.errors import BadData, Damaged, HilumError, NotFound, on_one_line
-from hilum.safety import untrusted_files
+from hilum.safety import addresses, untrusted_files
 from hilum.safety.path_names import from_text
 from hilum.storage import JsonObject, integrity
 
@@ -334,7 +334,7 @@ class Run:
             folders = [data["folder"], *data["also"]]
         except HilumError:
             folders = list(self.edited_recipe().data.folders)
-        return sorted(Path(from_text(folder)).resolve() for folder in folders)
+        return sorted(addresses.located(from_text(folder)).resolve() for folder in folders)
 
     def _refuse_no_run(self) -> None:
         if not is_run(self.folder):

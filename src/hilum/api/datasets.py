@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import tempfile
 import weakref
@@ -26,6 +27,7 @@ from hilum.inference import orientation
 from hilum.pipeline import audit, cache, ingest
 from hilum.pipeline import split as splitting
 from hilum.progress import Progress, quietly
+from hilum.safety import addresses
 
 FEWEST_IMAGES = 4  # of a made-up data set: one of each class and state that a layout shows
 
@@ -72,10 +74,12 @@ class Dataset:
 
     def __repr__(self) -> str:
         patients = self.images["patient_id"].n_unique()
-        return f"Dataset({self.manifest.root}: {len(self)} images, {patients} patients)"
+        return f"Dataset({addresses.shown(self.manifest.root)}: {len(self)} images, {patients} patients)"
 
     def _repr_html_(self) -> str:
-        return _html.facts(str(self.manifest.root), self.summary) + _html.table(self.images)
+        return _html.facts(addresses.shown(self.manifest.root), self.summary) + _html.table(
+            self.images
+        )
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,7 @@ class Issues:
 def open_dataset(folder: str | Path, *, reader: str = "auto") -> Dataset:
     """Read a folder of radiographs into checked tables.
 
+    `folder` may be an address, as s3://bucket/folder (docs, "Data that lie elsewhere").
     `reader` is the name of a data set (`hilum datasets` lists them), or "auto" to recognise it.
     What the folder cannot settle by itself is refused with the lines of `hilum.toml` that settle
     it.
@@ -114,7 +119,7 @@ def open_dataset(folder: str | Path, *, reader: str = "auto") -> Dataset:
     >>> dataset.images.height, dataset.images["patient_id"].null_count()
     (24, 0)
     """
-    manifest, account = ingest.accounted(Path(folder), reader)
+    manifest, account = ingest.accounted(addresses.located(os.fspath(folder)), reader)
     return Dataset(manifest, account)
 
 

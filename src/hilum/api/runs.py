@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from hilum.pipeline import audit, cache, evaluate, predict
 from hilum.progress import Progress, quietly
 from hilum.run_folder import Run, is_run
 from hilum.runs import predict_images, run_all
+from hilum.safety import addresses
 
 if TYPE_CHECKING:
     from hilum.training.torch_dataset import CachedImages
@@ -111,7 +113,9 @@ def run(
     >>> made.split.height
     24
     """
-    recipe = data if isinstance(data, Recipe) else Recipe.of_source(Path(data))
+    recipe = (
+        data if isinstance(data, Recipe) else Recipe.of_source(addresses.located(os.fspath(data)))
+    )
 
     @contextmanager
     def watching(step: str) -> Iterator[Progress]:

@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 from hilum import __version__
 from hilum.cli import console, exit_status
 from hilum.errors import BadRecipe
+from hilum.safety import addresses
 
 if TYPE_CHECKING:
     from hilum.config import Recipe
@@ -68,14 +69,20 @@ class ReadingsOf(StrEnum):
 Source = Annotated[
     Path,
     typer.Argument(
-        help="A folder of radiographs, a recipe (.toml), or the folder of a run.",
+        help="A folder of radiographs or its address (s3://bucket/folder), a recipe (.toml), or "
+        "the folder of a run.",
+        parser=addresses.located,
+        metavar="SOURCE",
         show_default=False,
     ),
 ]
 Others = Annotated[
     list[Path] | None,
     typer.Argument(
-        help="More sets, audited too and compared with it and one another.", show_default=False
+        help="More sets, audited too and compared with it and one another.",
+        parser=addresses.located,
+        metavar="SOURCES",
+        show_default=False,
     ),
 ]
 

@@ -28,8 +28,8 @@ from hilum.config.sections import (
     Split,
 )
 from hilum.errors import BadData, BadRecipe, NotFound, unknown
-from hilum.safety import untrusted_files
-from hilum.safety.path_names import as_text
+from hilum.safety import addresses, untrusted_files
+from hilum.safety.path_names import as_text, from_text
 
 Step = TypeVar("Step", Segment, Classify, Anomaly)
 
@@ -80,7 +80,7 @@ class Recipe:
         """Return the recipe in a TOML file, or the default one for a folder of radiographs."""
         if source.suffix == ".toml":
             return cls.read(source)
-        return cls(data=Data(folder=as_text(source.resolve())))
+        return cls(data=Data(folder=_as_named(source)))
 
     @classmethod
     def read(cls, path: Path) -> Recipe:
@@ -100,7 +100,10 @@ class Recipe:
                 f"{path}: [data] folder is missing; say where the images are: "
                 'folder = "path/to/images"'
             )
-        folder, *also = (as_text((path.parent / folder).resolve()) for folder in recipe.data.paths)
+        folder, *also = (
+            _as_named(addresses.located(from_text(folder), path.parent))
+            for folder in recipe.data.folders
+        )
         corrections, annotations = (
             as_text((path.parent / place).resolve()) if place else ""
             for place in (recipe.data.corrections_path, recipe.data.annotations_path)
@@ -175,6 +178,11 @@ class Recipe:
                 "",
             ]
         return "\n".join(lines)
+
+
+def _as_named(folder: Path) -> str:
+    """Return a data folder as a recipe holds it: its address, or its path with links resolved."""
+    return as_text(addresses.shown(folder.resolve()))
 
 
 def model_settings(section: Segment | Classify | Anomaly) -> Any:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from hilum.errors import HilumError
+from hilum.safety import addresses
 from hilum.safety.path_names import from_text
 
 MEANING = "meaning"  # key of a field's metadata
@@ -58,7 +59,9 @@ class Job:
 class Data:
     """[data]: where the images are, and what is known of them."""
 
-    folder: str = setting("", "folder with the images; required")
+    folder: str = setting(
+        "", "folder with the images, or an address such as s3://bucket/folder; required"
+    )
     also: tuple[str, ...] = setting(
         (), "further folders, whose data sets are merged with the first"
     )
@@ -87,8 +90,11 @@ class Data:
 
     @property
     def paths(self) -> tuple[Path, ...]:
-        """The folders, which a recipe holds as text (`hilum.safety.path_names`)."""
-        return tuple(Path(from_text(folder)) for folder in self.folders)
+        """The folders, which a recipe holds as text (`hilum.safety.path_names`).
+
+        Of an address it is the folder that is its mirror.
+        """
+        return tuple(addresses.located(from_text(folder)) for folder in self.folders)
 
     @property
     def corrections_path(self) -> Path | None:

@@ -139,7 +139,7 @@ class _Unpacking:
         with zipfile.ZipFile(metered) as opened:  # type: ignore[arg-type]
             metered.allowed = 1 << 62  # each member ends where the directory says
             members = opened.infolist()
-            faults = [fault for one in members if (fault := _unsafe(one.filename) or _odd(one))]
+            faults = [fault for one in members if (fault := unsafe(one.filename) or _odd(one))]
             if faults := faults or _overlaps(members):
                 raise BadData.listing(f"{self._name} is not safe to unpack", faults)
             self._fits(sum(member.file_size for member in members))
@@ -167,7 +167,7 @@ class _Unpacking:
             while member := opened.next():
                 done += 1
                 opened.members.clear()  # which would hold all of them in memory
-                if fault := _unsafe(member.name) or _odd_in_tar(member):
+                if fault := unsafe(member.name) or _odd_in_tar(member):
                     raise BadData.listing(f"{self._name} is not safe to unpack", [fault])
                 self._count(member.name, member.size, done)
                 self._take(opened, member, metered)
@@ -245,7 +245,8 @@ def _overlaps(members: list[zipfile.ZipInfo]) -> list[str]:
     return faults
 
 
-def _unsafe(name: str) -> str:
+def unsafe(name: str) -> str:
+    """Return why a name in an archive or a bucket is not written to a folder; "" where it is."""
     shown, parts = on_one_line(name), name.split("/")
     if name.startswith("/") or "\\" in name or ".." in parts or PureWindowsPath(name).drive:
         return f"{shown} leads out of the folder"

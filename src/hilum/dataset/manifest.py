@@ -73,6 +73,7 @@ from hilum.annotations.acquisition import LATERALITIES, VIEWS
 from hilum.annotations.vocabulary import State
 from hilum.dataset import manifest_checks
 from hilum.errors import BadData, NotFound
+from hilum.safety import addresses
 from hilum.safety.path_names import as_text, from_text
 from hilum.safety.untrusted_files import Folder
 
@@ -353,7 +354,10 @@ class Manifest:
         storage.write_table(folder / "shapes.parquet", self.shapes)
         storage.write_json(
             folder / "root.json",
-            {"root": as_text(self.root), **({"links": True} if self.links else {})},
+            {
+                "root": as_text(addresses.shown(self.root)),
+                **({"links": True} if self.links else {}),
+            },
         )
         storage.write_table(folder / "manifest.parquet", self.table)
 
@@ -382,7 +386,7 @@ class Manifest:
         table, labels, remarks, shapes = (
             read[name].select(list(columns)) for name, columns in TABLES.items()
         )
-        root, links = Path(from_text(stated["root"])), stated.get("links") is True
+        root, links = addresses.located(from_text(stated["root"])), stated.get("links") is True
         manifest = cls(root, table, labels, remarks, shapes, links)
         manifest.check()
         return manifest

@@ -26,7 +26,7 @@ import polars as pl
 
 from hilum.dataset.manifest import PLACES, Manifest
 from hilum.errors import BadData, HilumError
-from hilum.safety import path_names
+from hilum.safety import addresses, path_names
 
 OWN = "folder"  # the data set whose names are unique within one folder only
 _KEYED = ("table", "labels", "remarks", "shapes")
@@ -125,7 +125,9 @@ def _refuse_same_images(given: list[Manifest], renamed: list[Manifest]) -> None:
     """Raise `BadData` naming the pairs of folders that hold the same images."""
     where = pl.concat(
         [
-            one.table.select("image_id", pl.lit(path_names.as_text(manifest.root)).alias("root"))
+            one.table.select(
+                "image_id", pl.lit(path_names.as_text(addresses.shown(manifest.root))).alias("root")
+            )
             for manifest, one in zip(given, renamed, strict=True)
         ]
     )

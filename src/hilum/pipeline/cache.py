@@ -179,7 +179,7 @@ def _read(
     try:
         file = image_file.read(*folder.located(image["path"]), Display.of(image))
     except BadData as fault:
-        facts["error"] = str(fault).replace(f"{folder.path}/", "")
+        facts["error"] = folder.without(str(fault))
     else:
         square = preprocess(file.radiograph(), pixels.size, pixels.normalisation, pixels.depth)
         facts |= _file_facts(file) | (_text_facts(file) if pixels.ocr else {})
@@ -187,7 +187,7 @@ def _read(
         try:
             mask = _mask(folder, image, file, pixels.size, meaning, facts)
         except BadData as fault:
-            facts["mask_error"] = str(fault).replace(f"{folder.path}/", "")
+            facts["mask_error"] = folder.without(str(fault))
     facts["cached_digest"] = pixel_cache.digest_of_images(square, mask)
     facts |= {"image_crc32": integrity.checksum(square), "mask_crc32": integrity.checksum(mask)}
     return facts, (square, mask)

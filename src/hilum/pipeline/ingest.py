@@ -23,6 +23,7 @@ from hilum.dataset.plan import rows as plan_rows
 from hilum.dataset.plan import settings as hilum_toml
 from hilum.dataset.plan import understand as plan
 from hilum.dataset.plan.account import Account
+from hilum.dataset.remote import mirror
 from hilum.errors import BadData, NotFound
 from hilum.imaging.files import opened
 from hilum.imaging.files.links import Links, why_left_out
@@ -31,6 +32,7 @@ from hilum.pipeline.step import StepResult, Summary
 from hilum.progress import Progress
 from hilum.revisions.uptake import REVISIONS
 from hilum.run_folder import Run
+from hilum.safety import addresses
 from hilum.safety.path_names import as_text
 from hilum.safety.untrusted_files import Folder
 
@@ -64,6 +66,7 @@ def accounted(
     unused.
     """
     found = _items(folder, dataset, patients, links)
+    mirror.refuse_incomplete(found.root)
     rows = [item for item in found.items if isinstance(item, Row)]
     remarks = [item for item in found.items if isinstance(item, Remark)]
     if not rows:
@@ -97,6 +100,8 @@ class _Found:
 
 
 def _refuse_no_folder(folder: Path) -> None:
+    """Raise `NotFound` where there is no folder; that of an address is listed again."""
+    mirror.refresh(folder)
     remedy = "give the folder that holds the radiographs"
     if folder.is_file():
         raise NotFound(f"{folder} is a file, not a folder: {remedy}")
@@ -335,7 +340,7 @@ def summary(manifest: Manifest) -> Summary:
     stated = eligibility.counts(eligibility.reasons(table))
     return {
         "data set": ", ".join(table["dataset"].unique().sort()),
-        "folder": as_text(manifest.root),
+        "folder": as_text(addresses.shown(manifest.root)),
         "images": table.height,
         "patients": table["patient_id"].n_unique(),
         "with lung mask": with_mask,

@@ -91,7 +91,7 @@ class Wording:
     def of(self, text: str) -> str:
         """Return a sentence as it may be passed on."""
         if self._root:
-            text = text.replace(f"{self._root}/", "")
+            text = addresses.without_root(text, self._root)
             text = text.replace(self._root, self._root.rpartition("/")[2])
         return _replaced(text, self._passes)
 

@@ -13,6 +13,7 @@ Everything raises `hilum.errors.HilumError` and nothing else: `NotFound` where n
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
@@ -27,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from hilum.errors import BadData, CannotRead, HilumError, NotFound, on_one_line
-from hilum.safety import path_names
+from hilum.safety import addresses, path_names
 
 MAX_BYTES = 4 << 30  # of one file; the largest radiographs have some hundred megabytes
 MAX_TEXT_BYTES = 256 << 20  # of a settings file or an annotation
@@ -44,6 +45,11 @@ REMEDY = (
     "copy the file there in place of the link (cp --dereference), or, where you trust the "
     "folder's links, write a recipe with this line under [data]: links = true"
 )
+# Mode of a file of a mirror (`hilum.safety.addresses`) whose bytes are still to be fetched: no other
+# file may be executed and not read, and what opens it past this module is refused.
+ABSENT = 0o100
+_PROVIDER = "hilum.dataset.remote.mirror"
+_TRIES = 8  # where what was fetched is evicted before it is opened
 _OPEN_FILES = "/proc/self/fd"  # where Linux says what file a descriptor is
 
 
@@ -70,15 +76,8 @@ class Folder:
 
 def descriptor(path: Path | str, root: Path | None = None) -> tuple[int, os.stat_result]:
     """Open a regular file for reading, see `opened`; return its descriptor, to be closed."""
+    number, status = _opened(path)
     try:
-        _refuse_other_kinds(path, os.stat(path))  # opening a device can already do something
-        number = os.open(path, _FLAGS)
-    except FileNotFoundError:
-        raise NotFound(_nothing(path)) from None
-    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
-        raise CannotRead.because(path, error) from error
-    try:
-        status = os.fstat(number)
         _refuse_other_kinds(path, status)
         if root is not None:
             _refuse_outside(root, path, _location(number, path, status))
@@ -88,8 +87,43 @@ def descriptor(path: Path | str, root: Path | None = None) -> tuple[int, os.stat
     return number, status
 
 
+def _opened(path: Path | str) -> tuple[int, os.stat_result]:
+    """Open a regular file, fetched first where its bytes lie elsewhere."""
+    for _ in range(_TRIES):
+        try:
+            status = os.stat(path)
+            _refuse_other_kinds(path, status)  # opening a device can already do something
+            if _is_elsewhere(path, status):
+                _provide(path)
+            number = os.open(path, _FLAGS)
+        except FileNotFoundError:
+            raise NotFound(_nothing(path)) from None
+        except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+            if isinstance(error, PermissionError) and _is_elsewhere(path, os.stat(path)):
+                continue
+            raise CannotRead.because(_shown(path), error) from error
+        status = os.fstat(number)
+        if not _is_elsewhere(path, status):
+            return number, status
+        os.close(number)
+    raise CannotRead(
+        f"{_shown(path)}: was removed {_TRIES} times to make room before it was read; raise "
+        "HILUM_MIRROR_GB"
+    )
+
+
+def _is_elsewhere(path: Path | str, status: os.stat_result) -> bool:
+    return stat.S_IMODE(status.st_mode) == ABSENT and addresses.of_path(path) is not None
+
+
+def _provide(path: Path | str) -> None:
+    # By its name, because it stands above this module, and because every process opens files, also
+    # one that was started with nothing of it imported.
+    importlib.import_module(_PROVIDER).provide(Path(path))
+
+
 def _shown(path: Path | str) -> str:
-    return on_one_line(os.fspath(path))
+    return on_one_line(addresses.shown(path))
 
 
 def _nothing(path: Path | str) -> str:
@@ -141,7 +175,7 @@ def opened(
         try:
             yield stream
         except OSError as error:
-            raise CannotRead.because(path, error) from error
+            raise CannotRead.because(_shown(path), error) from error
         after = os.fstat(number)
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
             raise BadData(f"{_shown(path)}: was changed while it was read; wait until it is whole")
@@ -166,7 +200,7 @@ def read_head(path: Path | str, length: int, *, root: Path | None = None) -> byt
     try:
         return os.read(number, length)
     except OSError as error:
-        raise CannotRead.because(path, error) from error
+        raise CannotRead.because(_shown(path), error) from error
     finally:
         os.close(number)
 

@@ -275,8 +275,8 @@ def digest(value: object) -> str:
 
 
 def digest_of_file(path: Path) -> str:
-    """Return the digest of a file's bytes."""
-    with open(path, "rb") as stream:
+    """Return the digest of a file's bytes, wherever they lie."""
+    with untrusted_files.opened(path, limit=1 << 62) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()[:DIGEST_CHARACTERS]
 
 
@@ -294,10 +294,11 @@ def digest_of_table(table: pl.DataFrame) -> str:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
     """Hold a folder for one process at a time, until the process ends in whatever way.
 
-    Raises `HilumError` where another process holds it, `CannotWrite` where it cannot be written to.
+    With `wait`, another process that holds it is waited for. Raises `HilumError` where another
+    process holds it, `CannotWrite` where it cannot be written to.
     """
     import fcntl
 
@@ -308,7 +309,7 @@ def locked(folder: Path) -> Iterator[None]:
         raise CannotWrite.because(folder, error) from error
     with stream:
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             raise HilumError(
                 f"another hilum process uses {folder}; wait until it ends, "

@@ -38,7 +38,7 @@ def read_tables(reading: Reading) -> None:
         try:
             _read_table(reading, file)
         except BadData as fault:
-            said = str(fault).replace(f"{reading.root}/", "")
+            said = addresses.without_root(str(fault), reading.root)
             if file.path.casefold().endswith(_CERTAIN_ENDINGS) or wanted is not None:
                 faults.append(said)
             else:  # a text file, or annotations in another format

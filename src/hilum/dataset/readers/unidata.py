@@ -132,7 +132,7 @@ def _headers(log: AnnotationLog) -> dict[str, Header]:
         try:
             header = dicom.header(path, opened.root())
         except BadData as fault:
-            log.faults.append(str(fault).replace(f"{log.root}/", ""))
+            log.faults.append(addresses.without_root(str(fault), log.root))
             continue
         if header.size is None:
             log.faults.append(

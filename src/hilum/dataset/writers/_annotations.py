@@ -43,7 +43,7 @@ def without_places(text: str, manifest: Manifest, image: Mapping[str, Any]) -> s
     for column in ("path", *mask_files.COLUMNS):
         if place := image[column]:
             text = text.replace(manifest.original(place), place)
-    return text.replace(f"{manifest.root}/", "")
+    return addresses.without_root(text, manifest.root)
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,7 @@ def _unreadable(manifest: Manifest, place: str) -> str | None:
         with untrusted_files.opened(*manifest.located(place)):
             return None
     except HilumError as fault:
-        message = str(fault).replace(f"{manifest.root}/", "")
+        message = addresses.without_root(str(fault), manifest.root)
         return message.replace(manifest.original(place), place)
 
 

@@ -19,7 +19,7 @@ from hilum import storage
 from hilum.dataset.manifest import Manifest
 from hilum.dataset.writers import _output_folder, _tables
 from hilum.plugins import Card
-from hilum.safety import spreadsheet_cells
+from hilum.safety import addresses, spreadsheet_cells
 from hilum.safety.path_names import as_text
 
 CARD = Card(
@@ -46,5 +46,5 @@ def write(manifest: Manifest, folder: Path, *, split: pl.DataFrame | None) -> di
         manifest,
         images.height,
         labels=exported.labels.height,
-        root=as_text(manifest.root),
+        root=as_text(addresses.shown(manifest.root)),
     )
