@@ -39,6 +39,7 @@ OWN_FILES = {
     "pipeline/segment": "masks and models of a run",
     "pipeline/_previous_cache": "the journal of a run's cache",
     "dataset/_transfer": "the part of a file that is being fetched",
+    "dataset/remote/fetching": "the part of a file that is being fetched, and the file itself",
     "dataset/download": "the same file under its final name",
     "dataset/_unpack": "an archive whose digest was compared, and what is unpacked from it",
     "safety/onnx_session": "the bytes of a model that came in and were examined",

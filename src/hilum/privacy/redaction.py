@@ -11,9 +11,12 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
+
+from hilum.safety import addresses
 
 UID = re.compile(r"(?<![\d.])\d+(?:\.\d+){4,}(?![\d])")  # DICOM PS3.5, 9.1, of five parts or more
 SHORT, SHORT_NUMBER = 4, 5  # characters of an identifier that many sentences hold by chance
@@ -91,8 +94,9 @@ class Wording:
     def of(self, text: str) -> str:
         """Return a sentence as it may be passed on."""
         if self._root:
-            text = addresses.without_root(text, self._root)
-            text = text.replace(self._root, self._root.rpartition("/")[2])
+            text = addresses.without_root(text, Path(self._root))
+            for root in {self._root, addresses.shown(self._root)}:
+                text = text.replace(root, root.rpartition("/")[2])
         return _replaced(text, self._passes)
 
     def anything(self, value: Any) -> Any:

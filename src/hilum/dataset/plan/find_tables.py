@@ -16,6 +16,7 @@ from hilum.dataset.plan.inventory import File
 from hilum.dataset.plan.reading import Reading
 from hilum.dataset.plan.settings import COLUMN_KEYS
 from hilum.errors import BadData, BadRecipe, unknown
+from hilum.safety import addresses
 
 _CERTAIN_ENDINGS = (".csv", ".tsv", ".xlsx", ".xls", ".ods", ".parquet", ".jsonl", ".csv.gz")
 

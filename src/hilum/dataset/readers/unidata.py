@@ -30,6 +30,7 @@ from hilum.imaging.files import dicom, opened
 from hilum.imaging.files.dicom import Header
 from hilum.imaging.files.links import Links, why_left_out
 from hilum.plugins import Card
+from hilum.safety import addresses
 
 CARD = Card(
     title="Chest X-rays labeled by 13 classes (UniData)",

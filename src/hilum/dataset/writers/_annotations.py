@@ -11,6 +11,7 @@ from hilum.dataset.manifest import Manifest
 from hilum.dataset.mask_files import MaskFile, Meanings
 from hilum.imaging.files import image_file
 from hilum.imaging.files.pose import Display, Pose
+from hilum.safety import addresses
 
 
 def pose_of(manifest: Manifest, image: Mapping[str, Any]) -> Pose:

@@ -16,7 +16,7 @@ from hilum.imaging.files import dicom, image_file, raster, without_metadata
 from hilum.imaging.files.portable_names import portable
 from hilum.imaging.files.pose import AS_READ, Display
 from hilum.imaging.radiograph import to_uint8, to_uint16
-from hilum.safety import untrusted_files
+from hilum.safety import addresses, untrusted_files
 
 DICOM, ROTATED = "DICOM as 8-bit PNG", "rotated as their headers say, as PNG"
 CORRECTED = "rotated, mirrored or inverted by corrections, as PNG"
