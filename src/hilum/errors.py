@@ -80,7 +80,7 @@ class Damaged(Mismatch):
 
 
 class Unreachable(HilumError):
-    """A source of data that gave nothing, however often it was asked."""
+    """A source of data that could not be read in several attempts."""
 
 
 class CannotWrite(HilumError):

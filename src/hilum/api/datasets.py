@@ -74,7 +74,8 @@ class Dataset:
 
     def __repr__(self) -> str:
         patients = self.images["patient_id"].n_unique()
-        return f"Dataset({addresses.shown(self.manifest.root)}: {len(self)} images, {patients} patients)"
+        where = addresses.shown(self.manifest.root)
+        return f"Dataset({where}: {len(self)} images, {patients} patients)"
 
     def _repr_html_(self) -> str:
         return _html.facts(addresses.shown(self.manifest.root), self.summary) + _html.table(

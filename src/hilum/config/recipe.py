@@ -182,7 +182,7 @@ class Recipe:
 
 def _as_named(folder: Path) -> str:
     """Return a data folder as a recipe holds it: its address, or its path with links resolved."""
-    return as_text(addresses.shown(folder.resolve()))
+    return as_text(addresses.stored(folder.resolve()))
 
 
 def model_settings(section: Segment | Classify | Anomaly) -> Any:

@@ -355,7 +355,7 @@ class Manifest:
         storage.write_json(
             folder / "root.json",
             {
-                "root": as_text(addresses.shown(self.root)),
+                "root": as_text(addresses.stored(self.root)),
                 **({"links": True} if self.links else {}),
             },
         )

@@ -126,7 +126,8 @@ def _refuse_same_images(given: list[Manifest], renamed: list[Manifest]) -> None:
     where = pl.concat(
         [
             one.table.select(
-                "image_id", pl.lit(path_names.as_text(addresses.shown(manifest.root))).alias("root")
+                "image_id",
+                pl.lit(path_names.as_text(addresses.stored(manifest.root))).alias("root"),
             )
             for manifest, one in zip(given, renamed, strict=True)
         ]

@@ -70,7 +70,7 @@ from hilum.annotations import lung_masks, shapes
 from hilum.dataset.manifest import Manifest
 from hilum.errors import CannotRead, Damaged, NotFound
 from hilum.imaging.image_stack import AsUint8, Checksums, ImageStack
-from hilum.safety import threads
+from hilum.safety import addresses, threads
 from hilum.safety.path_names import path_of
 from hilum.storage import integrity
 
@@ -339,8 +339,8 @@ def _fault_of_file(root: Path, path: str, expected: str | None) -> str | None:
     """Return how a file differs from the one that was read, or None."""
     try:
         same = expected is None or storage.digest_of_file(path_of(root, path)) == expected
-    except OSError as error:
-        return f"{path} cannot be opened ({error.strerror})"
+    except (CannotRead, NotFound) as error:
+        return f"{path} cannot be opened ({addresses.without_root(str(error), root)})"
     if same:
         return None
     return f"{path} holds other bytes than those that were read, with the same size and time"

@@ -37,7 +37,7 @@ from hilum.pipeline.reference_masks import ImageRow, MeaningOf
 from hilum.pipeline.step import Inputs, StepResult
 from hilum.progress import Progress, quietly
 from hilum.run_folder import Run
-from hilum.safety import threads
+from hilum.safety import addresses, threads
 from hilum.safety.untrusted_files import Folder
 from hilum.storage import integrity
 
@@ -179,7 +179,7 @@ def _read(
     try:
         file = image_file.read(*folder.located(image["path"]), Display.of(image))
     except BadData as fault:
-        facts["error"] = folder.without(str(fault))
+        facts["error"] = addresses.without_root(str(fault), folder.path)
     else:
         square = preprocess(file.radiograph(), pixels.size, pixels.normalisation, pixels.depth)
         facts |= _file_facts(file) | (_text_facts(file) if pixels.ocr else {})
@@ -187,7 +187,7 @@ def _read(
         try:
             mask = _mask(folder, image, file, pixels.size, meaning, facts)
         except BadData as fault:
-            facts["mask_error"] = folder.without(str(fault))
+            facts["mask_error"] = addresses.without_root(str(fault), folder.path)
     facts["cached_digest"] = pixel_cache.digest_of_images(square, mask)
     facts |= {"image_crc32": integrity.checksum(square), "mask_crc32": integrity.checksum(mask)}
     return facts, (square, mask)

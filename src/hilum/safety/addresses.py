@@ -3,6 +3,7 @@
     s3://BUCKET/FOLDER   gs://…   https://…   any other protocol that fsspec knows
     zip://PATH           an archive on this disk, or a folder with archives in it; tar:// likewise
     zip::ADDRESS         the same at an address: tar::s3://bucket/nih
+    ADDRESS#FOLDER       a folder in what the address gives: zip://chest.zip#chest/films
 
 Each address has a folder of its own, its mirror, into which `hilum.dataset.remote` lays the files:
 
@@ -100,7 +101,7 @@ def parse(text: str, start: Path | None = None) -> Address:
             raise BadRecipe(f"{_safe(text)} names archives twice; write {protocol}://PATH")
         archives, protocol = protocol, LOCAL
     if protocol == LOCAL:
-        rest = os.path.abspath((start or Path.cwd()) / rest) if rest else ""
+        rest = os.path.abspath((start or Path.cwd()) / rest)
     rest = rest.rstrip("/")
     if fault := _fault(protocol, rest):
         raise BadRecipe(f"{_safe(text)} {fault}")
@@ -125,18 +126,23 @@ def _fault(protocol: str, rest: str) -> str:
 
 def _safe(text: str) -> str:
     """Return an address without what may be a secret, for a message."""
-    return on_one_line(re.sub(r"://[^/@]*@", "://…@", text).partition("?")[0])
+    return on_one_line(re.split(r"[?#]", re.sub(r"://[^/@]*@", "://…@", text))[0])
 
 
 def located(text: str, start: Path | None = None) -> Path:
     """Return the folder that a person names: a path as it is, an address as its mirror.
 
-    A relative path starts at `start`, where that is given.
+    A folder in a mirror follows a #: zip://chest.zip#chest/films. A relative path starts at
+    `start`, where that is given. Raises as `parse` does.
     """
     if is_address(text):
-        address = parse(text, start)
+        named, _, place = text.partition("#")
+        address = parse(named, start)
         here = address.protocol == LOCAL and not address.archives
-        return Path(address.rest) if here else address.mirror
+        folder = Path(address.rest) if here else address.mirror
+        if place and ({"", ".", ".."} & set(place.split("/")) or "\\" in place):
+            raise BadRecipe(f"{_safe(named)}: what follows the # is no folder in it")
+        return folder / place if place else folder
     return start / text if start else Path(text)
 
 
@@ -178,6 +184,15 @@ def shown(path: Path | str) -> str:
         return os.fspath(path)
     address, place = found
     return f"{address.text}/{place}" if place else address.text
+
+
+def stored(path: Path) -> str:
+    """Return a path as text of which `located` makes the same path again; for what is kept."""
+    found = of_path(path)
+    if found is None:
+        return os.fspath(path)
+    address, place = found
+    return f"{address.text}#{place}" if place else address.text
 
 
 def without_root(message: str, root: Path) -> str:

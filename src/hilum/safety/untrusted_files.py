@@ -45,8 +45,8 @@ REMEDY = (
     "copy the file there in place of the link (cp --dereference), or, where you trust the "
     "folder's links, write a recipe with this line under [data]: links = true"
 )
-# Mode of a file of a mirror (`hilum.safety.addresses`) whose bytes are still to be fetched: no other
-# file may be executed and not read, and what opens it past this module is refused.
+# Mode of a file of a mirror (`hilum.safety.addresses`) whose bytes are still to be fetched: no
+# other file may be executed and not read, and what opens it past this module is refused.
 ABSENT = 0o100
 _PROVIDER = "hilum.dataset.remote.mirror"
 _TRIES = 8  # where what was fetched is evicted before it is opened

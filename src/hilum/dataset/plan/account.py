@@ -14,7 +14,7 @@ from hilum.dataset.manifest import Remark, Row
 from hilum.dataset.plan import inventory
 from hilum.dataset.plan.evidence import Decision, SetAside
 from hilum.dataset.plan.reading import Reading
-from hilum.safety import path_names
+from hilum.safety import addresses, path_names
 from hilum.safety.path_names import as_text
 from hilum.storage import JsonObject
 
@@ -108,7 +108,7 @@ def of_reading(reading: Reading, title: str) -> Account:
         _role(SETTINGS, settings),
     )
     return _account(
-        as_text(reading.root),
+        as_text(addresses.shown(reading.root)),
         "folder",
         title,
         roles,
@@ -167,7 +167,9 @@ def of_release(
     if missing:
         reason = "is listed, but the folder has no such file"
         set_aside.append(SetAside("row", reason, tuple(missing)))
-    return _account(as_text(folder), dataset, title, roles, decisions, set_aside, len(met))
+    return _account(
+        as_text(addresses.shown(folder)), dataset, title, roles, decisions, set_aside, len(met)
+    )
 
 
 def _account(

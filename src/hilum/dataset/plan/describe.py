@@ -19,6 +19,7 @@ from hilum.dataset.plan.lexicon import ABSENT, FINDING, MISSING, NORMAL, UNCERTA
 from hilum.dataset.plan.reading import Reading
 from hilum.dataset.plan.settings import Settings, Value
 from hilum.errors import on_one_line
+from hilum.safety import addresses
 
 WIDTH = 12  # characters of the first column
 COLUMNS = 120  # characters of a line
@@ -34,7 +35,7 @@ def refusal(reading: Reading) -> str:
         how = f"Replace the lines of {hilum_toml.FILE} by these"
     number = f"{len(questions)} question{'s' * (len(questions) != 1)}"
     return (
-        f"{reading.root}: how it is to be read is not settled by what it holds, {number}\n"
+        f"{addresses.shown(reading.root)}: how it is to be read is not settled by what it holds, {number}\n"
         f"{listed}\n"
         f"{how}, corrected where they are wrong, and run the same command again:\n\n"
         f"{answers(reading)}"
@@ -68,7 +69,7 @@ def nothing(reading: Reading) -> str:
     ]
     why = "".join(f"\n  {one.count} {one.reason}: {_names(one)}" for one in aside)
     return (
-        f"{reading.root} holds no radiographs: got {held}; expected images "
+        f"{addresses.shown(reading.root)} holds no radiographs: got {held}; expected images "
         "(.png .jpg .tif .bmp .gif .dcm, or DICOM without an ending) or one of the known "
         f"layouts{why}"
     )

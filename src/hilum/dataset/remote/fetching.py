@@ -113,7 +113,7 @@ def _rest(transport: Transport, place: str, wanted: Stated, number: int) -> None
         end = min(have + BLOCK, wanted.size)
         data = transport.read(place, have, end, wanted.size)
         if len(data) != end - have:
-            # Kept as far as it goes: the next attempt asks for what follows.
+            # Kept as far as it goes: the next attempt goes on there.
             storage.write_at(number, data[: end - have], have)
             raise Cut(f"{len(data):,} bytes came in place of {end - have:,}")
         storage.write_at(number, data, have)

@@ -28,6 +28,8 @@ _SECOND_NS = 10**9
 _SECRET = re.compile(r"\?\S+|(?<=://)[^/\s]*@|(?:AWS|aws)\w*\s*[=:]\s*\S+")
 _VARIABLES = re.compile(r"(?i)secret|token|password|credential|access_key")
 _LONGEST_REASON = 300
+_GONE, _FORBIDDEN = (404, 410), (401, 403)  # status codes of HTTP
+_Facts = Mapping[str, Any]  # of a file, as fsspec gives them; the keys differ by protocol
 
 
 class Cut(Exception):
@@ -126,7 +128,7 @@ class _Fsspec:
         system, root = self._system()
         system.invalidate_cache()
         with _translated(self.address.target):
-            found: dict[str, Any] = system.find(root, detail=True)
+            found: Mapping[str, _Facts] = system.find(root, detail=True)
         if not found:
             with _translated(self.address.target):
                 found = {root: system.info(root)}
@@ -142,7 +144,7 @@ class _Fsspec:
         with threads.pool(HEADS) as pool:  # a web server's page states no sizes
             yield from zip(named, pool.map(self._listed, named, named.values()), strict=True)
 
-    def _listed(self, place: str, facts: Mapping[str, Any]) -> Stated:
+    def _listed(self, place: str, facts: _Facts) -> Stated:
         return self.stated(place) if facts.get("size") is None else self._facts(place, facts)
 
     def stated(self, place: str) -> Stated:
@@ -181,7 +183,7 @@ class _Fsspec:
     def _shown(self, place: str) -> str:
         return f"{self.address.target}/{place}" if place else self.address.target
 
-    def _facts(self, place: str, facts: Mapping[str, Any]) -> Stated:
+    def _facts(self, place: str, facts: _Facts) -> Stated:
         if facts.get("type") == "directory" or facts.get("size") is None:
             raise NotFound(
                 f"{self._shown(place)}: nothing is there, or its size is not stated; give the "
@@ -228,10 +230,15 @@ class _translated:
         if error is None or not isinstance(error, Exception):
             return
         what = on_one_line(self._what)
+        # That of HTTP says so of every failure, with the failure as its cause.
+        cause = error.__cause__ if isinstance(error, FileNotFoundError) else None
+        if isinstance(cause, Exception) and getattr(cause, "status", 0) not in _GONE:
+            error = cause
         if isinstance(error, FileNotFoundError):
             raise NotFound(f"{what}: there is nothing of that name") from None
         why = reason(error)
-        if isinstance(error, PermissionError) or "NoCredentials" in type(error).__name__:
+        refused = isinstance(error, PermissionError) or getattr(error, "status", 0) in _FORBIDDEN
+        if refused or "NoCredentials" in type(error).__name__:
             raise CannotRead(
                 f"cannot read {what} ({why}); check the credentials that the protocol's own "
                 "settings hold, and the right to read it"

@@ -46,5 +46,5 @@ def write(manifest: Manifest, folder: Path, *, split: pl.DataFrame | None) -> di
         manifest,
         images.height,
         labels=exported.labels.height,
-        root=as_text(addresses.shown(manifest.root)),
+        root=as_text(addresses.stored(manifest.root)),
     )
