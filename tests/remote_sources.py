@@ -1,6 +1,7 @@
 """An S3 server on this machine (moto), a faulty proxy before it, and a web server of a folder."""
 
 import http.client
+import logging
 import threading
 from contextlib import contextmanager
 from functools import partial
@@ -129,6 +130,7 @@ def bucket(moto_port, monkeypatch):
         direct = f"http://127.0.0.1:{moto_port}"
         client = botocore.session.get_session().create_client("s3", endpoint_url=direct)
         client.create_bucket(Bucket=BUCKET)
+        logging.getLogger("werkzeug").setLevel(logging.WARNING)
         yield Bucket(client, handler)
         for one in client.list_objects_v2(Bucket=BUCKET).get("Contents", []):
             client.delete_object(Bucket=BUCKET, Key=one["Key"])

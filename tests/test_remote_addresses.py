@@ -57,7 +57,16 @@ def test_an_address_with_credentials_is_refused_without_repeating_them(text):
 
 @pytest.mark.parametrize(
     "text",
-    ["s3://", "s3://a//b", "https://a/../b", "s3://a\\b", "zip::tar://a", "s3://a\nb"],
+    [
+        "s3://",
+        "s3://a//b",
+        "https://a/../b",
+        "s3://a\\b",
+        "zip::tar://a",
+        "s3://a\nb",
+        "zip://",
+        "s3://",
+    ],
 )
 def test_an_address_that_leads_elsewhere_is_refused(text):
     with pytest.raises(BadRecipe):

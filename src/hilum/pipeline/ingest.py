@@ -71,7 +71,8 @@ def accounted(
     remarks = [item for item in found.items if isinstance(item, Remark)]
     if not rows:
         raise NotFound(
-            f"{addresses.shown(found.root)} was read as {found.name}, but holds no images of its layout:"
+            f"{addresses.shown(found.root)} was read as {found.name}, but holds no images of its "
+            f"layout:"
             f"{_layout(found.module)}"
         )
     terms = found.module.terms(found.root) if hasattr(found.module, "terms") else found.module.TERMS

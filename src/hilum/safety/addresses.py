@@ -63,7 +63,8 @@ class Address:
     def name(self) -> str:
         """The last part, without the ending of an archive."""
         last = self.rest.rpartition("/")[2]
-        return without_ending(last) if self.archives else last
+        bare = without_ending(last) if self.archives else last
+        return last if bare in ("", ".", "..") else bare
 
     @property
     def mirror(self) -> Path:
@@ -101,7 +102,7 @@ def parse(text: str, start: Path | None = None) -> Address:
             raise BadRecipe(f"{_safe(text)} names archives twice; write {protocol}://PATH")
         archives, protocol = protocol, LOCAL
     if protocol == LOCAL:
-        rest = os.path.abspath((start or Path.cwd()) / rest)
+        rest = os.path.abspath((start or Path.cwd()) / rest) if rest else ""
     rest = rest.rstrip("/")
     if fault := _fault(protocol, rest):
         raise BadRecipe(f"{_safe(text)} {fault}")
@@ -113,12 +114,12 @@ def parse(text: str, start: Path | None = None) -> Address:
 
 def _fault(protocol: str, rest: str) -> str:
     parts = rest.split("/")[protocol == LOCAL :]
+    if not rest or {"", ".", ".."} & set(parts):
+        return "has a part that is empty, . or ..; give the whole address of a folder or file"
     if "@" in parts[0] and protocol != LOCAL:
         return f"holds credentials or an @ before its first slash; {_REMEDY}"
     if "?" in rest or "#" in rest:
         return f"holds a query or a fragment, which may carry a key; {_REMEDY}"
-    if not rest or {"", ".", ".."} & set(parts):
-        return "has a part that is empty, . or ..; give the whole address of a folder or file"
     if "\\" in rest or not rest.isprintable():
         return "holds a backslash or a character that does not print; rename the folder"
     return ""

@@ -141,7 +141,7 @@ def of_release(
         for path in (row.lung_mask, row.right_lung_mask, row.left_lung_mask)
         if path
     ]
-    met = [file.path for file in inventory.survey(folder).files]
+    met = inventory.names(folder)
     there = set(met)
     read = {prefix + path_names.below(root.resolve(), path) for path in opened}
     used = set(images) | set(masks)

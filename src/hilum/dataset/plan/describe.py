@@ -35,7 +35,8 @@ def refusal(reading: Reading) -> str:
         how = f"Replace the lines of {hilum_toml.FILE} by these"
     number = f"{len(questions)} question{'s' * (len(questions) != 1)}"
     return (
-        f"{addresses.shown(reading.root)}: how it is to be read is not settled by what it holds, {number}\n"
+        f"{addresses.shown(reading.root)}: how it is to be read is not settled by what it "
+        f"holds, {number}\n"
         f"{listed}\n"
         f"{how}, corrected where they are wrong, and run the same command again:\n\n"
         f"{answers(reading)}"

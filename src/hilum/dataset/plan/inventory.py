@@ -18,7 +18,7 @@ The kinds:
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -29,6 +29,7 @@ from hilum.imaging.files import dicom, opened, output_folder
 from hilum.safety import untrusted_files
 from hilum.safety.path_names import as_text
 
+Entry = os.DirEntry[str]
 SETTINGS = "hilum.toml"
 RASTERS = ("png", "jpeg", "tiff", "bmp", "gif")
 TABLES = (*tables.KINDS, "xls", "ods")
@@ -97,10 +98,15 @@ def survey(root: Path) -> Inventory:
 
     Links to folders are followed where the user allows links.
     """
-    return Inventory(root, tuple(sorted(_walk(root, opened.follows_links()))))
+    return Inventory(root, tuple(sorted(_walk(root, opened.follows_links(), _kind))))
 
 
-def _walk(root: Path, links: bool) -> Iterator[File]:
+def names(root: Path) -> list[str]:
+    """Return the paths that `survey` finds, sorted, without reading a byte of the files."""
+    return sorted(file.path for file in _walk(root, opened.follows_links(), lambda *_: ""))
+
+
+def _walk(root: Path, links: bool, kind: Callable[[Entry, str, str, bool], str]) -> Iterator[File]:
     top = os.path.realpath(root)
     entered: set[tuple[int, int]] = set()  # folders outside, so that a circle of links ends
     pending = [("", False)]
@@ -119,11 +125,11 @@ def _walk(root: Path, links: bool) -> Iterator[File]:
                     pending.append((path, cluttered))
                 else:
                     yield File(
-                        as_text(path), "clutter" if cluttered else _kind(entry, path, top, links)
+                        as_text(path), "clutter" if cluttered else kind(entry, path, top, links)
                     )
 
 
-def _leads_to_new_folder(entry: os.DirEntry[str], top: str, entered: set[tuple[int, int]]) -> bool:
+def _leads_to_new_folder(entry: Entry, top: str, entered: set[tuple[int, int]]) -> bool:
     """Return whether an entry is a link to a folder outside, not above `top` and not yet entered.
 
     A folder that is, is noted in `entered`.
@@ -146,7 +152,7 @@ def _is_clutter(name: str) -> bool:
     return name.startswith(".") or name.casefold() in _CLUTTER_NAMES | _CLUTTER_FOLDERS
 
 
-def _kind(entry: os.DirEntry[str], path: str, top: str, links: bool) -> str:
+def _kind(entry: Entry, path: str, top: str, links: bool) -> str:
     if entry.is_symlink():
         target = os.path.realpath(entry.path)
         if (
