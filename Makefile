@@ -17,7 +17,7 @@ export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 # Compiled modules are kept: without them each process compiles Hilum, and pytest its tests, anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-versions lint types docs clean
+.PHONY: demo test test-versions bench lint types docs clean
 
 demo: $(VENV)/installed
 ifeq ($(strip $(DATA)),)
@@ -36,6 +36,18 @@ test-versions:
 	@for version in $(VERSIONS); do \
 	  if python$$version -c '' 2>/dev/null; then echo "python$$version"; $(MAKE) --no-print-directory test PYTHON=python$$version || exit 1; \
 	  else echo "python$$version is not on this machine: left out"; fi; done
+
+# Measures beside the rivals and records where no ratio was lost: benchmarks/README.md. BENCH=quick: a subset, not recorded.
+BENCH ?= all
+RIVALS := .bench-rivals
+bench: $(VENV)/installed $(RIVALS)/installed
+	@PYTHONPATH=$(CURDIR)/$(RIVALS) $(BIN)/python -m benchmarks.run $(if $(DATA),--data "$(DATA)") $(if $(filter quick,$(BENCH)),--quick)
+	@$(BIN)/python -m benchmarks.compare --record
+
+$(RIVALS)/installed: benchmarks/rivals.txt $(VENV)/installed
+	@echo "installing what Hilum is measured beside into $(RIVALS)"
+	@$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --no-deps --upgrade --target $(RIVALS) --requirement benchmarks/rivals.txt
+	@touch $@
 
 types: $(VENV)/installed
 	@$(BIN)/basedpyright --level error --pythonpath $(BIN)/python
@@ -58,4 +70,4 @@ docs: $(VENV)/installed
 	@$(BIN)/zensical build
 
 clean:
-	rm -rf .venv .venv-* $(DEMO) .pytest_cache .ruff_cache .hypothesis site
+	rm -rf .venv .venv-* .bench-rivals $(DEMO) .pytest_cache .ruff_cache .hypothesis site

@@ -11,14 +11,19 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-PAGES = Path(__file__).parents[1] / "results"  # accuracy.md, speed.md, robustness.md
+RESULTS = Path(__file__).parents[1] / "results"  # accuracy.md, speed.md, robustness.md
+PLACE = "HILUM_BENCHMARK_PAGES"  # another folder of pages, which `benchmarks.run` names
 
 
 def record(title: str, text: str) -> None:
     """Put `text` under `## title` in the page of the running script's kind, replacing what is
     there.
     """
-    results = PAGES / f"{kind()}.md"
+    put(Path(os.environ.get(PLACE, RESULTS)) / f"{kind()}.md", title, text)
+
+
+def put(results: Path, title: str, text: str) -> None:
+    """Put `text` under `## title` in a page, replacing what is there."""
     page = results.read_text(encoding="utf-8")
     section = f"## {title}\n\n{text.strip()}\n"
     pattern = re.compile(rf"^## {re.escape(title)}\n.*?(?=^## |\Z)", re.DOTALL | re.MULTILINE)
@@ -28,6 +33,13 @@ def record(title: str, text: str) -> None:
         else f"{page.rstrip()}\n\n{section}"
     )
     results.write_text(page.rstrip() + "\n", encoding="utf-8")
+
+
+def sections(page: Path) -> list[tuple[str, str]]:
+    """Return title and text of each section of a page."""
+    return re.findall(
+        r"^## (.*?)\n(.*?)(?=^## |\Z)", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+    )
 
 
 def kind() -> str:
