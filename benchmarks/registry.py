@@ -176,7 +176,7 @@ ROWS = (
         "lungs of one image, one core",
         "benchmarks.accuracy.lungs",
         "ms",
-        Cell(_LUNGS, ("compact int8",), "ms"),
+        Cell(_LUNGS, ("compact_unet int8",), "ms"),
         20,
         "ResNet18 U-Net, PyTorch",
         Cell(_LUNGS, ("ResNet18 U-Net",), "ms"),

@@ -33,6 +33,7 @@ def test_every_code_block_runs(page, request, tmp_path, monkeypatch):
     if page.stem == "dicom-results":
         pytest.importorskip("highdicom", reason="needs the extra [dicom]")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HILUM_MIRRORS", str(tmp_path / "mirrors"))  # which a page may change
     names: dict = {}
     for language, text in blocks(page):
         if language == "sh":

@@ -17,6 +17,7 @@ from hilum.errors import HilumError, NotFound
 from hilum.progress import Progress
 from hilum.run_folder import MARKERS, Run, is_run
 from hilum.runs import run_all
+from hilum.safety import addresses
 from hilum.serve import memory
 from hilum.serve.drawing_order import DrawingOrder
 from hilum.serve.replies import Refusal
@@ -69,7 +70,8 @@ class Preparation:
             return cls(Run(source), _unfinished(Run(source)))
         recipe = Recipe.of_source(source)
         for folder in recipe.data.paths:
-            if not Path(folder).exists():
+            # What is at an address is listed when it is read.
+            if not folder.exists() and addresses.of_path(folder) is None:
                 raise NotFound(
                     f"nothing at {folder}: give the folder of a run, or one that holds radiographs"
                 )
