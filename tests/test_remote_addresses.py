@@ -5,7 +5,7 @@ import string
 from pathlib import Path
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from hilum.errors import BadRecipe
@@ -29,6 +29,7 @@ def test_an_address_parses_to_itself_and_can_be_read_off_every_path_below_its_mi
     assert address.mirror.parent.parent == addresses.mirrors()
 
 
+@settings(max_examples=60)
 @given(st.text(max_size=60))
 def test_whatever_the_text_it_is_an_address_with_one_spelling_or_refused(text):
     try:

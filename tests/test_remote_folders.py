@@ -1,9 +1,11 @@
 """Data in a bucket, at a web server or in archives are the same data as in a folder."""
 
 import os
+import re
 import shutil
 import stat
 import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ import hilum
 from hilum.config import Pixels, Recipe
 from hilum.dataset.manifest import Manifest
 from hilum.dataset.readers import montgomery, nih14
-from hilum.dataset.remote import eviction, fetching, mirror
+from hilum.dataset.remote import eviction, fetching, mirror, zip_members
 from hilum.errors import BadData, HilumError, Mismatch, NotFound, Unreachable
 from hilum.pipeline import cache
 from hilum.safety import addresses, untrusted_files
@@ -260,17 +262,53 @@ def test_archives_in_a_bucket_are_fetched_once_and_unpacked_again_only_where_the
     bucket.put_folder(packed(films, tmp_path / "nih"), "nih")
     address = f"tar::s3://{BUCKET}/nih"
     dataset = hilum.open_dataset(address)
-    names = [key for key, _ in bucket.proxy.fetched if key.endswith(".tar.gz")]
-    assert len(names) == 3
+
+    def whole() -> list[str]:
+        """Return the archives that were fetched, but for a look at their first bytes."""
+        fetched = bucket.proxy.fetched
+        return [key for key, wanted in fetched if key.endswith(".tar.gz") and not wanted]
+
+    assert len(whole()) == 3
     hilum.open_dataset(address)
-    assert [key for key, _ in bucket.proxy.fetched if key.endswith(".tar.gz")] == names
+    assert len(whole()) == 3
     root, listing = dataset.manifest.root, mirror.Listing.read(dataset.manifest.root.parent)
     eviction.evict(root, listing, 1)
     first = root / dataset.images["path"][0]
     assert fetching.is_absent(first)
     assert untrusted_files.read_bytes(first, root) == (films / "images" / first.name).read_bytes()
-    again = [key for key, _ in bucket.proxy.fetched if key.endswith(".tar.gz")]
-    assert len(again) == 4
+    assert len(whole()) == 4
+
+
+def test_of_a_zip_archive_in_a_bucket_only_the_directory_and_the_files_that_are_read_are_fetched(
+    bucket, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(mirror, "AHEAD", 0)
+    monkeypatch.setattr(zip_members, "_BUFFER", 8192)
+    files = {f"films/{number}.bin": os.urandom(100_000) for number in range(20)}
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    bucket.put("a.zip", (tmp_path / "a.zip").read_bytes())
+    root = addresses.located(f"zip::s3://{BUCKET}/a.zip")
+    mirror.refresh(root)
+    bucket.proxy.plan += ["cut", "busy"]
+    for name in ("films/3.bin", "films/17.bin"):
+        assert untrusted_files.read_bytes(root / name, root) == files[name]
+    ranges = [re.findall(r"\d+", wanted) for _, wanted in bucket.proxy.fetched]
+    assert sum(int(end) - int(start) + 1 for start, end in ranges) < 600_000
+
+
+@pytest.mark.parametrize("at", [100, -60])
+def test_a_damaged_zip_archive_is_refused_and_never_read_as_other_bytes(at, tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("films/a.bin", bytes(1000))
+    data = bytearray((tmp_path / "a.zip").read_bytes())
+    data[at] ^= 0xFF
+    (tmp_path / "a.zip").write_bytes(data)
+    root = addresses.located(f"zip://{tmp_path}/a.zip")
+    with pytest.raises(BadData):
+        mirror.refresh(root)
+        untrusted_files.read_bytes(root / "films" / "a.bin", root)
 
 
 @pytest.mark.filterwarnings("ignore::hilum.errors.Notice")

@@ -134,14 +134,8 @@ class _Unpacking:
         (self._zip if is_zip else self._tar)(progress)
 
     def _zip(self, progress: Progress) -> None:
-        what = f"{self._name} lists more members than any data set has"
-        metered = _Metered(self._stream, _MOST_DIRECTORY, what)
-        with zipfile.ZipFile(metered) as opened:  # type: ignore[arg-type]
-            metered.allowed = 1 << 62  # each member ends where the directory says
+        with _safe_zip(self._stream, self._name) as opened:
             members = opened.infolist()
-            faults = [fault for one in members if (fault := unsafe(one.filename) or _odd(one))]
-            if faults := faults or _overlaps(members):
-                raise BadData.listing(f"{self._name} is not safe to unpack", faults)
             self._fits(sum(member.file_size for member in members))
             for done, member in enumerate(members, 1):
                 self._count(member.filename, member.file_size, done)
@@ -214,6 +208,35 @@ class _Unpacking:
                 f"cannot write {self._folder}: {size:,} bytes are to be unpacked, {free:,} are "
                 "free; free some space and run the same command again"
             )
+
+
+def zip_directory(stream: IO[bytes], name: str, size: int) -> list[zipfile.ZipInfo]:
+    """Return the members of a zip archive of `size` bytes; `name` is what errors call it.
+
+    Raises `BadData` where it is not safe to unpack, and what libraries raise (`BROKEN`).
+    """
+    with _safe_zip(stream, name) as opened:
+        members = opened.infolist()
+    most = max(_ALWAYS, _TIMES * size)
+    grown = sum(max(member.file_size, _DISK_BLOCK) for member in members)
+    if grown > most or len(members) > MOST_MEMBERS:
+        raise BadData(
+            f"{name} would grow to {grown:,} bytes in {len(members):,} files; at most {most:,} "
+            f"bytes, {_TIMES} times its own, and {MOST_MEMBERS:,} files are read"
+        )
+    return members
+
+
+def _safe_zip(stream: IO[bytes], name: str) -> zipfile.ZipFile:
+    """Open a zip archive of which every member may be written below a folder."""
+    metered = _Metered(stream, _MOST_DIRECTORY, f"{name} lists more members than any data set has")
+    opened = zipfile.ZipFile(metered)  # type: ignore[arg-type]
+    metered.allowed = 1 << 62  # each member ends where the directory says
+    members = opened.infolist()
+    faults = [fault for one in members if (fault := unsafe(one.filename) or _odd(one))]
+    if faults := faults or _overlaps(members):
+        raise BadData.listing(f"{name} is not safe to unpack", faults)
+    return opened
 
 
 def _odd(member: zipfile.ZipInfo) -> str:

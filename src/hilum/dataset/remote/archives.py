@@ -1,6 +1,7 @@
-"""Archives of a mirror: each is fetched whole, unpacked once from first to last, and dropped.
+"""Tar archives of a mirror: each is fetched whole, unpacked once from first to last, and dropped.
 
-So a compressed stream is decompressed once, however many files are in it. What
+So a compressed stream is decompressed once, however many files are in it. Zip archives are read
+member by member instead (`hilum.dataset.remote.zip_members`). What
 `hilum.dataset._unpack` refuses to unpack is refused here, too.
 """
 
@@ -20,6 +21,7 @@ from hilum.progress import quietly
 from hilum.safety.addresses import LOCAL, Address, without_ending
 
 WORK = "unpacked"
+TAR, ZIP = "tar", "zip"
 
 
 def folder_of(archive: Entry) -> str:
@@ -82,18 +84,19 @@ def entries(folder: Path, archive: Entry) -> list[Entry]:
     """Return the entries of all files that were unpacked into a folder."""
     start = folder_of(archive)
     return [
-        Entry(f"{start}/{place}" if start else place, member(path, archive), _key(archive))
+        Entry(f"{start}/{place}" if start else place, member(path, archive), key(TAR, archive))
         for place, path in files(folder)
     ]
 
 
-def _key(archive: Entry) -> str:
-    return archive.place or "."
+def key(kind: str, archive: Entry) -> str:
+    """Return how entries name the archive that they are in."""
+    return f"{kind}:{archive.place}"
 
 
 def of_key(key: str) -> str:
     """Return the place of the archive that an entry names."""
-    return "" if key == "." else key
+    return key.partition(":")[2]
 
 
 def move(folder: Path, root: Path, archive: Entry, wanted: set[str] | None = None) -> int:

@@ -4,7 +4,7 @@ place     str   below the root, with forward slashes; rows are sorted by it
 size      i64   bytes
 mtime_ns  i64   as `Stated`
 tag       str   as `Stated`
-archive   str   the place of the archive that the file was unpacked from; "" for a file itself
+archive   str   kind and place of the archive that the file is in, zip:a.zip; "" for none
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ from hilum.dataset import _unpack
 from hilum.dataset.remote import archives, eviction, fetching, transport
 from hilum.dataset.remote.listing import FILE, Entry, Listing
 from hilum.dataset.remote.transport import Transport
+from hilum.dataset.remote.zip_members import ZipMembers, is_zip
 from hilum.errors import (
     BadData,
     CannotRead,
@@ -114,15 +115,14 @@ class _Refreshing:
         apart = {one.place for one in packed}
         listing = Listing.of([one for one in found if one.place not in apart])
         for archive in packed:
-            kept = before.of_archive(archive.place or ".") if before else []
-            if not (
-                kept
-                and kept[0].stated.tag == archive.stated.tag
-                and kept[0].stated.mtime_ns == archive.stated.mtime_ns
-            ):
-                kept = self._unpacked(archive)
+            kinds = archives.key(archives.TAR, archive), archives.key(archives.ZIP, archive)
+            kept = [one for kind in kinds if before for one in before.of_archive(kind)]
+            # The time holds the version, too.
+            if not kept or kept[0].stated.mtime_ns != archive.stated.mtime_ns:
+                kept = self._members(archive)
             listing = Listing.of([*listing.entries(), *kept])
-        _refuse_unsafe(self.address, list(listing.entries()))
+        if packed:
+            _refuse_unsafe(self.address, list(listing.entries()))
         self._lay(listing, before)
         listing.write(self.state)
 
@@ -141,8 +141,16 @@ class _Refreshing:
         packed = [one for one in found if addresses.is_archive(one.place)]
         return packed if self.address.archives else []
 
-    def _unpacked(self, archive: Entry) -> list[Entry]:
+    def _members(self, archive: Entry) -> list[Entry]:
+        """Return the files of an archive: of a zip archive as listed, of others unpacked."""
         shown = f"{self.address.text}/{archive.place}" if archive.place else self.address.text
+        if is_zip(self.source, archive):
+            members = ZipMembers.opened(self.source, archive, on_one_line(shown))
+            start, key = archives.folder_of(archive), archives.key(archives.ZIP, archive)
+            return [
+                Entry(f"{start}/{name}" if start else name, stated, key)
+                for name, stated in members.listing()
+            ]
         notice(f"unpacking {on_one_line(shown)} ({archive.stated.size / 1e6:,.1f} MB)")
         folder = archives.unpack(self.address, self.source, archive, self.state)
         entries = archives.entries(folder, archive)
@@ -191,11 +199,12 @@ def _refuse_unsafe(address: Address, entries: Iterable[Entry]) -> None:
         for place in places
         if {"", "."} & set(place.split("/"))
     ]
+    folders = {folder for folder in (place.rpartition("/")[0] for place in places) if folder}
     faults += [
-        f"{on_one_line(str(parent))} is a file and a folder"
-        for place in places
-        for parent in Path(place).parents
-        if str(parent) in names
+        f"{on_one_line(str(one))} is a file and a folder"
+        for folder in folders
+        for one in (Path(folder), *Path(folder).parents)
+        if str(one) in names
     ]
     if len(places) > _unpack.MOST_MEMBERS:
         faults.append(f"{len(places):,} files; at most {_unpack.MOST_MEMBERS:,} are read")
@@ -217,6 +226,7 @@ class _Mirror:
     _held: int | None = None  # bytes in the mirror, where they are bounded
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _unpacking: threading.Lock = field(default_factory=threading.Lock)
+    _zips: dict[str, ZipMembers] = field(default_factory=dict)
     _threads: list[threading.Thread] = field(default_factory=list)
 
     @classmethod
@@ -235,30 +245,46 @@ class _Mirror:
         row = self.listing.position(place)
         if row is None:
             raise NotFound(f"{self.address.text}/{on_one_line(place)}: there is no such file")
-        if self.failures and time.monotonic() - self.failures[-1][0] < LOST_SECONDS:
-            raise self.failures[-1][1]
+        if self.failures:
+            when, last = self.failures[-1]
+            if isinstance(last, Unreachable) and time.monotonic() - when < LOST_SECONDS:
+                raise last
         try:
             self._ahead(row)
             self._bring(row)
+        except BadData:  # a fault of the file, which its reader reports
+            raise
         except HilumError as error:
             self.failures.append((time.monotonic(), error))
             raise
 
     def _bring(self, row: int) -> None:
         entry = self.listing.entry(row)
-        if entry.archive:
+        source, place = self.source, entry.place
+        if entry.archive.startswith(f"{archives.ZIP}:"):
+            source = self._zip(entry)
+            start = archives.folder_of(source.archive)
+            place = place.removeprefix(f"{start}/") if start else place
+        elif entry.archive:
             self._unpack_again(entry)
             return
-        fetch = partial(
-            fetching.fetch,
-            self.source,
-            entry.place,
-            entry.stated,
-            self.address.mirror / entry.place,
-            self.address.mirror.parent / PARTS,
-        )
-        if fetch():
+        to, parts = self.address.mirror / entry.place, self.address.mirror.parent / PARTS
+        if fetching.fetch(source, place, entry.stated, to, parts):
             self._bounded(entry.stated.size)
+
+    def _zip(self, entry: Entry) -> ZipMembers:
+        """Return the archive of an entry, whose directory is read once."""
+        with self._unpacking:
+            if entry.archive not in self._zips:
+                place = archives.of_key(entry.archive)
+                stated = fetching.repeated(place, partial(self.source.stated, place))
+                shown = f"{self.address.text}/{place}" if place else self.address.text
+                if stated.mtime_ns != entry.stated.mtime_ns:
+                    raise transport.changed(shown)
+                self._zips[entry.archive] = ZipMembers.opened(
+                    self.source, Entry(place, stated), shown
+                )
+            return self._zips[entry.archive]
 
     def _unpack_again(self, entry: Entry) -> None:
         """Unpack an archive once more, of which files were evicted."""
@@ -312,7 +338,8 @@ class _Mirror:
             row = self._queue.get()
             entry = self.listing.entry(row)
             wanted = fetching.is_absent(self.address.mirror / entry.place)
-            if wanted and not entry.archive and not self.failures:
+            packed = entry.archive.startswith(f"{archives.TAR}:")
+            if wanted and not packed and not self.failures:
                 with suppress(HilumError):  # whoever opens the file meets it, too
                     self._bring(row)
 
