@@ -264,7 +264,7 @@ def test_archives_in_a_bucket_are_fetched_once_and_unpacked_again_only_where_the
     dataset = hilum.open_dataset(address)
 
     def whole() -> list[str]:
-        """Return the archives that were fetched, but for a look at their first bytes."""
+        """Return the archives that were fetched, apart from their first bytes alone."""
         fetched = bucket.proxy.fetched
         return [key for key, wanted in fetched if key.endswith(".tar.gz") and not wanted]
 

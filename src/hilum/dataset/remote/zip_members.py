@@ -80,6 +80,8 @@ class ZipMembers:
         name = len(member.orig_filename.encode())
         header = _HEADER.size + name + len(member.extra) + _SLACK
         first = member.header_offset
+        if first + _HEADER.size > self.archive.stated.size:
+            raise BadData(f"{on_one_line(place)}: lies beyond the end of its archive")
         data = self._bytes(first, first + header + member.compress_size)
         _, name, extra = _HEADER.unpack_from(data)
         begun = _HEADER.size + name + extra
@@ -89,7 +91,7 @@ class ZipMembers:
 
     def _bytes(self, start: int, end: int) -> bytes:
         size = self.archive.stated.size
-        end = min(end, size)
+        end = max(start, min(end, size))
         data = self.source.read(self.archive.place, start, end, size)
         if len(data) != end - start:
             raise Cut(f"{len(data):,} bytes came in place of {end - start:,}")
