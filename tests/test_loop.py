@@ -56,12 +56,11 @@ class Requested:
     def __init__(self) -> None:
         self.calls: list[tuple[int, int]] = []
 
-    def __call__(self, rows: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        for row in rows:
+    def __call__(self, rows, rngs) -> tuple[np.ndarray, np.ndarray]:
+        for row, rng in zip(rows, rngs, strict=True):
             self.calls.append((int(row), int(rng.integers(2**32))))
-        grey = np.clip(
-            rows[:, None, None] * 12 + rng.integers(0, 40, (len(rows), SIZE, SIZE)), 0, 255
-        ).astype(np.uint8)
+        noise = np.stack([rng.integers(0, 40, (SIZE, SIZE)) for rng in rngs])
+        grey = np.clip(rows[:, None, None] * 12 + noise, 0, 255).astype(np.uint8)
         return grey, (rows / 10).astype(np.float32)
 
 

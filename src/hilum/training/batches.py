@@ -12,6 +12,7 @@ generator in the order of the batches, so it does not depend on threads.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -104,16 +105,16 @@ def epoch(
     return ahead(works())
 
 
-def ahead(works: Iterable[Callable[[], Made]]) -> Iterator[Made]:
-    """Yield the result of each call in order, running one call ahead in a second thread."""
-    with threads.pool(1, "batches") as pool:
-        coming: Future[Made] | None = None
+def ahead(works: Iterable[Callable[[], Made]], workers: int = 1) -> Iterator[Made]:
+    """Yield the result of each call in order, running `workers` calls ahead in as many threads."""
+    with threads.pool(workers, "batches") as pool:
+        coming: deque[Future[Made]] = deque()
         for work in works:
-            ready, coming = coming, pool.submit(work)
-            if ready is not None:
-                yield ready.result()
-        if coming is not None:
-            yield coming.result()
+            coming.append(pool.submit(work))
+            if len(coming) > workers:
+                yield coming.popleft().result()
+        while coming:
+            yield coming.popleft().result()
 
 
 def as_float(images: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
