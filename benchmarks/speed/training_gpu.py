@@ -27,8 +27,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -37,8 +37,11 @@ from torch import nn
 
 from benchmarks._lib.results import machine, record
 from hilum.imaging.image_stack import ImageStack
-from hilum.training import classification, efficientnet_backbone, ranks, training_loop
+from hilum.training import classification, efficientnet_backbone, ranks
+from hilum.training.augmentation import Augmentation, draw
+from hilum.training.batches import TrainingImages, ahead
 from hilum.training.classification import Classifier
+from hilum.training.device_augmentation import DeviceAugmentation
 from hilum.training.models import densenet121, efficientnet_lite0
 from hilum.training.settings import ClassifierSettings
 
@@ -108,6 +111,9 @@ def main() -> None:
             keep()
     with tempfile.TemporaryDirectory() as folder:
         images = made_up(arguments.images, Path(folder))
+        if "checks" in arguments.parts:
+            found["checks"] |= attempted(lambda: made_alone(images))
+            print(found["checks"], flush=True)
         known: dict[tuple[str, int], float] = {}  # images/s alone
         for way in ways(arguments.networks, arguments.batch_sizes, arguments.parts):
             if time.monotonic() > end:
@@ -235,8 +241,7 @@ def made_up(count: int, folder: Path) -> ImageStack:
     """Write random images as a cache holds them, and read them once, as any epoch but the first."""
     rng = np.random.default_rng(0)
     with open(folder / "images.u8", "wb") as stream:
-        for _ in range(0, count, 500):
-            stream.write(rng.bytes(500 * SIZE * SIZE))
+        stream.writelines(rng.bytes(500 * SIZE * SIZE) for _ in range(0, count, 500))
     return ImageStack(folder / "images.u8", SIZE)
 
 
@@ -298,6 +303,31 @@ def group_of_one() -> dict[str, object]:
     }
 
 
+def made_alone(images: ImageStack) -> dict[str, object]:
+    """Return images a second of the loader alone, by how many threads make batches, and where."""
+    rates = {}
+    changes = Augmentation.from_settings(settings_of("efficientnet_lite0"))
+    device = DeviceAugmentation((SIZE, SIZE), changes.blur)
+    source = TrainingImages(images)
+
+    def make(place: str, start: int) -> int:
+        """Make a batch of 128."""
+        rows = (np.arange(128) + start) % len(images)
+        drawn = [draw(changes, np.random.default_rng([0, 1, int(row)])) for row in rows]
+        if place == "cpu":
+            return len(source.batch(rows, drawn).images)
+        return len(device.prepare(source, rows, drawn)[0])
+
+    count = 64 if DEVICE.type == "cuda" else 8
+    for place in ("cpu", "device"):
+        for threads in (1, 4, 8):
+            begun = time.perf_counter()
+            works = (partial(make, place, 128 * number) for number in range(count))
+            seen = sum(ahead(works, threads))
+            rates[f"loader_{place}_{threads}_threads"] = seen / (time.perf_counter() - begun)
+    return rates
+
+
 # ------------------------------------------------------------------------------------------ report
 
 
@@ -337,7 +367,7 @@ def as_text(found: dict) -> str:
             (
                 "Made-up images of 224 x 224, 14 labels. Alone: bare steps on float32 batches that are"
                 " on the GPU. Hilum: read from a file, changed, sent, clipped and averaged; an"
-                " epoch but the first. A short training: {checks or 'not run'}."
+                " epoch but the first. A short training: " + (checks or "not run") + "."
             ),
             "",
             *lines,
