@@ -38,7 +38,7 @@ from torch import nn
 from benchmarks._lib.results import machine, record
 from hilum.imaging.image_stack import ImageStack
 from hilum.training import classification, efficientnet_backbone, ranks
-from hilum.training.augmentation import Augmentation, draw
+from hilum.training.augmentation import Augmentation, draw_each
 from hilum.training.batches import TrainingImages, ahead
 from hilum.training.classification import Classifier
 from hilum.training.device_augmentation import DeviceAugmentation
@@ -313,7 +313,7 @@ def made_alone(images: ImageStack) -> dict[str, object]:
     def make(place: str, start: int) -> int:
         """Make a batch of 128."""
         rows = (np.arange(128) + start) % len(images)
-        drawn = [draw(changes, np.random.default_rng([0, 1, int(row)])) for row in rows]
+        drawn = draw_each(changes, [np.random.default_rng([0, 1, int(row)]) for row in rows])
         if place == "cpu":
             return len(source.batch(rows, drawn).images)
         return len(device.prepare(source, rows, drawn)[0])

@@ -35,7 +35,7 @@ from hilum.training import augmentation, training_loop
 from hilum.training.batches import TrainingImages
 from hilum.training.device_augmentation import DeviceAugmentation
 from hilum.training.schedule import Schedule
-from hilum.training.settings import ClassifierSettings
+from hilum.training.settings import BALANCED, SAMPLINGS, ClassifierSettings
 from hilum.training.staged_features import StagedFeatures, early_statistics
 
 BALANCE = 20.0  # largest weight of one state against the other: one image must not drive a batch
@@ -62,15 +62,20 @@ def fit(
 ) -> ExportableClassifier:
     """Train `network(number of concepts)` on `rows` and return it ready for export.
 
-    `tune` are rows that only decide when to stop; `sources`, the data set of each of `rows`, makes
-    every data set be seen equally often; see `training_loop.fit` for the rest. Raises `TooFew`
+    `tune` are rows that only decide when to stop; `sources`, of each of `rows`, are seen equally
+    often where `settings.sampling` is "balanced"; see `training_loop.fit` for the rest. Raises `TooFew`
     where a concept does not have both states among `rows`.
     """
     refuse_one_sided(targets[rows], concepts)
     changes = augmentation.Augmentation.from_settings(settings)
+    if settings.sampling not in SAMPLINGS:
+        raise BadRecipe(f"sampling is '{settings.sampling}'; expected {' or '.join(SAMPLINGS)}")
     device = _device_augmentation(settings, changes, images)
     batch = _Labelled(TrainingImages(images), targets.astype(np.float32), changes, device)
     balance = balanced(targets[rows])
+    groups = None
+    if sources is not None and settings.sampling == BALANCED:
+        groups = np.unique(sources, return_inverse=True)[1]
     watch = _watch(settings, images, targets, tune, balance)
     with training_loop.seeded(seed):
         made = network(len(concepts))
@@ -90,7 +95,7 @@ def fit(
         on_epoch=on_epoch,
         made_from=storage.digest([*digests, settings.watch]),
         finish=device or training_loop.as_fractions,
-        groups=sources,
+        groups=groups,
     )
     return ExportableClassifier(made).eval()
 
@@ -108,7 +113,7 @@ class _Labelled:
         self, rows: np.ndarray, rngs: Sequence[np.random.Generator]
     ) -> tuple[np.ndarray, ...]:
         """Return images, targets and, where images are changed on the device, their changes."""
-        drawn = [augmentation.draw(self.changes, rng) for rng in rngs]
+        drawn = augmentation.draw_each(self.changes, rngs)
         if self.device:
             images, changes = self.device.prepare(self.source, rows, drawn)
             return images, self.targets[rows], changes

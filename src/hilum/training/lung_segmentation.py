@@ -107,7 +107,7 @@ class _Labelled:
         self, rows: np.ndarray, rngs: Sequence[np.random.Generator]
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return images and masks, changed alike."""
-        made = self.source.batch(rows, [augmentation.draw(self.changes, rng) for rng in rngs])
+        made = self.source.batch(rows, augmentation.draw_each(self.changes, rngs))
         assert made.masks is not None  # the source has masks
         return made.images, made.masks
 

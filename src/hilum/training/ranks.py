@@ -37,11 +37,6 @@ LONGEST_STEP = timedelta(days=14)
 T = TypeVar("T")
 
 
-def started_by_torchrun() -> bool:
-    """Say whether this process is one of torchrun's; fast, and without PyTorch's groups."""
-    return "TORCHELASTIC_RUN_ID" in os.environ and "RANK" in os.environ
-
-
 @contextmanager
 def joined() -> Iterator[int]:
     """Join the other ranks inside the block, and yield the own rank."""
@@ -68,11 +63,13 @@ def count() -> int:
 
 def device() -> torch.device:
     """Return the device of this rank: one GPU each where there are any."""
-    return torch.device("cuda", _local()) if torch.cuda.is_available() else torch.device("cpu")
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", _local() if dist.is_initialized() else 0)
 
 
 def _local() -> int:
-    return int(os.environ["LOCAL_RANK"]) if started_by_torchrun() else 0
+    return int(os.environ.get("LOCAL_RANK", "0"))
 
 
 def from_first(value: T) -> T:

@@ -77,7 +77,7 @@ class Plan:
 def order(rows: np.ndarray, seed: int, epoch: int, groups: np.ndarray | None = None) -> np.ndarray:
     """Return the rows of an epoch in their random order.
 
-    With `groups`, one label for each of `rows`, every group has as many places as any other, up to
+    With `groups`, one number for each of `rows`, every group has as many places as any other, up to
     one: rows of small groups come several times, of large ones some stay out of this epoch. None of
     a group comes twice before all came once.
     """

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+EVERY, BALANCED = SAMPLINGS = ("every", "balanced")  # of `ClassifierSettings.sampling`
+
 
 @dataclass(frozen=True)
 class AugmentationLimits:
@@ -108,8 +110,8 @@ class ClassifierSettings(AugmentationLimits, LoopSettings):
     `watch` is the quantity measured on the tune part to keep the best weights and to stop early:
     "auroc", "loss", or "none", which trains to the end. `patience` is that of
     `training_loop.EarlyStopping`. `augment_on` is "cpu", or "device" to change images on the GPU
-    where processors are too slow for it. `sampling` takes the images as they "occur", or as many of
-    each data set, "balanced".
+    where processors are too slow for it. `sampling` is "every" image once an epoch,
+    or "balanced": as many images of each source.
     """
 
     least_steps: int = 160
@@ -120,7 +122,7 @@ class ClassifierSettings(AugmentationLimits, LoopSettings):
     watch: str = "auroc"
     patience: float = 0.5
     augment_on: str = "cpu"
-    sampling: str = "occur"
+    sampling: str = EVERY
     rotation_degrees: float = 8.0
     shift: float = 0.05
     contrast: float = 0.2

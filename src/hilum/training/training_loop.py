@@ -138,7 +138,7 @@ def fit(
     The network maps float32 (n, 1, height, width) in [0, 1] to any tensor; `loss` takes that in
     float32 and the targets. Afterwards it is on the CPU in evaluation mode. `batch` is called from
     other threads, and `finish` turns on the device what it returned, without the targets, into
-    the network's input. With `groups`, a label for each row, every group is seen equally often, see
+    the network's input. With `groups`, a number for each row, every group is seen equally often, see
     `hilum.training.sampling`. Started by torchrun, all ranks train, see `hilum.training.ranks`;
     network, batch, loss and finish must then be picklable.
 
@@ -159,6 +159,8 @@ def fit(
     device = ranks.device()
     patience = watch.patience if watch else 0.0
     where = f"{device.type} {_precision(schedule.precision, device)} {patience}{made_from}"
+    if groups is not None:
+        where += digest(groups.tolist())
     identity = _identity(network, batch, rows, schedule, seed, where) if checkpoint else ""
     training = _Training(
         network, batch, rows, loss, schedule, seed, finish, groups, patience, identity
@@ -168,7 +170,7 @@ def fit(
 
 
 def take_part() -> None:
-    """Take part in the trainings of rank 0, as any other rank, until rank 0 has ended."""
+    """Take part in the trainings of rank 0 until it has ended, see `hilum.training.ranks`."""
     while training := ranks.from_first(None):
         _run(training, _Caller())
 
