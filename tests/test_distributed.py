@@ -1,12 +1,13 @@
 """Training on two ranks under torchrun: the result of one, and through the death of a rank.
 
-One start of torchrun serves all tests. Its two processes talk by gloo over the loopback device; on a
-machine without name lookup gloo would otherwise wait for ever.
+One start of torchrun serves all tests. Its two processes talk by gloo over the loopback device; on
+a machine without name lookup gloo would otherwise wait for ever.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -43,10 +44,14 @@ def found(tmp_path_factory) -> dict[str, np.ndarray]:
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
     command += ["--max-restarts", "1", "--monitor-interval", "0.1", "--master-addr", "127.0.0.1"]
     command += ["--master-port", str(port), ranks_training.__file__, str(folder)]
-    done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=LIMIT, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    with open(folder / "log", "w+b") as log:
+        started = subprocess.Popen(command, env=environment, stderr=log, start_new_session=True)
+        try:
+            started.wait(LIMIT)
+        finally:
+            if started.poll() is None:
+                os.killpg(started.pid, signal.SIGKILL)
+        assert started.returncode == 0, (folder / "log").read_text()[-3000:]
     return dict(np.load(folder / "found.npz"))
 
 

@@ -5,9 +5,9 @@ images that are on the GPU already.
     python -m benchmarks.speed.training_gpu --record training_gpu.json
 
 The images are made up (random bytes, 224 x 224), as a cache on disk holds them: nothing of their
-content changes the time. "Alone" is a bare step on batches that stay on the GPU as float32: network,
-cross-entropy, gradient, fused AdamW. "Hilum" is `classification.fit`, as a run trains: each image
-read from the file, changed anew by the model's default augmentation (on the processor, or on the
+content changes the time. "Alone" is a bare step on batches that stay on the GPU as float32:
+network, cross-entropy, gradient, fused AdamW. "Hilum" is `classification.fit`, as a run trains: each
+image read from the file, changed anew by the model's default augmentation (on the processor, or on the
 GPU), sent, and after each step gradients clipped and weights averaged. The ratio is 1 where neither
 the loader nor the loop costs anything.
 
@@ -339,8 +339,8 @@ def as_text(found: dict) -> str:
     """Return the figures as Markdown."""
     rows = {tuple(row[key] for key in asdict(Way("", 0, ""))): row for row in found["rows"]}
     lines = [
-        "| network | batch | precision | compiled | alone, images/s | Hilum, changed on the CPU | ratio"
-        " | changed on the GPU | ratio | GPU memory, alone / Hilum |",
+        "| network | batch | precision | compiled | alone, images/s | Hilum, changed on the CPU"
+        " | ratio | changed on the GPU | ratio | GPU memory, alone / Hilum |",
         "| --- | --: | --- | --- | --: | --: | --: | --: | --: | --: |",
     ]
     for row in found["rows"]:
@@ -365,8 +365,8 @@ def as_text(found: dict) -> str:
             f"Machine: one {found['gpu']}; {found['machine']}",
             "",
             (
-                "Made-up images of 224 x 224, 14 labels. Alone: bare steps on float32 batches that are"
-                " on the GPU. Hilum: read from a file, changed, sent, clipped and averaged; an"
+                "Made-up images of 224 x 224, 14 labels. Alone: bare steps on float32 batches that"
+                " are on the GPU. Hilum: read from a file, changed, sent, clipped and averaged; an"
                 " epoch but the first. A short training: " + (checks or "not run") + "."
             ),
             "",

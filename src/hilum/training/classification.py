@@ -63,8 +63,8 @@ def fit(
     """Train `network(number of concepts)` on `rows` and return it ready for export.
 
     `tune` are rows that only decide when to stop; `sources`, of each of `rows`, are seen equally
-    often where `settings.sampling` is "balanced"; see `training_loop.fit` for the rest. Raises `TooFew`
-    where a concept does not have both states among `rows`.
+    often where `settings.sampling` is "balanced"; see `training_loop.fit` for the rest. Raises
+    `TooFew` where a concept does not have both states among `rows`.
     """
     refuse_one_sided(targets[rows], concepts)
     changes = augmentation.Augmentation.from_settings(settings)

@@ -2,9 +2,9 @@
 
 The draws are those of `hilum.training.augmentation`, so an image has the same distribution of
 changes as on the processor; grey levels differ by rounding, since nothing here is rounded to whole
-levels in between, and noise has the same standard deviation from another generator. What is rare or
-has no counterpart here (local contrast, elastic displacements, covers, opacities, another border) is
-made by `hilum.training.transforms` for the images concerned, before they are sent.
+levels in between, and noise has the same standard deviation from another generator. What is rare
+or has no counterpart here (local contrast, elastic displacements, covers, opacities, another
+border) is made by `hilum.training.transforms` for the images concerned, before they are sent.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class DeviceAugmentation:
 
 
 def packed(params: AugmentationParams, size: Size) -> np.ndarray:
-    """Return a draw as the numbers that a call of `DeviceAugmentation` takes, float64 (COLUMNS,)."""
+    """Return a draw as `DeviceAugmentation` takes it, float64 (COLUMNS,)."""
     uneven = [number for row in params.uneven for number in row] or [0.0] * 9
     return np.concatenate(
         [
@@ -119,7 +119,8 @@ def _blurred(x: Tensor, deviations: Tensor, largest: float) -> Tensor:
     for axis in (1, 2):
         beside = (0, 0, radius, radius) if axis == 1 else (radius, radius, 0, 0)
         wide = F.pad(x[:, None], beside, mode="reflect")[:, 0]
-        x = sum(
-            weights[:, at] * wide.narrow(axis, at, x.shape[axis]) for at in range(2 * radius + 1)
-        )
+        shifted = [wide.narrow(axis, at, x.shape[axis]) for at in range(2 * radius + 1)]
+        x = torch.zeros_like(x)
+        for at, part in enumerate(shifted):
+            x.addcmul_(weights[:, at], part)
     return x

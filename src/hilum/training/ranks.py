@@ -1,6 +1,6 @@
 """Train on several processes at once: the ranks that `torchrun` starts, and what they exchange.
 
-    torchrun --nproc-per-node 2 -m hilum run nih.toml -o runs/nih
+    torchrun --standalone --nproc-per-node 2 --max-restarts 3 -m hilum run nih.toml -o runs/nih
 
 Rank 0 alone runs the program: it reads, writes and reports. The others wait for its trainings and
 take part in them (`training_loop.take_part`), so that nothing is written twice and every step that
@@ -20,7 +20,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from functools import partial
 from typing import TypeVar
@@ -28,7 +28,9 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
+from torch.autograd.function import FunctionCtx
+from torch._C._distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 # The others wait for rank 0 as long as its steps between two trainings take; a rank that dies is
@@ -44,7 +46,11 @@ def joined() -> Iterator[int]:
     if torch.cuda.is_available():
         torch.cuda.set_device(_local())
         backend = "cpu:gloo,cuda:nccl"
-    dist.init_process_group(backend, timeout=LONGEST_STEP)
+    store, own, of = next(rendezvous("env://"))
+    # A start after the death of a rank may find the addresses of the dead in the same store.
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    store = PrefixStore(f"start {attempt}", store)
+    dist.init_process_group(backend, store=store, rank=own, world_size=of, timeout=LONGEST_STEP)
     try:
         yield dist.get_rank()
     finally:
@@ -96,6 +102,13 @@ def parallel(network: nn.Module, where: torch.device) -> nn.Module:
         )
 
 
+def unsynchronised(network: nn.Module) -> AbstractContextManager[None]:
+    """Return a block in which gradients add up on each rank and are not exchanged yet."""
+    if isinstance(network, DistributedDataParallel):
+        return network.no_sync()
+    return nullcontext()
+
+
 def whole(part: Tensor, counts: Sequence[int]) -> Tensor:
     """Return the rows of all ranks, of which this one has `part` and each has so many.
 
@@ -124,12 +137,28 @@ def shared_norms(network: nn.Module) -> Iterator[None]:
     """
     norms = [part for part in network.modules() if isinstance(part, nn.BatchNorm2d) and count() > 1]
     for norm in norms:
-        norm.forward = partial(_normalised, norm)
+        vars(norm)["forward"] = partial(_normalised, norm)
     try:
         yield
     finally:
         for norm in norms:
-            del norm.forward
+            del vars(norm)["forward"]
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over all ranks, and in reverse the sum of the gradients of all."""
+
+    @staticmethod
+    def forward(context: FunctionCtx, part: Tensor) -> Tensor:
+        """Return the sum."""
+        return _Sum.backward(context, part)
+
+    @staticmethod
+    def backward(context: FunctionCtx, part: Tensor) -> Tensor:
+        """Return the sum."""
+        whole = part.clone()
+        dist.all_reduce(whole)
+        return whole
 
 
 def _normalised(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
@@ -142,7 +171,7 @@ def _normalised(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
     about = mean.detach().clone()
     off = x.float() - about[:, None, None]
     size = off.new_tensor([x.numel() / x.shape[1]])
-    sums = all_reduce(torch.cat([off.sum((0, 2, 3)), off.square().sum((0, 2, 3)), size]))
+    sums = _Sum.apply(torch.cat([off.sum((0, 2, 3)), off.square().sum((0, 2, 3)), size]))
     first, second = sums[:-1].view(2, -1) / sums[-1]
     spread = (second - first.square()).clamp_min(0)
     with torch.no_grad():

@@ -137,9 +137,9 @@ def fit(
 
     The network maps float32 (n, 1, height, width) in [0, 1] to any tensor; `loss` takes that in
     float32 and the targets. Afterwards it is on the CPU in evaluation mode. `batch` is called from
-    other threads, and `finish` turns on the device what it returned, without the targets, into
-    the network's input. With `groups`, a number for each row, every group is seen equally often, see
-    `hilum.training.sampling`. Started by torchrun, all ranks train, see `hilum.training.ranks`;
+    other threads, and `finish` turns on the device what it returned, without the targets, into the
+    network's input. With `groups`, a number for each row, every group is seen equally often
+    (`hilum.training.sampling`). Started by torchrun, all ranks train (`hilum.training.ranks`);
     network, batch, loss and finish must then be picklable.
 
     With `checkpoint`, the state is written there after each epoch (and every
@@ -215,7 +215,7 @@ class _Loop:
         )
         self.steps = self.plan.steps(len(training.rows))
         self.parallel = ranks.parallel(state.network, self.device)
-        self.forward = self.parallel
+        self.forward: Callable[[Tensor], Tensor] = self.parallel
         if self.schedule.compiled:
             # Shapes are fixed but for a last, short batch, which is worth a second compilation.
             self.forward = torch.compile(self.parallel, dynamic=False)
@@ -249,7 +249,7 @@ class _Loop:
                 tensor.to(self.device, non_blocking=True) for tensor in part.tensors
             )
             counts, last = part.of.counts, at == len(parts) - 1
-            with nullcontext() if last or len(counts) == 1 else self.parallel.no_sync():
+            with nullcontext() if last else ranks.unsynchronised(self.parallel):
                 output = self._output(self.forward, self.training.finish(images, *further))
                 error = self.training.loss(
                     ranks.whole(output, counts), ranks.whole(targets, counts)
@@ -296,7 +296,7 @@ class _Loop:
         if self.caller.checkpoint:
             storage.write_sealed(self.caller.checkpoint, self.state.as_bytes())
 
-    def _output(self, network: nn.Module, x: Tensor) -> Tensor:
+    def _output(self, network: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         x = x.unsqueeze(1).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
             return network(x).float()
