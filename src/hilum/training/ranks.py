@@ -17,6 +17,7 @@ Only dropout differs, as each rank draws its own. Processors exchange with gloo,
 
 from __future__ import annotations
 
+import gc
 import os
 import warnings
 from collections.abc import Iterator, Sequence
@@ -54,6 +55,9 @@ def joined() -> Iterator[int]:
     try:
         yield dist.get_rank()
     finally:
+        # Networks that still hold the group would keep its threads alive until the process ends,
+        # which aborts it.
+        gc.collect()
         dist.destroy_process_group()
 
 
