@@ -6,10 +6,10 @@ images that are on the GPU already.
 
 The images are made up (random bytes, 224 x 224), as a cache on disk holds them: nothing of their
 content changes the time. "Alone" is a bare step on batches that stay on the GPU as float32:
-network, cross-entropy, gradient, fused AdamW. "Hilum" is `classification.fit`, as a run trains: each
-image read from the file, changed anew by the model's default augmentation (on the processor, or on the
-GPU), sent, and after each step gradients clipped and weights averaged. The ratio is 1 where neither
-the loader nor the loop costs anything.
+network, cross-entropy, gradient, fused AdamW. "Hilum" is `classification.fit`, as a run trains:
+each image read from the file, changed anew by the model's default augmentation (on the processor,
+or on the GPU), sent, and after each step gradients clipped and weights averaged. The ratio is 1
+where neither the loader nor the loop costs anything.
 
 PyTorch, NumPy, OpenCV and SciPy are enough, and MONAI for DenseNet-121. Without a GPU everything
 runs on the processor, for a try with `--images 64 --batch-sizes 4`. Most important measurements
