@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from hilum import storage
-from hilum.errors import BadRecipe, TooFew, notice
+from hilum.errors import BadRecipe, HilumError, TooFew, notice
 from hilum.storage import digest
 from hilum.training import ranks, sampling
 from hilum.training.batches import ahead
@@ -171,8 +171,15 @@ def fit(
 
 def take_part() -> None:
     """Take part in the trainings of rank 0 until it has ended, see `hilum.training.ranks`."""
-    while training := ranks.from_first(None):
+    while training := _next_training():
         _run(training, _Caller())
+
+
+def _next_training() -> _Training | None:
+    try:
+        return ranks.from_first(None)
+    except RuntimeError as error:  # its connections closed; PyTorch has no narrower error
+        raise HilumError("rank 0 ended with an error; what it says stands above") from error
 
 
 def _run(training: _Training, caller: _Caller) -> list[float]:
