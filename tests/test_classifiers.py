@@ -350,7 +350,9 @@ def test_batch_equals_one_by_one_and_onnx_equals_torch(name, tmp_path):
         np.testing.assert_allclose(
             np.concatenate([one[place] for one in alone]), together[place], atol=1e-5 * largest
         )
-        np.testing.assert_allclose(found, together[place], atol=1e-4 * largest)
+        # The logarithm of a faint channel's deviation magnifies rounding.
+        within = 1e-3 if outputs[place] == "features" else 1e-4
+        np.testing.assert_allclose(found, together[place], atol=within * largest)
 
 
 # ---------------------------------------------------------------------------------------- the probe

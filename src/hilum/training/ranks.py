@@ -30,7 +30,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
-from torch._C._distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
@@ -50,7 +49,7 @@ def joined() -> Iterator[int]:
     store, own, of = next(rendezvous("env://"))
     # A start after the death of a rank may find the addresses of the dead in the same store.
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    store = PrefixStore(f"start {attempt}", store)
+    store = dist.PrefixStore(f"start {attempt}", store)  # pyright: ignore[reportPrivateImportUsage]
     dist.init_process_group(backend, store=store, rank=own, world_size=of, timeout=LONGEST_STEP)
     try:
         yield dist.get_rank()
