@@ -25,7 +25,7 @@ from hilum.training.sampling import Plan  # noqa: E402
 from hilum.training.schedule import Schedule  # noqa: E402
 from tests import ranks_training  # noqa: E402
 
-LIMIT = 120  # seconds, of a start that takes ten
+LIMIT = 240  # seconds, of a start that takes ten where nothing else runs
 
 
 @pytest.fixture(scope="module")
