@@ -273,11 +273,8 @@ def _trained(
         & pl.col("image_id").is_in(cached.with_mask["image_id"].implode())
     )
     inputs = {**_training_inputs(run, recipe), "tune": storage.digest(tune["image_id"].to_list())}
-    models = {}
-    for index, (model, part) in enumerate(rows.items()):
-        watch = portion(progress, index, len(rows))
-        models[model] = _job(recipe, model, part, tune, cached, watch).run(run, inputs)
-    return models
+    jobs = [_job(recipe, model, part, tune, cached) for model, part in rows.items()]
+    return dict(zip(rows, TrainingJob.run_all(jobs, run, inputs, progress), strict=True))
 
 
 def seen(run: Run) -> pl.DataFrame:
@@ -295,11 +292,10 @@ def _job(
     part: pl.DataFrame,
     tune: pl.DataFrame,
     cached: Cache,
-    progress: Progress,
 ) -> TrainingJob:
     epochs: list[Any] = []
 
-    def fit(module, settings, checkpoint):
+    def fit(module, settings, checkpoint, progress):
         """Train on the cached images and masks."""
         return module.fit(
             cached.stored,

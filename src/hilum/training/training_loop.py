@@ -15,8 +15,9 @@ import copy
 import hashlib
 import io
 import math
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -44,14 +45,20 @@ Predict = Callable[[np.ndarray], Tensor]
 """images uint8 or uint16 (n, height, width) -> the network's output, float32 on the CPU"""
 
 
+_ONE_STATE = threading.RLock()
+
+
 def ignore(done: int, of: int) -> None:
     """Ignore progress."""
 
 
 @contextmanager
 def seeded(*seeds: int) -> Iterator[None]:
-    """Seed PyTorch's random numbers inside the block; restore their state afterwards."""
-    with torch.random.fork_rng():
+    """Seed PyTorch's random numbers inside the block; restore their state afterwards.
+
+    The process has one state, so other threads wait at their own block.
+    """
+    with _ONE_STATE, torch.random.fork_rng():
         torch.manual_seed(int(np.random.SeedSequence(seeds).generate_state(1, np.uint64)[0]))
         yield
 
@@ -128,7 +135,7 @@ def fit(
     while not state.finished():
         number = len(state.epochs)
         order = np.random.default_rng([seed, number]).permutation(rows)
-        with seeded(seed, number):
+        with seeded(seed, number) if _draws(network) else nullcontext():
             batches = _ahead(batch, order, steps, schedule.batch_size, seed, number)
             state.run_epoch(batches, loss, steps, progress)
         on_epoch(state.epochs[-1])
@@ -287,6 +294,13 @@ def _check(rows: np.ndarray, schedule: Schedule) -> None:
             f"cannot train on {len(rows)} image(s): at least 2 are needed, and many more to be "
             f"of use"
         )
+
+
+def _draws(network: nn.Module) -> bool:
+    """Return whether a network draws random numbers in training: others may train beside it."""
+    dropouts = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
+    dropouts += (nn.FeatureAlphaDropout, nn.RReLU)
+    return any(isinstance(part, dropouts) for part in network.modules())
 
 
 def _set_memory_format(network: nn.Module, memory_format: torch.memory_format) -> None:
