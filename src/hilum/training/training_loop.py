@@ -167,7 +167,7 @@ class _State:
         self.precision, self.identity = precision, identity
         self.device = next(network.parameters()).device
         self.optimiser = torch.optim.AdamW(
-            _groups(network, schedule.weight_decay), lr=schedule.learning_rate
+            _groups(network, schedule.weight_decay), lr=schedule.learning_rate, fused=True
         )
         self.average = {name: value.clone() for name, value in network.state_dict().items()}
         self.best: dict[str, Tensor] = {}  # averaged weights of the best evaluation, if any
