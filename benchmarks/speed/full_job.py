@@ -165,9 +165,7 @@ def described(
     processor = sum(part.processor for part in spent.values())
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     quick = " --quick" if arguments.quick else ""
-    rows = [
-        f"| {name} | {part.wall:.1f} | {part.processor:.1f} |" for name, part in spent.items()
-    ]
+    rows = [f"| {name} | {part.wall:.1f} | {part.processor:.1f} |" for name, part in spent.items()]
     measured = [
         f"| {row['task']} | {row['source']} | {row['metric']} | {row['value']:.3f} |"
         f" {row['ci_low']:.3f} to {row['ci_high']:.3f} | {row['images']} |"

@@ -3,12 +3,12 @@
 Masks of training images are out of fold: the patients' groups are dealt into folds, and the
 lungs of each fold are found by a model that was not trained on it. Masks of tune and test images
 come from the model of the whole training part. The tune images' masks are evaluated while
-training, to keep the best weights and to stop early; the test images' masks are not. Images
-without a usable mask are not in the loss; of an image with one lung outlined, neither is the
-side where the other lung may be. With too few masks, or where the recipe says `model =
-"pretrained"`, the pretrained model is used, see `hilum.pipeline.lung_model`; without any model,
-regions are whole images. Each predicted mask gets an estimate of its quality
-(`hilum.inference.lung_finder`).
+training, to keep the best weights and to stop early; the test images' masks are not. The models
+are trained side by side, as none depends on another. Images without a usable mask are not in the
+loss; of an image with one lung outlined, neither is the side where the other lung may be. With too
+few masks, or where the recipe says `model = "pretrained"`, the pretrained model is used, see
+`hilum.pipeline.lung_model`; without any model, regions are whole images. Each predicted mask gets
+an estimate of its quality (`hilum.inference.lung_finder`).
 
     segment/lungs.onnx, segment/fold0.onnx …   the models
     segment/training.parquet   model, image_id: what each was trained on

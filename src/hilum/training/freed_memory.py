@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3  # mallopt(3)
@@ -24,18 +24,17 @@ _USUAL = {_MMAP_THRESHOLD: 1 << 25, _TRIM_THRESHOLD: 1 << 26, _TOP_PAD: 1 << 17}
 def reused() -> Iterator[None]:
     """Reuse freed memory inside the block, give it back at its end; no effect without mallopt."""
     library = ctypes.CDLL(None) if os.name == "posix" else None
-    mallopt = getattr(library, "mallopt", None)
-    if mallopt is None:
+    if library is None or not hasattr(library, "mallopt"):
         yield
         return
-    _set(mallopt, _KEPT)
+    _set(library, _KEPT)
     try:
         yield
     finally:
-        _set(mallopt, _USUAL)
+        _set(library, _USUAL)
         library.malloc_trim(0)
 
 
-def _set(mallopt: ctypes._CFuncPtr, values: dict[int, int]) -> None:
+def _set(library: ctypes.CDLL, values: Mapping[int, int]) -> None:
     for name, value in values.items():
-        mallopt(name, value)
+        library.mallopt(name, value)

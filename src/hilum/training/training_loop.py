@@ -297,10 +297,10 @@ def _check(rows: np.ndarray, schedule: Schedule) -> None:
 
 
 def _draws(network: nn.Module) -> bool:
-    """Return whether a network draws random numbers in training: others may train beside it."""
-    dropouts = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
-    dropouts += (nn.FeatureAlphaDropout, nn.RReLU)
-    return any(isinstance(part, dropouts) for part in network.modules())
+    """Return whether a network in training draws PyTorch's random numbers, as dropout does."""
+    drawing = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
+    drawing += (nn.FeatureAlphaDropout, nn.RReLU)
+    return any(isinstance(part, drawing) and getattr(part, "p", 1) for part in network.modules())
 
 
 def _set_memory_format(network: nn.Module, memory_format: torch.memory_format) -> None:
