@@ -138,6 +138,7 @@ def figures(folder: Path) -> pl.DataFrame:
         .filter(
             (pl.col("part") == "test")
             & pl.col("side").is_in([evaluate.BOTH, ""])
+            & (pl.col("grid").is_null() | (pl.col("grid") != evaluate.FILE))
             & pl.col("metric").is_in(SHOWN)
             & pl.col("source").is_not_null()
         )
