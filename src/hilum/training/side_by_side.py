@@ -12,6 +12,7 @@ from concurrent.futures import FIRST_COMPLETED, wait
 from typing import TypeVar
 
 import torch
+from torch import distributed
 
 from hilum.progress import Progress
 from hilum.safety import threads
@@ -31,13 +32,14 @@ def as_finished(
 ) -> Iterator[tuple[int, T]]:
     """Call each training with a progress of its own; yield its number and result as it ends.
 
-    On the processor as many run at once as PyTorch may use threads (`OMP_NUM_THREADS`); on a GPU
-    one. They begin in the order given. `progress` is called in the caller's thread. Where a
+    On the processor as many run at once as PyTorch may use threads (`OMP_NUM_THREADS`); on a GPU,
+    and where several processes share a training, one. They begin in the order given. `progress` is called in the caller's thread. Where a
     training raises, or the caller does, the others stop at their next batch, and the error is
     raised.
     """
     cores, stop, parts = torch.get_num_threads(), threading.Event(), [0] * len(trainings)
-    at_once = 1 if torch.cuda.is_available() else min(cores, len(trainings))
+    shared = distributed.is_available() and distributed.is_initialized()
+    at_once = 1 if shared or torch.cuda.is_available() else min(cores, len(trainings))
 
     def train(number: int) -> T:
         """Do one training on its part of the cores."""
