@@ -4,6 +4,7 @@ threads, and a stack reads what was written.
 
 import doctest
 import os
+import pickle
 import threading
 
 import numpy as np
@@ -251,6 +252,13 @@ def test_a_stack_is_read_like_an_array(stored, at_once, monkeypatch) -> None:
     out = np.empty((2, 32, 32), array.dtype)
     assert stack.read([4, 2], out) is out and np.array_equal(out, array[[4, 2]])
     assert np.array_equal(np.asarray(stack), array)
+
+
+def test_a_stack_sent_to_another_process_is_opened_there(stored) -> None:
+    array, stack = stored
+    sent = pickle.dumps(stack)
+    assert len(sent) < 1000  # the place of the file, and not its images
+    assert np.array_equal(pickle.loads(sent)[:], array)
 
 
 def test_a_stack_refuses_rows_and_places_that_are_not_there(stored) -> None:

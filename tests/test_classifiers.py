@@ -3,6 +3,7 @@ promises about its outputs.
 """
 
 import json
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -16,6 +17,7 @@ torch = pytest.importorskip("torch")
 from hilum import plugins  # noqa: E402
 from hilum.errors import BadData, BadRecipe, NotFound, TooFew  # noqa: E402
 from hilum.training import classification, efficientnet_backbone, onnx_export, training_loop  # noqa: E402
+from hilum.training.device_augmentation import DeviceAugmentation  # noqa: E402
 from hilum.training.models import densenet121, efficientnet_lite0, linear_probe  # noqa: E402
 
 SIZE, COUNT = 64, 64
@@ -350,7 +352,9 @@ def test_batch_equals_one_by_one_and_onnx_equals_torch(name, tmp_path):
         np.testing.assert_allclose(
             np.concatenate([one[place] for one in alone]), together[place], atol=1e-5 * largest
         )
-        np.testing.assert_allclose(found, together[place], atol=1e-4 * largest)
+        # The logarithm of a faint channel's deviation magnifies rounding.
+        within = 1e-3 if outputs[place] == "features" else 1e-4
+        np.testing.assert_allclose(found, together[place], atol=within * largest)
 
 
 # ---------------------------------------------------------------------------------------- the probe
@@ -564,3 +568,27 @@ def test_frozen_blocks_keep_the_files_weights_and_statistics_and_the_others_lear
     )
     with pytest.raises(BadRecipe, match="DenseNet-121 takes squares"):
         efficientnet_backbone.check_size(70, 70, network="DenseNet-121")
+
+
+def test_sources_are_balanced_and_images_changed_on_the_device_where_the_settings_say_so(
+    monkeypatch,
+):
+    handed = {}
+    monkeypatch.setattr(classification.training_loop, "fit", lambda *_, **more: handed.update(more))
+    images, targets = np.zeros((6, SIZE, SIZE), np.uint8), np.tile([[0, 1], [1, 0]], (3, 1))
+    sources = np.array(["large", "large", "small", "large", "large", "small"])
+
+    def fit(**changed):
+        settings = replace(efficientnet_lite0.Settings(pretrained=False), **changed)
+        return efficientnet_lite0.fit(
+            images, targets, np.arange(6), settings, seed=0, concepts=CONCEPTS, sources=sources
+        )
+
+    fit(sampling="balanced", augment_on="device")
+    assert handed["groups"].tolist() == [0, 0, 1, 0, 0, 1]
+    assert isinstance(handed["finish"], DeviceAugmentation)
+    fit()
+    assert handed["groups"] is None and handed["finish"] is training_loop.as_fractions
+    for wrong in ({"sampling": "even"}, {"augment_on": "gpu"}):
+        with pytest.raises(BadRecipe, match="expected"):
+            fit(**wrong)

@@ -343,7 +343,7 @@ def test_an_example_that_is_cut_short_leaves_no_data_set(tmp_path, monkeypatch):
 WRITERS = {
     "storage/__init__": "the place for writing",
     "api/datasets": "a temporary folder for a cache that nobody named",
-    "training/training_loop": "a stream in memory",
+    "training/training_state": "a stream in memory",
     "pipeline/_previous_cache": "cuts a journal behind its last whole line",
     "pipeline/cache": "makes the folder of a cache",
     "dataset/_transfer": "goes on behind the bytes that have come",

@@ -56,12 +56,11 @@ class Requested:
     def __init__(self) -> None:
         self.calls: list[tuple[int, int]] = []
 
-    def __call__(self, rows: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        for row in rows:
+    def __call__(self, rows, rngs) -> tuple[np.ndarray, np.ndarray]:
+        for row, rng in zip(rows, rngs, strict=True):
             self.calls.append((int(row), int(rng.integers(2**32))))
-        grey = np.clip(
-            rows[:, None, None] * 12 + rng.integers(0, 40, (len(rows), SIZE, SIZE)), 0, 255
-        ).astype(np.uint8)
+        noise = np.stack([rng.integers(0, 40, (SIZE, SIZE)) for rng in rngs])
+        grey = np.clip(rows[:, None, None] * 12 + noise, 0, 255).astype(np.uint8)
         return grey, (rows / 10).astype(np.float32)
 
 
@@ -147,7 +146,7 @@ def test_an_interrupted_training_goes_on_to_the_very_same_weights(
         {"rows": np.arange(1, 11)},
         {"schedule": Schedule(4, 4, 0.02, 0.01, 0.9, "float32")},
         {
-            "batch": lambda rows, rng: (
+            "batch": lambda rows, rngs: (
                 np.full((len(rows), SIZE, SIZE), 9, np.uint8),
                 np.zeros(len(rows), np.float32),
             )
@@ -242,8 +241,8 @@ def test_bfloat16_trains_too_and_leaves_float32_weights() -> None:
 
 
 def test_sixteen_bits_are_the_same_fractions_of_white_as_eight() -> None:
-    def deep(rows: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        images, targets = Requested()(rows, rng)
+    def deep(rows, rngs) -> tuple[np.ndarray, np.ndarray]:
+        images, targets = Requested()(rows, rngs)
         return images.astype(np.uint16) * np.uint16(257), targets
 
     assert same(train()[0], train(batch=deep)[0])
@@ -261,7 +260,7 @@ def test_errors_say_what_to_do() -> None:
 
 
 def test_a_fault_in_making_a_batch_reaches_the_caller() -> None:
-    def broken(rows: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def broken(rows, rngs) -> tuple[np.ndarray, np.ndarray]:
         raise HilumError("the cache is gone")
 
     with pytest.raises(HilumError, match="the cache is gone"):

@@ -282,7 +282,7 @@ def test_the_best_averaged_weights_are_kept() -> None:
     masks = ellipses(16)[1]
     losses = training_loop.fit(
         network,
-        lambda rows, rng: (images[rows], masks[rows]),
+        lambda rows, rngs: (images[rows], masks[rows]),
         rows,
         lung_segmentation.loss,
         schedule,

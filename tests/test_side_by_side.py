@@ -5,6 +5,7 @@ ends them all.
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -36,8 +37,9 @@ def two_threads():
     torch.set_num_threads(threads)
 
 
-def batch(rows: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    grey = rng.integers(0, 200, (len(rows), 16, 16)) + rows[:, None, None]
+def batch(rows: np.ndarray, rngs: Sequence[np.random.Generator]) -> tuple[np.ndarray, np.ndarray]:
+    noise = np.stack([rng.integers(0, 200, (16, 16)) for rng in rngs])
+    grey = noise + rows[:, None, None]
     return grey.astype(np.uint8), (rows / 10).astype(np.float32)[:, None]
 
 

@@ -139,6 +139,10 @@ def ways(
     rows = np.arange(50 * images // BATCH * BATCH) % len(files)
     for change, settings in (("affine", AFFINE), ("crop and flip", CROP)):
         yield ("Hilum", change), lambda settings=settings: ours(stack, rows, settings)
+        yield (
+            ("Hilum, one thread", change),
+            lambda settings=settings: ours(stack, rows, settings, workers=1),
+        )
     places = [files[number % len(files)] for number in range(images)]
     for name, (load, affine) in rivals().items():
         for change, apply in (("affine", affine), ("crop and flip", crop_and_flip)):
@@ -148,12 +152,15 @@ def ways(
             yield (f"{name}, 2 workers", change), lambda loader=loader: loader
 
 
-def ours(stack: ImageStack, rows: np.ndarray, settings: Augmentation) -> Iterator[torch.Tensor]:
+def ours(
+    stack: ImageStack, rows: np.ndarray, settings: Augmentation, workers: int = 2
+) -> Iterator[torch.Tensor]:
     """Yield float32 tensors (b, 1, 224, 224); their memory is used again, as a training step is
     done with one before it takes the next.
     """
     out = np.empty((BATCH, SIZE, SIZE), np.float32)
-    for batch in epoch(TrainingImages(stack), rows, BATCH, np.random.default_rng(0), settings):
+    rng = np.random.default_rng(0)
+    for batch in epoch(TrainingImages(stack), rows, BATCH, rng, settings, workers=workers):
         yield torch.from_numpy(as_float(batch.images, out[: len(batch.images)])).unsqueeze(1)
 
 

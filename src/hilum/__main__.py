@@ -23,9 +23,10 @@ def main() -> None:
     gc.set_threshold(COLLECTION_THRESHOLD)
 
     def _command() -> None:
+        from hilum.cli import torchrun
         from hilum.cli.verbs import app
 
-        app()
+        torchrun.run(app)
 
     sys.exit(exit_status.end(_command))
 

@@ -83,6 +83,10 @@ class ImageStack:
         remedy = self._checksums.remedy if self._checksums else "make it again with `hilum run`"
         return Damaged(f"{self.path}: {what}; {remedy}")
 
+    def __reduce__(self) -> tuple[type[ImageStack], tuple[object, ...]]:
+        """Let another process open the same file, instead of receiving its images."""
+        return ImageStack, (self.path.absolute(), self.shape[1], self.dtype, self._checksums)
+
     def __len__(self) -> int:
         return self.shape[0]
 

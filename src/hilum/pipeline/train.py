@@ -39,6 +39,7 @@ from hilum.pipeline.truth import truths
 from hilum.progress import Progress, portion
 from hilum.run_folder import Run
 from hilum.storage import integrity
+from hilum.training.settings import BALANCED
 
 VERSION = 6
 Describe = Callable[[OnnxModel], Domain | None]
@@ -74,6 +75,7 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> StepResult:
     _write_training(run, {FINDING: training.image_ids, ANOMALY: normal})
     regions = Crops.of(run, recipe.crop.size)
     shared = {"crop": run.made("crop"), "version": VERSION}
+    sources = _sources(manifest, training.image_ids, recipe)
     of_finding = {
         **shared,
         "classify": recipe.section("classify"),
@@ -81,9 +83,12 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> StepResult:
         "training": _digest(training),
         "watched": _digest(tuning),
     }
+    if sources is not None:
+        of_finding["sources"] = storage.digest(sources.to_list())
     watch = portion(progress, 0, 2)
     describe = _describing(manifest, regions, training.image_ids, of_part["tune"])
-    _finding(recipe, training, tuning, regions, describe).run(run, of_finding, watch)
+    job = _finding(recipe, training, sources, tuning, regions, describe)
+    job.run(run, of_finding, watch)
     of_anomaly = {
         **shared,
         "anomaly": recipe.section("anomaly"),
@@ -176,6 +181,16 @@ def _known(all_of: Targets) -> Targets:
     return all_of.of(all_of.image_ids.gather(rows))
 
 
+def _sources(manifest: Manifest, image_ids: pl.Series, recipe: Recipe) -> pl.Series | None:
+    """Return the source of each image where the recipe balances them; None otherwise."""
+    if recipe.classify.settings.get("sampling") != BALANCED:
+        return None
+    of_image = manifest.table.select("image_id", "source")
+    return image_ids.to_frame("image_id").join(
+        of_image, on="image_id", how="left", maintain_order="left"
+    )["source"]
+
+
 def _digest(some: Targets) -> str:
     return storage.digest([some.image_ids.to_list(), storage.digest(some.values.tobytes())])
 
@@ -192,6 +207,7 @@ def _weights(recipe: Recipe) -> str | None:
 def _finding(
     recipe: Recipe,
     training: Targets,
+    sources: pl.Series | None,
     tuning: Targets,
     regions: Crops,
     describe: Describe,
@@ -214,6 +230,7 @@ def _finding(
             seed=recipe.classify.seed,
             checkpoint=checkpoint,
             progress=progress,
+            **({} if sources is None else {"sources": sources.to_numpy()}),
         )
 
     images = training.image_ids.to_list()

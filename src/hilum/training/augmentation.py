@@ -9,7 +9,7 @@ reproduced from these three, and nothing need be stored.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import TypedDict
 
@@ -92,12 +92,30 @@ def draw_many(
     settings: Augmentation, rng: np.random.Generator, count: int
 ) -> list[AugmentationParams]:
     """Draw `count` times: equal to as many calls of `draw`, and faster."""
+    return _from_numbers(settings, rng.random((count, _needed(settings))))
+
+
+def draw_each(
+    settings: Augmentation, rngs: Sequence[np.random.Generator]
+) -> list[AugmentationParams]:
+    """Draw once from each generator: equal to `draw` for each, and faster."""
+    needed = _needed(settings)
+    return _from_numbers(settings, np.stack([rng.random(needed) for rng in rngs]))
+
+
+def _needed(settings: Augmentation) -> int:
+    """Return how many random numbers a draw consumes."""
+    bends, cuts = 2 * GRID * GRID if settings.elastic else 0, 2 * (settings.crop > 0)
+    optional = [_OPTIONAL[name][0] for name in _OPTIONAL if getattr(settings, name)]
+    return bends + 7 + settings.flip + cuts + sum(optional)
+
+
+def _from_numbers(settings: Augmentation, numbers: np.ndarray) -> list[AugmentationParams]:
+    """Turn random numbers in [0, 1), float64 (draws, `_needed`), into draws."""
+    count = len(numbers)
     bends = 2 * GRID * GRID if settings.elastic else 0
     cuts = 2 * (settings.crop > 0)
     optional = [(name, *_OPTIONAL[name]) for name in _OPTIONAL if getattr(settings, name)]
-    numbers = rng.random(
-        (count, bends + 7 + settings.flip + cuts + sum(needed for _, needed, _ in optional))
-    )
     displacements = settings.elastic * (2 * numbers[:, :bends] - 1)
     grids = displacements.reshape(count, 2, GRID, GRID).tolist() if bends else [[]] * count
     limits = [settings.rotation_degrees, math.log1p(settings.scale), settings.shift, settings.shift]

@@ -2,9 +2,9 @@
 
 The draw of a row changes its image, mask, boxes and points alike. Images are uint8 or uint16 (b,
 height, width) and masks uint8 until `as_float`: a quarter of the memory, and OpenCV moves them
-faster than floats. Nothing is decoded here, so one thread that prepares the next batch is enough;
-worker processes would have to receive every batch as a copy. All randomness comes from the given
-generator in the order of the batches, so it does not depend on threads.
+faster than floats. Nothing is decoded here, so one or two threads that prepare the next batches
+are enough; worker processes would have to receive every batch as a copy. All randomness comes from
+the given generator in the order of the batches, so it does not depend on threads.
 
     for batch in epoch(TrainingImages(cache.images, cache.masks), rows, 32, rng, Augmentation()):
         x = as_float(batch.images)
@@ -12,6 +12,7 @@ generator in the order of the batches, so it does not depend on threads.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -87,10 +88,13 @@ def epoch(
     changes: Augmentation | None = None,
     *,
     shuffled: bool = True,
+    workers: int = 2,
 ) -> Iterator[Batch]:
     """Yield all `rows` once in batches of `size`, the last perhaps shorter.
 
-    The next batch is prepared while the caller works on the current one.
+    The next `workers` batches are prepared, each in a thread of its own, while the caller works on
+    the current one. One thread alone holds up a caller that does little: interpolating an image
+    takes ten times as long as reading it or scaling it to floats.
     """
     order = rng.permutation(rows) if shuffled else np.asarray(rows)
 
@@ -101,19 +105,19 @@ def epoch(
             drawn = None if changes is None else draw_many(changes, rng, len(chosen))
             yield partial(images.batch, chosen, drawn)
 
-    return ahead(works())
+    return ahead(works(), workers)
 
 
-def ahead(works: Iterable[Callable[[], Made]]) -> Iterator[Made]:
-    """Yield the result of each call in order, running one call ahead in a second thread."""
-    with threads.pool(1, "batches") as pool:
-        coming: Future[Made] | None = None
+def ahead(works: Iterable[Callable[[], Made]], workers: int = 1) -> Iterator[Made]:
+    """Yield the result of each call in order, running `workers` calls ahead in as many threads."""
+    with threads.pool(workers, "batches") as pool:
+        coming: deque[Future[Made]] = deque()
         for work in works:
-            ready, coming = coming, pool.submit(work)
-            if ready is not None:
-                yield ready.result()
-        if coming is not None:
-            yield coming.result()
+            coming.append(pool.submit(work))
+            if len(coming) > workers:
+                yield coming.popleft().result()
+        while coming:
+            yield coming.popleft().result()
 
 
 def as_float(images: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:

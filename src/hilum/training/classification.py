@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -32,8 +33,9 @@ from hilum.errors import BadRecipe, TooFew
 from hilum.statistics.metrics import discrimination
 from hilum.training import augmentation, training_loop
 from hilum.training.batches import TrainingImages
+from hilum.training.device_augmentation import DeviceAugmentation
 from hilum.training.schedule import Schedule
-from hilum.training.settings import ClassifierSettings
+from hilum.training.settings import BALANCED, SAMPLINGS, ClassifierSettings
 from hilum.training.staged_features import StagedFeatures, early_statistics
 
 BALANCE = 20.0  # largest weight of one state against the other: one image must not drive a batch
@@ -56,27 +58,24 @@ def fit(
     progress: Callable[[int, int], None] = training_loop.ignore,
     tune: np.ndarray | None = None,
     on_epoch: Callable[[training_loop.Epoch], None] = training_loop.ignore_epoch,
+    sources: np.ndarray | None = None,
 ) -> ExportableClassifier:
     """Train `network(number of concepts)` on `rows` and return it ready for export.
 
-    `tune` are rows that only decide when to stop; see `training_loop.fit` for the rest. Raises
+    `tune` are rows that only decide when to stop; `sources`, of each of `rows`, are seen equally
+    often where `settings.sampling` is "balanced"; see `training_loop.fit` for the rest. Raises
     `TooFew` where a concept does not have both states among `rows`.
     """
     refuse_one_sided(targets[rows], concepts)
     changes = augmentation.Augmentation.from_settings(settings)
-    source = TrainingImages(images)
-    labels = targets.astype(np.float32)
+    if settings.sampling not in SAMPLINGS:
+        raise BadRecipe(f"sampling is '{settings.sampling}'; expected {' or '.join(SAMPLINGS)}")
+    device = _device_augmentation(settings, changes, images)
+    batch = _Labelled(TrainingImages(images), targets.astype(np.float32), changes, device)
     balance = balanced(targets[rows])
-
-    def batch(chosen: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Return augmented images and their targets."""
-        made = source.batch(chosen, augmentation.draw_many(changes, rng, len(chosen)))
-        return made.images, labels[chosen]
-
-    def error(logits: Tensor, truth: Tensor) -> Tensor:
-        """Return the class-weighted loss."""
-        return loss(logits, truth, balance)
-
+    groups = None
+    if sources is not None and settings.sampling == BALANCED:
+        groups = np.unique(sources, return_inverse=True)[1]
     watch = _watch(settings, images, targets, tune, balance)
     with training_loop.seeded(seed):
         made = network(len(concepts))
@@ -87,7 +86,7 @@ def fit(
         made,
         batch,
         rows,
-        error,
+        WeightedLoss(balance),
         Schedule.of(settings, len(rows)),
         seed=seed,
         checkpoint=checkpoint,
@@ -95,8 +94,40 @@ def fit(
         watch=watch,
         on_epoch=on_epoch,
         made_from=storage.digest([*digests, settings.watch]),
+        finish=device or training_loop.as_fractions,
+        groups=groups,
     )
     return ExportableClassifier(made).eval()
+
+
+@dataclass(frozen=True)
+class _Labelled:
+    """Augmented batches of images and their targets."""
+
+    source: TrainingImages
+    targets: np.ndarray
+    changes: augmentation.Augmentation
+    device: DeviceAugmentation | None
+
+    def __call__(
+        self, rows: np.ndarray, rngs: Sequence[np.random.Generator]
+    ) -> tuple[np.ndarray, ...]:
+        """Return images, targets and, where images are changed on the device, their changes."""
+        drawn = augmentation.draw_each(self.changes, rngs)
+        if self.device:
+            images, changes = self.device.prepare(self.source, rows, drawn)
+            return images, self.targets[rows], changes
+        return self.source.batch(rows, drawn).images, self.targets[rows]
+
+
+def _device_augmentation(
+    settings: ClassifierSettings, changes: augmentation.Augmentation, images: np.ndarray
+) -> DeviceAugmentation | None:
+    if settings.augment_on not in ("cpu", "device"):
+        raise BadRecipe(f"augment_on is '{settings.augment_on}'; expected 'cpu' or 'device'")
+    _, height, width = images.shape
+    device = DeviceAugmentation((height, width), changes.blur)
+    return device if settings.augment_on == "device" else None
 
 
 # ---------------------------------------------------------------------------- loss
@@ -146,6 +177,20 @@ def loss(logits: Tensor, truth: Tensor, balance: Tensor) -> Tensor:
     """Compute the mean weighted cross-entropy of the known labels; 0 where there is none."""
     entropy, known = cells(logits, truth, balance)
     return entropy.sum() / known.sum().clamp(min=1)
+
+
+class WeightedLoss(nn.Module):
+    """`loss` with weights that are on the device already: sending them would halt it each step."""
+
+    balance: Tensor
+
+    def __init__(self, balance: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("balance", balance.clone())
+
+    def forward(self, logits: Tensor, truth: Tensor) -> Tensor:
+        """Compute the loss."""
+        return loss(logits, truth, self.balance)
 
 
 # ---------------------------------------------------------------------------- early stopping

@@ -8,7 +8,9 @@ that is a multiple of 32 is supported.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -69,15 +71,9 @@ def fit(
             f"squares of {SIZES.start} to {SIZES.stop - 1} pixels whose side is a multiple of 32: "
             f"choose such a size"
         )
-    changes = augmentation.Augmentation.from_settings(settings)
-    source, error = TrainingImages(images, masks), _loss(settings.dice_over)
-
-    def batch(chosen: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Return augmented images and their masks."""
-        made = source.batch(chosen, augmentation.draw_many(changes, rng, len(chosen)))
-        assert made.masks is not None  # the source has masks
-        return made.images, made.masks
-
+    batch = _Labelled(
+        TrainingImages(images, masks), augmentation.Augmentation.from_settings(settings)
+    )
     watch = None
     if tune is not None and len(tune) >= FEWEST_TUNE:
         watch = training_loop.EarlyStopping(
@@ -89,7 +85,7 @@ def fit(
         made,
         batch,
         rows,
-        error,
+        _loss(settings.dice_over),
         Schedule.of(settings, len(rows)),
         seed=seed,
         checkpoint=checkpoint,
@@ -98,6 +94,22 @@ def fit(
         on_epoch=on_epoch,
     )
     return ExportableNetwork(made).eval()
+
+
+@dataclass(frozen=True)
+class _Labelled:
+    """Augmented batches of images and their masks."""
+
+    source: TrainingImages
+    changes: augmentation.Augmentation
+
+    def __call__(
+        self, rows: np.ndarray, rngs: Sequence[np.random.Generator]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return images and masks, changed alike."""
+        made = self.source.batch(rows, augmentation.draw_each(self.changes, rngs))
+        assert made.masks is not None  # the source has masks
+        return made.images, made.masks
 
 
 def trainer(network: Callable[[S], nn.Module]) -> Callable[..., nn.Module]:
@@ -144,7 +156,7 @@ def _loss(over: str) -> Callable[[Tensor, Tensor], Tensor]:
     if over not in ("batch", "image"):
         raise BadRecipe(f"dice_over is '{over}'; expected 'batch' or 'image'")
     axes = (0, 2, 3) if over == "batch" else (2, 3)
-    return lambda logits, labels: loss(logits, labels, axes)
+    return partial(loss, over=axes)
 
 
 def loss(logits: Tensor, labels: Tensor, over: tuple[int, ...] = (0, 2, 3)) -> Tensor:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from hilum.errors import BadRecipe
+from hilum.training.sampling import Plan
 from hilum.training.settings import LoopSettings
 
 WARM_UP = 0.1  # fraction of all steps in which the learning rate rises
@@ -20,11 +22,14 @@ class Schedule:
     weight_decay: float
     averaging: float
     precision: str = "auto"
+    accumulate: int = 1
+    compiled: bool = False
+    checkpoint_steps: int = 0
 
     @classmethod
     def of(cls, settings: LoopSettings, count: int) -> Schedule:
         """Return the schedule for `count` rows: `epochs`, or more until `least_steps` batches."""
-        steps = max(1, steps_per_epoch(count, settings.batch_size))
+        steps = max(1, Plan(settings.batch_size).steps(count))
         return cls(
             epochs=max(settings.epochs, -(-settings.least_steps // steps)),
             batch_size=settings.batch_size,
@@ -32,15 +37,25 @@ class Schedule:
             weight_decay=settings.weight_decay,
             averaging=settings.averaging,
             precision=settings.precision,
+            accumulate=settings.accumulate,
+            compiled=settings.compiled,
+            checkpoint_steps=settings.checkpoint_steps,
         )
 
-
-def steps_per_epoch(count: int, batch_size: int) -> int:
-    """Return the number of batches in one pass over `count` rows.
-
-    The last may be short, but a single row is left out: batch normalisation cannot use it.
-    """
-    return count // batch_size + (count % batch_size > 1)
+    def check(self, ranks: int = 1) -> None:
+        """Raise `BadRecipe` for what so many ranks cannot train with."""
+        least = max(2, ranks)
+        if self.batch_size < least * self.accumulate or self.accumulate < 1:
+            raise BadRecipe(
+                f"batch_size must be at least 2, as batch normalisation compares images, at least "
+                f"the number of ranks, and so in each of `accumulate` parts; got {self.batch_size} "
+                f"with {ranks} rank(s) and accumulate = {self.accumulate}"
+            )
+        if self.checkpoint_steps < 0:
+            raise BadRecipe(
+                f"checkpoint_steps must be 0, for after each epoch only, or a number of batches; "
+                f"got {self.checkpoint_steps}"
+            )
 
 
 def rate_factor(step: int, steps: int) -> float:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+EVERY, BALANCED = SAMPLINGS = ("every", "balanced")  # of `ClassifierSettings.sampling`
+
 
 @dataclass(frozen=True)
 class AugmentationLimits:
@@ -66,6 +68,11 @@ class LoopSettings:
     Training runs for `epochs`, or longer on few images, until `least_steps` batches. `averaging` is
     the decay of the exponential average of the weights that is kept; 0 keeps the last weights.
     `precision` is "float32", "bfloat16", or "auto": bfloat16 where the hardware computes it.
+
+    `batch_size` is that of all processes together. Its gradient is computed in `accumulate` parts,
+    for batches that do not fit into the memory; batch normalisation sees one part. `compiled`
+    compiles the network, which takes a minute or two and pays on a GPU. Checkpoints are written
+    after each epoch and, unless 0, every `checkpoint_steps` batches.
     """
 
     epochs: int = 8
@@ -75,6 +82,9 @@ class LoopSettings:
     weight_decay: float = 0.01
     averaging: float = 0.98
     precision: str = "auto"
+    accumulate: int = 1
+    compiled: bool = False
+    checkpoint_steps: int = 0
 
 
 @dataclass(frozen=True)
@@ -99,7 +109,9 @@ class ClassifierSettings(AugmentationLimits, LoopSettings):
 
     `watch` is the quantity measured on the tune part to keep the best weights and to stop early:
     "auroc", "loss", or "none", which trains to the end. `patience` is that of
-    `training_loop.EarlyStopping`.
+    `training_loop.EarlyStopping`. `augment_on` is "cpu", or "device" to change images on the GPU
+    where processors are too slow for it. `sampling` is "every" image once an epoch,
+    or "balanced": as many images of each source.
     """
 
     least_steps: int = 160
@@ -109,6 +121,8 @@ class ClassifierSettings(AugmentationLimits, LoopSettings):
     dropout: float = 0.2
     watch: str = "auroc"
     patience: float = 0.5
+    augment_on: str = "cpu"
+    sampling: str = EVERY
     rotation_degrees: float = 8.0
     shift: float = 0.05
     contrast: float = 0.2

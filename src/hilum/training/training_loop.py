@@ -1,51 +1,59 @@
 """The one training loop.
 
 AdamW, warm-up and cosine schedule, averaged weights, early stopping, bfloat16 where the hardware
-has it, exact resumption.
+has it, accumulated gradients, several processes (`hilum.training.ranks`), exact resumption.
 
-Everything random in epoch e is a function of (seed, e) or of (seed, e, row): the order of the rows,
-the augmentation of each image, the dropout. So an interrupted training resumes from its last whole
-epoch and reaches the very weights it would have reached uninterrupted (bit for bit on the CPU of
-one machine).
+Everything random in epoch e is a function of (seed, e) or of (seed, e, row) or of (seed, e, batch):
+the order of the rows, the augmentation of each image, the dropout. So an interrupted training
+resumes from its last checkpoint and reaches the very weights it would have reached uninterrupted
+(bit for bit on the processors of one machine).
 """
 
 from __future__ import annotations
 
 import copy
 import hashlib
-import io
 import math
+import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from hilum import storage
-from hilum.errors import BadRecipe, TooFew, notice
+from hilum.errors import BadRecipe, HilumError, TooFew, notice
 from hilum.storage import digest
+from hilum.training import ranks, sampling
 from hilum.training.batches import ahead
-from hilum.training.schedule import Schedule, rate_factor, steps_per_epoch
+from hilum.training.sampling import Part, Plan
+from hilum.training.schedule import Schedule, rate_factor
+from hilum.training.training_state import Epoch, TrainingState
 
 # Fewest batches between two evaluations of the tune images: with few images, evaluating more often
 # would cost more than training.
 EVALUATE_EVERY = 20
 GRADIENT_NORM = 5.0  # longer gradients are clipped: one odd batch must not upset the weights
+LOADERS = 6  # threads at most that make batches for a GPU; for a processor one, as it computes too
 
-Batch = Callable[[np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]]
-"""rows (b,), rng -> images uint8 or uint16 (b, height, width), targets (b, ...)"""
+Batch = Callable[[np.ndarray, Sequence[np.random.Generator]], tuple[np.ndarray, ...]]
+"""rows (b,), a generator for each -> images uint8 or uint16 (b, height, width), targets (b, ...),
+and what `Finish` needs"""
+
+Finish = Callable[..., Tensor]
+"""images on the device, and what else a batch holds -> float32 (b, height, width) in [0, 1]"""
 
 Predict = Callable[[np.ndarray], Tensor]
 """images uint8 or uint16 (n, height, width) -> the network's output, float32 on the CPU"""
 
 
 _ONE_STATE = threading.RLock()
+DRAWING = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.RReLU)
 
 
 def ignore(done: int, of: int) -> None:
@@ -54,23 +62,14 @@ def ignore(done: int, of: int) -> None:
 
 @contextmanager
 def seeded(*seeds: int) -> Iterator[None]:
-    """Seed PyTorch's random numbers inside the block; restore their state afterwards.
-
-    The process has one state, so other threads wait at their own block.
-    """
+    """Seed PyTorch's random numbers, for one thread at a time; restore their state afterwards."""
     with _ONE_STATE, torch.random.fork_rng():
-        torch.manual_seed(int(np.random.SeedSequence(seeds).generate_state(1, np.uint64)[0]))
+        _seed(*seeds)
         yield
 
 
-@dataclass(frozen=True)
-class Epoch:
-    """The figures of one epoch; `tune` is the early-stopping score, None where not evaluated."""
-
-    number: int  # from 1
-    batches: int  # since the beginning of training
-    loss: float
-    tune: float | None
+def _seed(*seeds: int) -> None:
+    torch.manual_seed(int(np.random.SeedSequence(seeds).generate_state(1, np.uint64)[0]))
 
 
 @dataclass(frozen=True)
@@ -92,6 +91,43 @@ def ignore_epoch(epoch: Epoch) -> None:
     """Ignore an epoch's figures."""
 
 
+def as_fractions(images: Tensor) -> Tensor:
+    """Convert uint8 or uint16 to float32 fractions of white, same shape."""
+    return images.float().div_(torch.iinfo(images.dtype).max)
+
+
+@dataclass(frozen=True)
+class _Training:
+    """What every rank needs to know of a training."""
+
+    network: nn.Module
+    batch: Batch
+    rows: np.ndarray
+    loss: Callable[[Tensor, Tensor], Tensor]
+    schedule: Schedule
+    seed: int
+    finish: Finish
+    groups: np.ndarray | None
+    patience: float
+    identity: str
+
+    @property
+    def draws(self) -> bool:
+        """Whether it draws PyTorch's random numbers, as dropout does."""
+        parts = (part for part in self.network.modules() if isinstance(part, DRAWING))
+        return self.finish is not as_fractions or any(getattr(part, "p", 1) for part in parts)
+
+
+@dataclass(frozen=True)
+class _Caller:
+    """What only rank 0 has: where checkpoints are, and who hears of the training."""
+
+    checkpoint: Path | None = None
+    progress: Callable[[int, int], None] = ignore
+    watch: EarlyStopping | None = None
+    on_epoch: Callable[[Epoch], None] = ignore_epoch
+
+
 def fit(
     network: nn.Module,
     batch: Batch,
@@ -105,202 +141,218 @@ def fit(
     watch: EarlyStopping | None = None,
     on_epoch: Callable[[Epoch], None] = ignore_epoch,
     made_from: str = "",
+    finish: Finish = as_fractions,
+    groups: np.ndarray | None = None,
 ) -> list[float]:
     """Train `network` in place and return the mean loss of each epoch.
 
     The network maps float32 (n, 1, height, width) in [0, 1] to any tensor; `loss` takes that in
-    float32 and the targets. Afterwards it is on the CPU in evaluation mode. `batch` is called for
-    one row at a time, from another thread.
+    float32 and the targets. Afterwards it is on the CPU in evaluation mode. `batch` is called from
+    other threads, and `finish` turns on the device what it returned, without the targets, into the
+    network's input. With `groups`, a number for each row, every group is seen equally often
+    (`hilum.training.sampling`). Started by torchrun, all ranks train (`hilum.training.ranks`);
+    network, batch, loss and finish must then be picklable.
 
-    With `checkpoint`, the state is written there after each epoch, resumed by the same call,
-    ignored by a call with other settings or another `made_from`, and removed at the end. `progress`
-    receives (batches done, of how many), `on_epoch` every epoch, after a resumption the earlier
-    ones too.
+    With `checkpoint`, the state is written there after each epoch (and every
+    `schedule.checkpoint_steps` batches), resumed by the same call, ignored by a call with other
+    settings or another `made_from`, and removed at the end. `progress` receives (batches done, of
+    how many), `on_epoch` every epoch, after a resumption the earlier ones too.
 
     Raises `TooFew` for fewer than two rows, `BadRecipe` for an invalid setting or one that makes
     the loss diverge.
     """
-    _check(rows, schedule)
-    steps, device = steps_per_epoch(len(rows), schedule.batch_size), _device()
-    precision = _precision(schedule.precision, device)
-    where = f"{device.type} {precision} {watch.patience if watch else None}{made_from}"
+    schedule.check(ranks.count())
+    if len(rows) < max(2, ranks.count()):
+        raise TooFew(
+            f"cannot train on {len(rows)} image(s): at least {max(2, ranks.count())} are needed, "
+            f"and many more to be of use"
+        )
+    device = ranks.device()
+    patience = watch.patience if watch else 0.0
+    where = f"{device.type} {_precision(schedule.precision, device)} {patience}{made_from}"
+    if groups is not None:
+        where += digest(groups.tolist())
     identity = _identity(network, batch, rows, schedule, seed, where) if checkpoint else ""
+    training = _Training(
+        network, batch, rows, loss, schedule, seed, finish, groups, patience, identity
+    )
+    ranks.from_first(training)
+    return _run(training, _Caller(checkpoint, progress, watch, on_epoch))
+
+
+def take_part() -> None:
+    """Take part in the trainings of rank 0 until it has ended, see `hilum.training.ranks`."""
+    while training := _next_training():
+        _run(training, _Caller())
+
+
+def _next_training() -> _Training | None:
+    try:
+        return ranks.from_first(None)
+    except RuntimeError as error:  # its connections closed; PyTorch has no narrower error
+        raise HilumError("rank 0 ended with an error; what it says stands above") from error
+
+
+def _run(training: _Training, caller: _Caller) -> list[float]:
+    network, schedule, device = training.network, training.schedule, ranks.device()
     network.to(device)
+    if isinstance(training.loss, nn.Module):
+        training.loss.to(device)
     _set_memory_format(network, torch.channels_last)  # faster convolutions
-    state = _State(network, schedule, watch, precision, identity)
-    if checkpoint:
-        state.resume(checkpoint)
+    state = TrainingState(network, schedule, training.identity)
+    if (content := ranks.from_first(_read(caller.checkpoint))) is not None:
+        state.resume(content)
     for epoch in state.epochs:
-        on_epoch(epoch)
-    while not state.finished():
-        number = len(state.epochs)
-        order = np.random.default_rng([seed, number]).permutation(rows)
-        with seeded(seed, number) if _draws(network) else nullcontext():
-            batches = _ahead(batch, order, steps, schedule.batch_size, seed, number)
-            state.run_epoch(batches, loss, steps, progress)
-        on_epoch(state.epochs[-1])
-        if checkpoint:
-            state.save(checkpoint)
+        caller.on_epoch(epoch)
+    with seeded(training.seed) if training.draws else nullcontext(), ranks.shared_norms(network):
+        loop = _Loop(training, caller, state)
+        while not state.finished(training.patience):
+            loop.run_epoch()
+            caller.on_epoch(state.epochs[-1])
+            loop.save()
     network.load_state_dict(state.kept())
     network.to("cpu")
     _set_memory_format(network, torch.contiguous_format)
     network.eval()
     if len(state.epochs) < schedule.epochs:
-        progress(schedule.epochs * steps, schedule.epochs * steps)
-    if checkpoint:
-        checkpoint.unlink(missing_ok=True)
+        caller.progress(schedule.epochs * loop.steps, schedule.epochs * loop.steps)
+    if caller.checkpoint:
+        caller.checkpoint.unlink(missing_ok=True)
     return [epoch.loss for epoch in state.epochs]
 
 
-class _State:
-    """The state of a training between two epochs: all that a checkpoint holds."""
+class _Loop:
+    """The batches of a training, on one rank."""
 
-    def __init__(
-        self,
-        network: nn.Module,
-        schedule: Schedule,
-        watch: EarlyStopping | None,
-        precision: str,
-        identity: str,
-    ) -> None:
-        self.network, self.schedule, self.watch = network, schedule, watch
-        self.precision, self.identity = precision, identity
-        self.device = next(network.parameters()).device
-        self.optimiser = torch.optim.AdamW(
-            _groups(network, schedule.weight_decay), lr=schedule.learning_rate, fused=True
+    def __init__(self, training: _Training, caller: _Caller, state: TrainingState) -> None:
+        self.training, self.caller, self.state = training, caller, state
+        self.schedule, self.device = training.schedule, state.device
+        self.precision = _precision(self.schedule.precision, self.device)
+        self.plan = Plan(
+            self.schedule.batch_size, self.schedule.accumulate, ranks.rank(), ranks.count()
         )
-        self.average = {name: value.clone() for name, value in network.state_dict().items()}
-        self.best: dict[str, Tensor] = {}  # averaged weights of the best evaluation, if any
-        self.epochs: list[Epoch] = []
+        self.steps = self.plan.steps(len(training.rows))
+        self.parallel = ranks.parallel(state.network, self.device)
+        self.forward: Callable[[Tensor], Tensor] = self.parallel
+        if self.schedule.compiled:
+            # Shapes are fixed but for a last, short batch, which is worth a second compilation.
+            self.forward = torch.compile(self.parallel, dynamic=False)
 
-    def finished(self) -> bool:
-        """Return whether all epochs are done or the patience is exhausted."""
-        total = self.schedule.epochs
-        if len(self.epochs) >= total:
-            return True
-        evaluated = self._evaluated()
-        if not evaluated or not self.watch or not self.watch.patience:
-            return False
-        _, best = max(evaluated, key=lambda pair: pair[0])
-        _, last = evaluated[-1]
-        return last - best >= max(1, self.watch.patience * total)
+    def run_epoch(self) -> None:
+        """Train for one epoch, or what is left of it, and evaluate if it is due."""
+        state, schedule, training = self.state, self.schedule, self.training
+        done, epoch, whole = len(state.losses), len(state.epochs), schedule.epochs * self.steps
+        order = sampling.order(training.rows, training.seed, epoch, training.groups)
+        state.network.train()
+        plan = self.plan.batches(order, training.seed, epoch, done)
+        for step, parts in enumerate(self._loaded(plan), done):
+            if training.draws:  # dropout, and noise on the device
+                _seed(training.seed, epoch, step, ranks.rank())
+            number = epoch * self.steps + step
+            for group in state.optimiser.param_groups:
+                group["lr"] = schedule.learning_rate * rate_factor(number, whole)
+            state.losses.append(self._step(parts))
+            state.blend(number)
+            self.caller.progress(number + 1, whole)
+            every = schedule.checkpoint_steps
+            if every and (step + 1) % every == 0 and step + 1 < self.steps:
+                self.save()
+        self._end_epoch(epoch + 1)
 
-    def _evaluated(self) -> list[tuple[float, int]]:
-        """Return score and number of each evaluated epoch."""
-        return [(epoch.tune, epoch.number) for epoch in self.epochs if epoch.tune is not None]
+    def _step(self, parts: Sequence[_Loaded]) -> Tensor:
+        """Move the weights by one batch and return its loss."""
+        state, total = self.state, torch.zeros((), device=self.device)
+        state.optimiser.zero_grad()
+        for at, part in enumerate(parts):
+            images, targets, *further = (
+                tensor.to(self.device, non_blocking=True) for tensor in part.tensors
+            )
+            counts, last = part.of.counts, at == len(parts) - 1
+            with nullcontext() if last else ranks.unsynchronised(self.parallel):
+                output = self._output(self.forward, self.training.finish(images, *further))
+                error = self.training.loss(
+                    ranks.whole(output, counts), ranks.whole(targets, counts)
+                )
+                error = error * part.of.weight
+                # DistributedDataParallel averages the gradients, of which each rank has a part.
+                (error * len(counts)).backward()
+            total += error.detach()
+        nn.utils.clip_grad_norm_(state.network.parameters(), GRADIENT_NORM)
+        state.optimiser.step()
+        return total
 
-    def run_epoch(
-        self,
-        batches: Iterator[tuple[Tensor, Tensor]],
-        loss: Callable[[Tensor, Tensor], Tensor],
-        steps: int,
-        progress: Callable[[int, int], None],
-    ) -> None:
-        """Train for one epoch of `steps` batches, and evaluate if it is due."""
-        schedule, begun, found = self.schedule, len(self.epochs) * steps, []
-        whole = schedule.epochs * steps
-        self.network.train()
-        for done, (images, targets) in enumerate(batches, begun):
-            for group in self.optimiser.param_groups:
-                group["lr"] = schedule.learning_rate * rate_factor(done, whole)
-            error = loss(self._output(self.network, images), targets.to(self.device))
-            self.optimiser.zero_grad()
-            error.backward()
-            nn.utils.clip_grad_norm_(self.network.parameters(), GRADIENT_NORM)
-            self.optimiser.step()
-            _blend(self.average, self.network, schedule.averaging, done)
-            found.append(error.detach())
-            progress(done + 1, whole)
-        number, mean = len(self.epochs) + 1, float(torch.stack(found).mean())
+    def _end_epoch(self, number: int) -> None:
+        state, watch = self.state, self.caller.watch
+        mean = float(torch.stack(state.losses).mean())
         if not math.isfinite(mean):
             raise BadRecipe(
                 f"the loss is no longer a number in epoch {number}: lower learning_rate "
-                f"(it is {schedule.learning_rate:g})"
+                f"(it is {self.schedule.learning_rate:g})"
             )
-        tune = None
-        due = number == schedule.epochs or number % -(-EVALUATE_EVERY // steps) == 0
-        if self.watch and due:
-            tune = self._evaluate(self.watch)
-            if tune > max((score for score, _ in self._evaluated()), default=-math.inf):
-                self.best = {name: value.clone() for name, value in self.average.items()}
-        self.epochs.append(Epoch(number, number * steps, mean, tune))
+        state.complete_average()
+        due = number == self.schedule.epochs or number % -(-EVALUATE_EVERY // self.steps) == 0
+        tune = ranks.from_first(self._evaluate(watch) if watch and due else None)
+        state.end_epoch(self.steps, mean, tune)
 
-    def kept(self) -> dict[str, Tensor]:
-        """Return the weights that are the result of the training."""
-        return self.best or self.average
+    def _loaded(self, plan: Iterator[list[Part]]) -> Iterator[list[_Loaded]]:
+        """Yield batches as tensors; the next ones are made in other threads."""
+        gpu = self.device.type == "cuda"
 
-    def save(self, path: Path) -> None:
+        def load(parts: list[Part]) -> list[_Loaded]:
+            """Make one batch, in memory that a GPU can fetch by itself."""
+            made = []
+            for part in parts:
+                rngs = [np.random.default_rng(seeds) for seeds in part.seeds]
+                arrays = self.training.batch(part.rows, rngs)
+                tensors = [torch.from_numpy(array) for array in arrays]
+                made.append(_Loaded(part, [t.pin_memory() if gpu else t for t in tensors]))
+            return made
+
+        return ahead((partial(load, parts) for parts in plan), _loaders() if gpu else 1)
+
+    def save(self) -> None:
         """Write a checkpoint, whole or not at all."""
-        state = {
-            "identity": self.identity,
-            "network": self.network.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-        }
-        state |= {
-            "average": self.average,
-            "best": self.best,
-            "epochs": [asdict(epoch) for epoch in self.epochs],
-        }
-        content = io.BytesIO()  # PyTorch's own writer reports a full disk in another way
-        torch.save(state, content)
-        storage.write_sealed(path, content.getvalue())
+        if self.caller.checkpoint:
+            storage.write_sealed(self.caller.checkpoint, self.state.as_bytes())
 
-    def resume(self, path: Path) -> None:
-        """Resume from a checkpoint of this very training; start anew without one or if damaged."""
-        if not path.is_file():
-            return
-        content = storage.read_sealed(path)
-        if content is None:
-            notice(f"{path} is damaged or no checkpoint of Hilum; the training starts anew")
-            return
-        state = torch.load(io.BytesIO(content), map_location=self.device, weights_only=True)
-        if state["identity"] != self.identity:
-            return
-        self.network.load_state_dict(state["network"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        for name, value in state["average"].items():
-            self.average[name].copy_(value)
-        self.best = state["best"]
-        self.epochs = [Epoch(**epoch) for epoch in state["epochs"]]
-
-    def _output(self, network: nn.Module, images: Tensor) -> Tensor:
-        x = (
-            images.to(self.device)
-            .unsqueeze(1)
-            .float()
-            .div_(torch.iinfo(images.dtype).max)
-            .contiguous(memory_format=torch.channels_last)
-        )
+    def _output(self, network: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        x = x.unsqueeze(1).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
             return network(x).float()
 
     @torch.no_grad()
     def _evaluate(self, watch: EarlyStopping) -> float:
-        averaged = copy.deepcopy(self.network).eval()
-        averaged.load_state_dict(self.average)
-        return float(
-            watch.score(lambda images: self._output(averaged, torch.from_numpy(images)).cpu())
-        )
+        averaged = copy.deepcopy(self.state.network).eval()
+        averaged.load_state_dict(self.state.average)
+
+        def predict(images: np.ndarray) -> Tensor:
+            """Compute the averaged network's output."""
+            x = as_fractions(torch.from_numpy(images).to(self.device))
+            return self._output(averaged, x).cpu()
+
+        return float(watch.score(predict))
 
 
-def _check(rows: np.ndarray, schedule: Schedule) -> None:
-    if schedule.batch_size < 2:
-        raise BadRecipe(
-            f"batch_size must be at least 2, as batch normalisation compares images; "
-            f"got {schedule.batch_size}"
-        )
-    if len(rows) < 2:
-        raise TooFew(
-            f"cannot train on {len(rows)} image(s): at least 2 are needed, and many more to be "
-            f"of use"
-        )
+@dataclass(frozen=True)
+class _Loaded:
+    of: Part
+    tensors: list[Tensor] = field(repr=False)  # images, targets, further ones
 
 
-def _draws(network: nn.Module) -> bool:
-    """Return whether a network in training draws PyTorch's random numbers, as dropout does."""
-    drawing = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
-    drawing += (nn.FeatureAlphaDropout, nn.RReLU)
-    return any(isinstance(part, drawing) and getattr(part, "p", 1) for part in network.modules())
+def _loaders() -> int:
+    """Return the number of threads that make batches: the processors that no other rank needs."""
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return max(1, min(LOADERS, (os.cpu_count() or 1) // here - 1))
+
+
+def _read(checkpoint: Path | None) -> bytes | None:
+    """Return a checkpoint's content; None without one, or where it is damaged."""
+    if checkpoint is None or not checkpoint.is_file():
+        return None
+    content = storage.read_sealed(checkpoint)
+    if content is None:
+        notice(f"{checkpoint} is damaged or no checkpoint of Hilum; the training starts anew")
+    return content
 
 
 def _set_memory_format(network: nn.Module, memory_format: torch.memory_format) -> None:
@@ -308,10 +360,6 @@ def _set_memory_format(network: nn.Module, memory_format: torch.memory_format) -
     for value in (*network.parameters(), *network.buffers()):
         if value.dim() == 4:
             value.data = value.data.to(value.device, memory_format=memory_format)
-
-
-def _device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _precision(wanted: str, device: torch.device) -> str:
@@ -332,62 +380,19 @@ def _precision(wanted: str, device: torch.device) -> str:
     )
 
 
-def _groups(network: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Return the parameter groups: weight decay for kernels, none for biases and normalisation."""
-    trained = [weight for weight in network.parameters() if weight.requires_grad]
-    return [
-        {"params": [weight for weight in trained if weight.ndim > 1], "weight_decay": weight_decay},
-        {"params": [weight for weight in trained if weight.ndim <= 1], "weight_decay": 0.0},
-    ]
-
-
-def _ahead(
-    batch: Batch, order: np.ndarray, steps: int, batch_size: int, seed: int, epoch: int
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the batches of an epoch; the next one is made in a second thread."""
-
-    def make(step: int) -> tuple[Tensor, Tensor]:
-        """Make one batch, each row with a generator of its own."""
-        chosen = order[step * batch_size : (step + 1) * batch_size]
-        made = [
-            batch(chosen[at : at + 1], np.random.default_rng([seed, epoch, int(chosen[at])]))
-            for at in range(len(chosen))
-        ]
-        images, targets = (np.concatenate(part) for part in zip(*made, strict=True))
-        return torch.from_numpy(images), torch.from_numpy(targets)
-
-    return ahead(partial(make, step) for step in range(steps))
-
-
-@torch.no_grad()
-def _blend(average: dict[str, Tensor], network: nn.Module, decay: float, step: int) -> None:
-    """Move the average towards the present weights.
-
-    Early steps move it further, so that the initial random weights are forgotten.
-    """
-    decay = min(decay, (1 + step) / (10 + step))
-    present = network.state_dict()
-    moving = [name for name, value in present.items() if value.is_floating_point()]
-    get_ema_multi_avg_fn(decay)(
-        [average[name] for name in moving], [present[name] for name in moving], step
-    )
-    for name in present.keys() - set(moving):
-        average[name].copy_(present[name])
-
-
 def _identity(
     network: nn.Module, batch: Batch, rows: np.ndarray, schedule: Schedule, seed: int, where: str
 ) -> str:
     """Return a digest of what a checkpoint must have been made from to be resumed.
 
-    Settings, rows, initial weights, and the first image as it is trained on.
+    Settings, rows, initial weights, and the first image as it is trained on. The number of ranks is
+    not part of it: another number goes on from the same state.
     """
-    image, target = batch(rows[:1], np.random.default_rng([seed, 0, int(rows[0])]))
+    first = batch(rows[:1], [np.random.default_rng([seed, 0, int(rows[0])])])
     content = hashlib.sha256()
     for array in (
         rows,
-        image,
-        target,
+        *first,
         *(value.detach().cpu().numpy() for value in network.state_dict().values()),
     ):
         content.update(f"{array.dtype}{array.shape}".encode())

@@ -12,7 +12,7 @@ reconstructed, so disease cannot simply be copied.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,15 +85,7 @@ def fit(
     """
     normals = anomaly_detection.NormalFeatures(images, rows, training_loop.ignore)
     stored, mean, spread = _stored(normals)
-    cells = normals.grid**2
-
-    def batch(chosen: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Hide random cells; return features and mask as input, and as target."""
-        hidden = rng.random((len(chosen), cells, 1)) < settings.hidden
-        hidden[:, rng.integers(cells)] = True  # at least one, so that the loss is defined
-        masked = np.concatenate([stored[chosen], hidden * np.uint16(LEVELS)], 2)
-        return masked, np.concatenate([stored[chosen], hidden], 2).astype(np.float32)
-
+    batch = _Hidden(stored, settings.hidden)
     schedule = Schedule.of(settings, len(rows))
     with training_loop.seeded(seed):
         network = Restorer(settings.width, normals.grid)
@@ -105,6 +97,27 @@ def fit(
         torch.from_numpy(stored).split(anomaly_detection.BATCH), settings.regularisation
     )
     return model
+
+
+@dataclass(frozen=True)
+class _Hidden:
+    """Batches of features with random cells hidden; features and mask are input and target."""
+
+    stored: np.ndarray  # uint16 (n, cells, channels)
+    hidden: float  # fraction of the cells
+
+    def __call__(
+        self, rows: np.ndarray, rngs: Sequence[np.random.Generator]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Hide cells of each row."""
+        cells = self.stored.shape[1]
+        hidden = np.empty((len(rows), cells, 1), bool)
+        for one, rng in zip(hidden, rngs, strict=True):
+            one[:] = rng.random((cells, 1)) < self.hidden
+            one[rng.integers(cells)] = True  # at least one, so that the loss is defined
+        features = self.stored[rows]
+        masked = np.concatenate([features, hidden * np.uint16(LEVELS)], 2)
+        return masked, np.concatenate([features, hidden], 2).astype(np.float32)
 
 
 def _stored(normals: anomaly_detection.NormalFeatures) -> tuple[np.ndarray, Tensor, Tensor]:
