@@ -33,9 +33,9 @@ def as_finished(
     """Call each training with a progress of its own; yield its number and result as it ends.
 
     On the processor as many run at once as PyTorch may use threads (`OMP_NUM_THREADS`); on a GPU,
-    and where several processes share a training, one. They begin in the order given. `progress` is called in the caller's thread. Where a
-    training raises, or the caller does, the others stop at their next batch, and the error is
-    raised.
+    and where several processes share a training, one. They begin in the order given. `progress` is
+    called in the caller's thread. Where a training raises, or the caller does, the others stop at
+    their next batch, and the error is raised.
     """
     cores, stop, parts = torch.get_num_threads(), threading.Event(), [0] * len(trainings)
     shared = distributed.is_available() and distributed.is_initialized()
