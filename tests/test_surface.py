@@ -102,3 +102,16 @@ def test_distances_of_large_masks_are_those_of_small_ones(seed):
     ):
         for name, metric in surface_distance.METRICS.items():
             assert measured[name] == pytest.approx(metric(truth, found, spacing), nan_ok=True)
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0), (0.4, 0.7)])
+def test_all_metrics_at_once_are_those_computed_one_by_one(spacing):
+    rng = np.random.default_rng(4)
+    truth, found = rng.random((2, 24, 30)) > 0.6
+    measured = surface_distance.of_masks(truth, found, spacing)
+    assert measured == {
+        name: metric(truth, found, spacing) for name, metric in surface_distance.METRICS.items()
+    }
+    nothing = surface_distance.of_masks(truth, np.zeros_like(found), spacing)
+    assert list(nothing) == list(measured)
+    assert np.isnan(list(nothing.values())).all()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,6 +22,7 @@ from hilum.inference.domain import Domain
 from hilum.inference.onnx_model import InputContract, OnnxModel
 from hilum.pipeline import division
 from hilum.pipeline.step import Inputs
+from hilum.progress import Progress
 from hilum.run_folder import Run
 from hilum.storage import integrity
 
@@ -31,8 +34,8 @@ TRAINING = "training.parquet"  # model, image_id: what each model of a step was 
 class TrainingJob:
     """One model to train: `file` is its place below the run, `image_ids` what it is trained on.
 
-    `fit(module, settings, checkpoint)` calls the plug-in and returns the trained network; what it
-    appends to `epochs` (`_loop.Epoch`), the model carries as metadata of that name.
+    `fit(module, settings, checkpoint, progress)` calls the plug-in and returns the trained network;
+    what it appends to `epochs` (`training_loop.Epoch`), the model carries as metadata of that name.
     `describe(model)` returns the domain that it carries, see `hilum.inference.domain`.
     """
 
@@ -42,25 +45,66 @@ class TrainingJob:
     content: str
     normalisation: str
     image_ids: Sequence[str]
-    fit: Callable[[ModuleType, Any, Path], Any]
+    fit: Callable[[ModuleType, Any, Path, Progress], Any]
     concepts: tuple[str, ...] = ()
     epochs: list[Any] = field(default_factory=list)
     describe: Callable[[OnnxModel], Domain | None] | None = None
 
-    def run(self, run: Run, made_from: Inputs) -> OnnxModel:
+    def run(self, run: Run, made_from: Inputs, progress: Progress) -> OnnxModel:
         """Train and export the model, unless that is finished already, and open it."""
-        name = self.file.removesuffix(".onnx").replace("/", "-")
-        made_from = {**made_from, "images": storage.digest(list(self.image_ids))}
-        if not run.finished(name, made_from):
-            module = plugins.load("models", self.section.model)
-            with MissingExtra.explained("train", f"training '{self.section.model}'"):
-                network = self.fit(
-                    module,
-                    model_settings(self.section),
-                    (run / self.file).with_suffix(".checkpoint"),
-                )
-                self._export(run, module, network)
-            run.finish(name, made_from, digests(run, [self.file]), {"images": len(self.image_ids)})
+        if not self._is_finished(run, made_from):
+            with self._needing_torch():
+                from hilum.training import freed_memory
+
+                with freed_memory.reused():
+                    network = self._train(run, progress)
+            self._finish(run, made_from, network)
+        return self._opened(run)
+
+    @classmethod
+    def run_all(
+        cls, jobs: Sequence[TrainingJob], run: Run, made_from: Inputs, progress: Progress
+    ) -> list[OnnxModel]:
+        """Do what `run` does of several jobs that do not depend on each other, side by side."""
+        due = [job for job in jobs if not job._is_finished(run, made_from)]
+        # The longest first, so that at the end no core waits long for another.
+        due.sort(key=lambda job: len(job.image_ids), reverse=True)
+        if due:
+            with due[0]._needing_torch():
+                from hilum.training import side_by_side
+
+                trainings = [partial(job._train, run) for job in due]
+                for number, network in side_by_side.as_finished(trainings, progress):
+                    due[number]._finish(run, made_from, network)
+        return [job._opened(run) for job in jobs]
+
+    @property
+    def _name(self) -> str:
+        return self.file.removesuffix(".onnx").replace("/", "-")
+
+    def _inputs(self, made_from: Inputs) -> Inputs:
+        return {**made_from, "images": storage.digest(list(self.image_ids))}
+
+    def _is_finished(self, run: Run, made_from: Inputs) -> bool:
+        return run.finished(self._name, self._inputs(made_from))
+
+    @contextmanager
+    def _needing_torch(self) -> Iterator[None]:
+        with MissingExtra.explained("train", f"training '{self.section.model}'"):
+            yield
+
+    def _train(self, run: Run, progress: Progress) -> Any:
+        module = plugins.load("models", self.section.model)
+        checkpoint = (run / self.file).with_suffix(".checkpoint")
+        return self.fit(module, model_settings(self.section), checkpoint, progress)
+
+    def _finish(self, run: Run, made_from: Inputs, network: Any) -> None:
+        """Export the trained network, and record that it is finished."""
+        self._export(run, plugins.load("models", self.section.model), network)
+        summary = {"images": len(self.image_ids)}
+        run.finish(self._name, self._inputs(made_from), digests(run, [self.file]), summary)
+
+    def _opened(self, run: Run) -> OnnxModel:
         return OnnxModel(run / self.file, run.folder)
 
     def _export(self, run: Run, module: ModuleType, network: Any) -> None:

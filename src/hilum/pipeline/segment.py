@@ -3,12 +3,12 @@
 Masks of training images are out of fold: the patients' groups are dealt into folds, and the
 lungs of each fold are found by a model that was not trained on it. Masks of tune and test images
 come from the model of the whole training part. The tune images' masks are evaluated while
-training, to keep the best weights and to stop early; the test images' masks are not. Images
-without a usable mask are not in the loss; of an image with one lung outlined, neither is the
-side where the other lung may be. With too few masks, or where the recipe says `model =
-"pretrained"`, the pretrained model is used, see `hilum.pipeline.lung_model`; without any model,
-regions are whole images. Each predicted mask gets an estimate of its quality
-(`hilum.inference.lung_finder`).
+training, to keep the best weights and to stop early; the test images' masks are not. The models
+are trained side by side, as none depends on another. Images without a usable mask are not in the
+loss; of an image with one lung outlined, neither is the side where the other lung may be. With too
+few masks, or where the recipe says `model = "pretrained"`, the pretrained model is used, see
+`hilum.pipeline.lung_model`; without any model, regions are whole images. Each predicted mask gets
+an estimate of its quality (`hilum.inference.lung_finder`).
 
     segment/lungs.onnx, segment/fold0.onnx …   the models
     segment/training.parquet   model, image_id: what each was trained on
@@ -273,11 +273,8 @@ def _trained(
         & pl.col("image_id").is_in(cached.with_mask["image_id"].implode())
     )
     inputs = {**_training_inputs(run, recipe), "tune": storage.digest(tune["image_id"].to_list())}
-    models = {}
-    for index, (model, part) in enumerate(rows.items()):
-        watch = portion(progress, index, len(rows))
-        models[model] = _job(recipe, model, part, tune, cached, watch).run(run, inputs)
-    return models
+    jobs = [_job(recipe, model, part, tune, cached) for model, part in rows.items()]
+    return dict(zip(rows, TrainingJob.run_all(jobs, run, inputs, progress), strict=True))
 
 
 def seen(run: Run) -> pl.DataFrame:
@@ -295,11 +292,10 @@ def _job(
     part: pl.DataFrame,
     tune: pl.DataFrame,
     cached: Cache,
-    progress: Progress,
 ) -> TrainingJob:
     epochs: list[Any] = []
 
-    def fit(module, settings, checkpoint):
+    def fit(module, settings, checkpoint, progress):
         """Train on the cached images and masks."""
         return module.fit(
             cached.stored,

@@ -87,14 +87,15 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> StepResult:
         of_finding["sources"] = storage.digest(sources.to_list())
     watch = portion(progress, 0, 2)
     describe = _describing(manifest, regions, training.image_ids, of_part["tune"])
-    _finding(recipe, training, sources, tuning, regions, watch, describe).run(run, of_finding)
+    job = _finding(recipe, training, sources, tuning, regions, describe)
+    job.run(run, of_finding, watch)
     of_anomaly = {
         **shared,
         "anomaly": recipe.section("anomaly"),
         "described": _digest(training),
     }
     watch = portion(progress, 1, 2)
-    _anomaly(recipe, concept, normal, regions, watch, describe).run(run, of_anomaly)
+    _anomaly(recipe, concept, normal, regions, describe).run(run, of_anomaly, watch)
     counts = {
         "finding": concept,
         "classifier": recipe.classify.model,
@@ -209,12 +210,11 @@ def _finding(
     sources: pl.Series | None,
     tuning: Targets,
     regions: Crops,
-    progress: Progress,
     describe: Describe,
 ) -> TrainingJob:
     epochs: list[Any] = []
 
-    def fit(module, settings, checkpoint):
+    def fit(module, settings, checkpoint, progress):
         """Train on the regions of the training part."""
         rows, tune = regions.rows(training.image_ids), regions.rows(tuning.image_ids)
         labels = np.full((len(regions.images), len(training.concepts)), np.nan, np.float32)
@@ -253,10 +253,9 @@ def _anomaly(
     concept: str,
     normal: pl.Series,
     regions: Crops,
-    progress: Progress,
     describe: Describe,
 ) -> TrainingJob:
-    def fit(module, settings, checkpoint):
+    def fit(module, settings, checkpoint, progress):
         """Train on the regions of the training part."""
         return module.fit(
             regions.images,

@@ -15,6 +15,7 @@ import copy
 import hashlib
 import math
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
@@ -51,14 +52,18 @@ Predict = Callable[[np.ndarray], Tensor]
 """images uint8 or uint16 (n, height, width) -> the network's output, float32 on the CPU"""
 
 
+_ONE_STATE = threading.RLock()
+DRAWING = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.RReLU)
+
+
 def ignore(done: int, of: int) -> None:
     """Ignore progress."""
 
 
 @contextmanager
 def seeded(*seeds: int) -> Iterator[None]:
-    """Seed PyTorch's random numbers inside the block; restore their state afterwards."""
-    with torch.random.fork_rng():
+    """Seed PyTorch's random numbers, for one thread at a time; restore their state afterwards."""
+    with _ONE_STATE, torch.random.fork_rng():
         _seed(*seeds)
         yield
 
@@ -105,6 +110,12 @@ class _Training:
     groups: np.ndarray | None
     patience: float
     identity: str
+
+    @property
+    def draws(self) -> bool:
+        """Whether it draws PyTorch's random numbers, as dropout does."""
+        parts = (part for part in self.network.modules() if isinstance(part, DRAWING))
+        return self.finish is not as_fractions or any(getattr(part, "p", 1) for part in parts)
 
 
 @dataclass(frozen=True)
@@ -193,7 +204,7 @@ def _run(training: _Training, caller: _Caller) -> list[float]:
         state.resume(content)
     for epoch in state.epochs:
         caller.on_epoch(epoch)
-    with seeded(training.seed), ranks.shared_norms(network):
+    with seeded(training.seed) if training.draws else nullcontext(), ranks.shared_norms(network):
         loop = _Loop(training, caller, state)
         while not state.finished(training.patience):
             loop.run_epoch()
@@ -235,7 +246,8 @@ class _Loop:
         state.network.train()
         plan = self.plan.batches(order, training.seed, epoch, done)
         for step, parts in enumerate(self._loaded(plan), done):
-            _seed(training.seed, epoch, step, ranks.rank())  # dropout, and noise on the device
+            if training.draws:  # dropout, and noise on the device
+                _seed(training.seed, epoch, step, ranks.rank())
             number = epoch * self.steps + step
             for group in state.optimiser.param_groups:
                 group["lr"] = schedule.learning_rate * rate_factor(number, whole)

@@ -165,12 +165,12 @@ def _distances(
     expected: np.ndarray, found: np.ndarray, in_mm: tuple[float, float] | None
 ) -> list[float]:
     """Return the distances in the order of DISTANCES."""
-    units = (surface_distance.PIXELS, in_mm)
-    return [
-        metric(expected, found, unit) if unit else float("nan")
-        for unit in units
-        for metric in surface_distance.METRICS.values()
+    unknown = dict.fromkeys(surface_distance.METRICS, float("nan"))
+    measured = [
+        surface_distance.of_masks(expected, found, unit) if unit else unknown
+        for unit in (surface_distance.PIXELS, in_mm)
     ]
+    return [one[name] for one in measured for name in surface_distance.METRICS]
 
 
 def lung_figures(

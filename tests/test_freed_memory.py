@@ -1,0 +1,51 @@
+"""Freed memory stays while a network is trained, and goes back to the system afterwards."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hilum.training import freed_memory
+
+BLOCK = 128 << 20  # bytes, so much that nothing else in the process hides it
+STATM = Path("/proc/self/statm")
+
+if not STATM.is_file() or not hasattr(ctypes.CDLL(None), "mallopt"):
+    pytest.skip("needs the GNU C library on Linux", allow_module_level=True)
+
+
+def resident() -> int:
+    """Return the resident bytes of this process."""
+    return int(STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def use_and_free() -> None:
+    np.empty(BLOCK, np.uint8).fill(1)
+
+
+def test_freed_memory_is_kept_inside_the_block_and_given_back_at_its_end():
+    before = resident()
+    with freed_memory.reused():
+        use_and_free()
+        assert resident() - before > BLOCK // 2
+    assert resident() - before < BLOCK // 2
+
+
+def test_after_the_block_large_memory_goes_back_as_soon_as_it_is_freed():
+    with freed_memory.reused():
+        pass
+    before = resident()
+    use_and_free()
+    assert resident() - before < BLOCK // 2
+
+
+def test_an_error_in_the_block_gives_memory_back_too():
+    before = resident()
+    with pytest.raises(ArithmeticError), freed_memory.reused():
+        use_and_free()
+        raise ArithmeticError
+    assert resident() - before < BLOCK // 2

@@ -1,0 +1,131 @@
+"""Trainings side by side: the networks are those of trainings one after the other, and a failure
+ends them all.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from torch import nn  # noqa: E402
+
+from hilum.training import side_by_side, training_loop  # noqa: E402
+from hilum.training.schedule import Schedule  # noqa: E402
+
+ROWS = np.arange(12)
+SCHEDULE = Schedule(
+    epochs=3,
+    batch_size=4,
+    learning_rate=0.01,
+    weight_decay=0.01,
+    averaging=0.9,
+    precision="float32",
+)
+
+
+@pytest.fixture(autouse=True)
+def two_threads():
+    """So that two trainings run at once, each with one."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(threads)
+
+
+def batch(rows: np.ndarray, rngs: Sequence[np.random.Generator]) -> tuple[np.ndarray, np.ndarray]:
+    noise = np.stack([rng.integers(0, 200, (16, 16)) for rng in rngs])
+    grey = noise + rows[:, None, None]
+    return grey.astype(np.uint8), (rows / 10).astype(np.float32)[:, None]
+
+
+def training(seed: int, *, dropout: bool):
+    """Return a training of a small network, with random numbers of PyTorch's own if `dropout`."""
+
+    def train(progress) -> dict[str, torch.Tensor]:
+        with training_loop.seeded(seed):
+            network = nn.Sequential(
+                nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(784, 1)
+            )
+        if dropout:
+            network.insert(3, nn.Dropout(0.3))
+        training_loop.fit(
+            network, batch, ROWS, nn.functional.mse_loss, SCHEDULE, seed=seed, progress=progress
+        )
+        return network.state_dict()
+
+    return train
+
+
+@pytest.mark.parametrize("dropout", [False, True])
+def test_networks_trained_side_by_side_are_those_trained_one_after_the_other(dropout):
+    trainings = [training(seed, dropout=dropout) for seed in range(4)]
+    together = dict(side_by_side.as_finished(trainings, training_loop.ignore))
+    torch.set_num_threads(1)
+    alone = {number: train(training_loop.ignore) for number, train in enumerate(trainings)}
+    assert sorted(together) == sorted(alone)
+    for number, weights in alone.items():
+        for name, value in weights.items():
+            assert torch.equal(value, together[number][name]), (number, name)
+
+
+def test_progress_is_heard_in_the_callers_thread_and_ends_at_the_whole():
+    heard = []
+
+    def progress(done: int, total: int) -> None:
+        heard.append((done / total, threading.get_ident()))
+
+    list(side_by_side.as_finished([training(seed, dropout=False) for seed in (1, 2)], progress))
+    parts, threads = zip(*heard, strict=True)
+    assert parts[-1] == 1 and list(parts) == sorted(parts)
+    assert set(threads) == {threading.get_ident()}
+
+
+def test_a_failure_ends_the_other_trainings_and_begins_no_further_one():
+    begun, ended = [], []
+
+    def endless(progress) -> None:
+        begun.append("endless")
+        try:
+            while True:
+                progress(0, 1)
+        finally:
+            ended.append("endless")
+
+    def failing(progress) -> None:
+        raise ArithmeticError("diverged")
+
+    with pytest.raises(ArithmeticError, match="diverged"):
+        list(side_by_side.as_finished([endless, failing, endless, endless], training_loop.ignore))
+    assert ended == begun
+    assert len(begun) < 3
+    assert torch.get_num_threads() == 2
+
+
+def test_an_error_of_the_caller_ends_the_trainings():
+    ended = []
+
+    def endless(progress) -> None:
+        try:
+            while True:
+                progress(0, 1)
+        finally:
+            ended.append(True)
+
+    def interrupted(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(side_by_side.as_finished([endless, endless], interrupted))
+    assert ended == [True, True]
+
+
+def test_trainings_leave_the_state_of_pytorchs_random_numbers_as_it_was():
+    before = torch.random.get_rng_state()
+    trainings = [training(seed, dropout=True) for seed in range(3)]
+    list(side_by_side.as_finished(trainings, training_loop.ignore))
+    assert torch.equal(before, torch.random.get_rng_state())
