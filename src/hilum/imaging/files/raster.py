@@ -326,6 +326,6 @@ def png(pixels: np.ndarray) -> bytes:
     import imagecodecs
 
     values = pixels.astype(np.uint8) * np.uint8(255) if pixels.dtype == bool else pixels
-    # Runs alone are coded in a third of the time of the default, and radiographs are 9 % smaller.
-    runs = imagecodecs.PNG.STRATEGY.RLE
-    return bytes(imagecodecs.png_encode(values, level=1, strategy=runs))
+    # Six times as fast as the default, and radiographs are 8 % smaller: their noise has no repeats.
+    runs, paeth = imagecodecs.PNG.STRATEGY.RLE, imagecodecs.PNG.FILTER.PAETH
+    return bytes(imagecodecs.png_encode(values, level=1, strategy=runs, filter=paeth))
