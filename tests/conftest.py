@@ -95,6 +95,19 @@ def _output():
         yield written
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_flush():
+    """Leave the disk's flushing to the system: only a power cut would show the difference.
+
+    A flush waits for milliseconds, and the tests write tens of thousands of files. Those about a
+    flush that fails put their own in its place.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        patch.setattr(os, "sync", lambda: None)
+        yield
+
+
 def made_by(run: Run) -> dict[str, dict[str, str]]:
     """What each step of a run says it made, by digest."""
     return {step: run.made(step) for step in STEPS}

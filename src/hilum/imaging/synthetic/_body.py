@@ -57,7 +57,8 @@ def _soft_tissue(view: View, body: Anatomy) -> np.ndarray:
     u += [side + 0.055, side + 0.015, side, side + 0.012, side + 0.03]
     v = [-0.15, 0.0, 0.055, 0.09, 0.125, 0.25, 0.7, 0.64, 0.43, 0.46, 0.62, 0.85, 1.2]
     outline = closed(u + [-x for x in reversed(u)], v + v[::-1])
-    dense = view.round(view.fill(outline) > 127, 0.1) * np.float32(body.soft_tissue)
+    trunk = view.round(view.fill(outline) > 127, 0.1) * np.float32(body.soft_tissue)
+    dense = cv2.GaussianBlur(trunk, (5, 5), 1.2)  # else the coarse grid shows along the skin
     dense += np.linspace(0.25, 0.12, view.height, dtype=np.float32)[:, None]
     dense += view.cloud(np.random.default_rng(body.texture), 7) * np.float32(0.05)
     if body.breast:
