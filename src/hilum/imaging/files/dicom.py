@@ -163,6 +163,7 @@ def read(path: Path, root: Path | None = None) -> Dicom:
 
 def decoded(path: Path, data: bytes) -> Dicom:
     """Decode a file's bytes; `path` is what errors call it. Raises as `read` does."""
+    file_digest = storage.digest_beside(data)
     with quietly() as warnings:
         parsed = _understood(
             path, lambda: _dicom_parsing.parsed(data), "data set is broken or cut short"
@@ -203,7 +204,7 @@ def decoded(path: Path, data: bytes) -> Dicom:
     return Dicom(
         values,
         tuple(account),
-        storage.digest(data),
+        file_digest(),
         digest,
         stated,
         shown.table,

@@ -91,7 +91,7 @@ def read(path: Path, root: Path | None = None) -> Raster:
 def decoded(path: Path, data: bytes) -> Raster:
     """Decode a file's bytes; `path` is what errors call it. Raises as `read` does."""
     kind = _kind(path, data)
-    module = _KINDS[kind]
+    module, file_digest = _KINDS[kind], storage.digest_beside(data)
     with named(path, kind):
         head = module.read_header(data)
         refuse_giant(path, head)
@@ -103,7 +103,7 @@ def decoded(path: Path, data: bytes) -> Raster:
     return Raster(
         values,
         tuple(account),
-        storage.digest(data),
+        file_digest(),
         digest_of_pixels(values),
         kind,
         colour,
