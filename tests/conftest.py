@@ -31,6 +31,11 @@ from hilum.storage import integrity
 os.environ.setdefault(
     "OMP_WAIT_POLICY", "PASSIVE"
 )  # as the command line does, before PyTorch is loaded
+if os.environ.get("PYTEST_XDIST_WORKER"):
+    # There is a process for each core. PyTorch's threads of several would wait for one another, and
+    # a small run take twice the processor's time. Commands in processes of their own inherit it.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("OPENCV_FOR_THREADS_NUM", "1")
 
 CERTAINTY = 4.0  # of the same model: so that its masks of phantoms are trusted
 EVIDENCE = 20.0  # how much more darkness counts than place, for the lung model made by hand
