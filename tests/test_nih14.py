@@ -633,5 +633,7 @@ def test_a_larger_made_up_copy_begins_with_the_images_of_a_smaller_one(tmp_path)
     assert (len(few), len(more)) == (9, 14)
     assert [path.name for path in few] == [path.name for path in more[:9]]
     assert [path.read_bytes() for path in few] == [path.read_bytes() for path in more[:9]]
-    tables = [(tmp_path / name / "Data_Entry_2017_v2020.csv").read_text() for name in ("few", "more")]
+    tables = [
+        (tmp_path / name / "Data_Entry_2017_v2020.csv").read_text() for name in ("few", "more")
+    ]
     assert tables[1].startswith(tables[0])
