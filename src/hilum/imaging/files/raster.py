@@ -32,7 +32,7 @@ from hilum.imaging.files import _bmp, _gif, _jpeg, _png, _tiff
 from hilum.imaging.files._raster_header import Head, Unfit, oriented, range_top
 from hilum.imaging.files.pose import Pose
 from hilum.imaging.radiograph import Radiograph
-from hilum.safety import untrusted_files
+from hilum.safety import freed_memory, untrusted_files
 
 Result = TypeVar("Result")
 
@@ -90,6 +90,7 @@ def read(path: Path, root: Path | None = None) -> Raster:
 
 def decoded(path: Path, data: bytes) -> Raster:
     """Decode a file's bytes; `path` is what errors call it. Raises as `read` does."""
+    freed_memory.keep()
     kind = _kind(path, data)
     module, file_digest = _KINDS[kind], storage.digest_beside(data)
     with named(path, kind):

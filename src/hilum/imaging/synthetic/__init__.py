@@ -30,6 +30,7 @@ from hilum.imaging.synthetic._anatomy import SIDES, Anatomy, View, closed
 from hilum.imaging.synthetic._body import air, bones, lung_marks, trunk
 from hilum.imaging.synthetic._diseases import DISEASES, displaced_air
 from hilum.imaging.synthetic._signs import SIGNS, Signs
+from hilum.safety import freed_memory
 
 SMALLEST = 64  # pixels; below this the narrow angles of the lungs vanish
 _VISIBLE = 0.03  # fraction of the air of the thickest lung, below which its loss is not seen
@@ -106,6 +107,7 @@ def draw(
             f"a phantom of {height}x{width} (height x width) is too small; give sides of "
             f"{SMALLEST} or more"
         )
+    freed_memory.keep()
     view = _pose(body, rng, height, width)
     film = {
         "exposure": rng.uniform(1.8, 2.7),
@@ -206,12 +208,7 @@ def _expose(
 
 @lru_cache(1)
 def _bank() -> np.ndarray:
-    """Return normal values, drawn once: drawing them anew took a fifth of the time of an image.
-
-    Once an array of 31 MiB has been freed, the C library of Linux keeps the memory of smaller ones
-    for the next, which otherwise goes back to the system with each array (half of the time).
-    """
-    np.empty(31 * 2**20, np.uint8)
+    """Return normal values, drawn once: drawing them anew took a fifth of the time of an image."""
     return np.random.default_rng(0).standard_normal(2**18, np.float32)
 
 
