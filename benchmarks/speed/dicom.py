@@ -313,11 +313,14 @@ def describe(rows: list[str], headers: list[str], arguments: argparse.Namespace)
             ),
             (
                 "`read` is the whole way with both digests and the table of brightness; pydicom's"
-                " is `dcmread(path).pixel_array`. SHA-256 alone takes longer than pydicom's reading of"
+                " is `dcmread(path).pixel_array`. SHA-256 alone takes longer than pydicom's read of"
                 " an uncompressed file; a thread computes the file's while its pixels are decoded."
             ),
             "",
-            "| form | MB | decode | pydicom | ratio | read | pydicom | ratio | of ours, digests | ratio of wall time |",
+            (
+                "| form | MB | decode | pydicom | ratio | read | pydicom | ratio | of ours, digests"
+                " | ratio of wall time |"
+            ),
             "| --- | --: | --: | --: | --- | --: | --: | --: | --: | --: |",
             *rows,
             "",

@@ -14,6 +14,7 @@ import numpy as np
 
 from hilum.imaging.geometry import Letterbox, Size
 
+_EIGHT_BITS = np.arange(256, dtype=np.float32) / 255  # the brightness of most files
 _LARGE = 1 << 14  # values that are sorted at once
 _TAIL = 20  # as many times the values of a tail have to be there
 _STEP = 16  # values for each one of a sample
@@ -50,6 +51,8 @@ def apply_lut(values: np.ndarray, table: np.ndarray) -> np.ndarray:
 
     OpenCV is several times as fast as indexing, but needs a table of all values of the type.
     """
+    if values.dtype == np.uint8 and np.array_equal(table, _EIGHT_BITS):
+        return values / np.float32(255)  # the same values in two thirds of the time
     if values.dtype == np.uint16 and not _WIDE_TABLES:
         return table[values]
     entries = 1 << 8 * values.dtype.itemsize
