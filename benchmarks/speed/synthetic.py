@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 from benchmarks._lib import results
@@ -57,17 +58,18 @@ def measure() -> dict[str, tuple[float, float]]:
     found = {}
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        work = [
-            (f"{side} x {side}", count, lambda to, s=side, n=count: images(s, n, to))
+        sides = [
+            (f"{side} x {side}", count, partial(images, side, count))
             for side, count in SIDES.items()
-        ] + [
-            (name, count, lambda to, d=name, n=count: hilum.synthesize(d, to, images=n, seed=1))
+        ]
+        copies = [
+            (name, count, partial(hilum.synthesize, name, images=count, seed=1))
             for name, count in COPIES.items()
         ]
-        for name, count, write in work:
+        for name, count, write in [*sides, *copies]:
             images(64, 4, root / "first")
             cpu, clock = time.process_time(), time.monotonic()
-            write(root / name)
+            write(folder=root / name)
             found[name] = count / (time.process_time() - cpu), count / (time.monotonic() - clock)
     return found
 

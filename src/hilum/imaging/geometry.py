@@ -44,11 +44,7 @@ def resize(image: np.ndarray, size: Size, *, labels: bool = False) -> np.ndarray
     # so the axis that shrinks goes first.
     smaller = min(size[0], image.shape[0]), min(size[1], image.shape[1])
     if image.shape != smaller:
-        image = (
-            _majority(image, smaller)
-            if labels
-            else _averaged(image, smaller)
-        )
+        image = _majority(image, smaller) if labels else _averaged(image, smaller)
     if image.shape != size:
         image = cv2.resize(
             image, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT if labels else cv2.INTER_LINEAR

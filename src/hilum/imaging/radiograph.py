@@ -96,7 +96,7 @@ def _of_ranks(values: np.ndarray, ranks: np.ndarray) -> np.ndarray:
     low = ranks < len(values) // 2
     count_low = int(ranks[low].max(initial=-1)) + 1
     count_high = len(values) - int(ranks[~low].min(initial=len(values)))
-    if _LARGE > len(values) or _TAIL * max(count_low, count_high) > len(values):
+    if len(values) < _LARGE or _TAIL * max(count_low, count_high) > len(values):
         return np.sort(values)[ranks]
     found = np.empty(ranks.shape, values.dtype)
     # Most values lie between the two tails, which a bound from a sample leaves out.
