@@ -34,6 +34,7 @@ os.environ.setdefault(
 if os.environ.get("PYTEST_XDIST_WORKER"):
     # There is a process for each core. PyTorch's threads of several would wait for one another, and
     # a small run take twice the processor's time. Commands in processes of their own inherit it.
+    # NumPy, loaded above, takes it from `make test` alone.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("OPENCV_FOR_THREADS_NUM", "1")
 
