@@ -27,10 +27,11 @@ else
 	@$(BIN)/hilum run "$(DATA)" --out "$(DEMO)/runs/$(notdir $(patsubst %/,%,$(DATA)))" --quick
 endif
 
+# One thread a process: those of two would wait for one another, and take twice the processor's time.
 test: $(VENV)/installed
 	@$(BIN)/ruff check src tests tools benchmarks
 	@$(BIN)/basedpyright --level error --pythonpath $(BIN)/python
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	@OMP_NUM_THREADS=1 OPENCV_FOR_THREADS_NUM=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test-versions:
 	@for version in $(VERSIONS); do \

@@ -31,6 +31,12 @@ from hilum.storage import integrity
 os.environ.setdefault(
     "OMP_WAIT_POLICY", "PASSIVE"
 )  # as the command line does, before PyTorch is loaded
+if os.environ.get("PYTEST_XDIST_WORKER"):
+    # There is a process for each core. PyTorch's threads of several would wait for one another, and
+    # a small run take twice the processor's time. Commands in processes of their own inherit it.
+    # NumPy, loaded above, takes it from `make test` alone.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("OPENCV_FOR_THREADS_NUM", "1")
 
 CERTAINTY = 4.0  # of the same model: so that its masks of phantoms are trusted
 EVIDENCE = 20.0  # how much more darkness counts than place, for the lung model made by hand
@@ -93,6 +99,19 @@ def _output():
 
             stack.callback(restore)
         yield written
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_flush():
+    """Leave the disk's flushing to the system: only a power cut would show the difference.
+
+    A flush waits for milliseconds, and the tests write tens of thousands of files. Those about a
+    flush that fails put their own in its place.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        patch.setattr(os, "sync", lambda: None)
+        yield
 
 
 def made_by(run: Run) -> dict[str, dict[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import polars as pl
@@ -10,14 +11,13 @@ import pytest
 from conftest import hilum
 from test_displayed import spoil
 
-from benchmarks._lib.small_job import small_job
 from hilum import storage
 from hilum.dataset.manifest import Manifest
 from hilum.dataset.readers import kaggle_masks
 from hilum.imaging.files.pose import Display
 from tests.browsers import Desk, Reader, served
 
-IMAGES, MISSING, CORRECTED = 120, 12, 10
+MISSING, CORRECTED = 4, 3  # images of the small run
 SMALL = '[data]\nfolder = "data"\n[pixels]\nsize = 64\n'
 
 
@@ -59,10 +59,10 @@ def lung_dice(run: Path) -> pl.DataFrame:
 
 
 def test_missing_masks_are_completed_from_proposals_and_the_next_run_is_trained_on_them(
-    tmp_path, chromium
+    small_run, tmp_path, chromium
 ):
-    recipe, run = small_job(tmp_path, images=IMAGES), tmp_path / "run"
-    assert hilum("run", recipe, "--out", run).returncode == 0
+    recipe, run = small_run.folder.parent / "recipe.toml", tmp_path / "run"
+    shutil.copytree(small_run.folder, run)
     had = Manifest.read(run).shapes
     with served(run, chromium) as desk, desk.reader("Ann") as ann:
         page = ann.page

@@ -332,6 +332,12 @@ def test_a_sealed_file_with_any_byte_changed_is_not_believed(tmp_path):
         assert storage.read_sealed(tmp_path / "x") is None
 
 
+@pytest.mark.parametrize("length", [0, 1 << 12, 3 << 20])
+def test_a_digest_made_beside_other_work_is_the_digest(length):
+    content = np.random.default_rng(0).bytes(length)
+    assert storage.digest_beside(content)() == storage.digest(content)
+
+
 def test_an_example_that_is_cut_short_leaves_no_data_set(tmp_path, monkeypatch):
     monkeypatch.setattr(
         storage, "write_text", lambda *_: (_ for _ in ()).throw(OSError(28, "full"))

@@ -98,6 +98,13 @@ def test_another_seed_gives_other_images(dataset, tmp_path):
     assert not twin.exists() or twin.read_bytes() != first.read_bytes()
 
 
+def test_its_example_can_be_made_at_another_size(dataset, tmp_path):
+    _, module, _ = dataset
+    module.example(tmp_path, images=5, seed=3, size=100)
+    images = [path for path in tmp_path.rglob("*") if path.suffix in image_file.ENDINGS]
+    assert images and {max(image_file.pose(path).source) for path in images} <= {*range(64, 112)}
+
+
 def test_an_empty_folder_says_what_was_expected(dataset, tmp_path):
     name, _, _ = dataset
     with pytest.raises(HilumError, match="holds no (images of its layout|radiographs)") as raised:

@@ -340,7 +340,7 @@ def test_a_box_on_an_image_that_no_line_lists_is_reported(copy):
 
 
 def test_the_official_lists_give_the_parts_and_a_split_keeps_them(tmp_path):
-    nih14.example(tmp_path, images=30, seed=2)
+    nih14.example(tmp_path, images=40, seed=2)
     manifest = ingest(tmp_path)
     lists = {name: (tmp_path / name).read_text().split() for name in nih14.OFFICIAL}
     parts = dict(
@@ -624,3 +624,16 @@ def test_two_tables_of_other_names_are_not_chosen_between(tmp_path):
     for name in ("train.csv", "valid.csv"):
         write(tmp_path, line(), name=name)
     assert not nih14.detect(tmp_path)
+
+
+def test_a_larger_made_up_copy_begins_with_the_images_of_a_smaller_one(tmp_path):
+    for name, images in (("few", 9), ("more", 14)):
+        nih14.example(tmp_path / name, images=images, seed=3, size=64)
+    few, more = (sorted((tmp_path / name / "images").iterdir()) for name in ("few", "more"))
+    assert (len(few), len(more)) == (9, 14)
+    assert [path.name for path in few] == [path.name for path in more[:9]]
+    assert [path.read_bytes() for path in few] == [path.read_bytes() for path in more[:9]]
+    tables = [
+        (tmp_path / name / "Data_Entry_2017_v2020.csv").read_text() for name in ("few", "more")
+    ]
+    assert tables[1].startswith(tables[0])

@@ -23,6 +23,7 @@ from hilum.dataset.pixel_cache import Cache
 from hilum.dataset.plan.account import Account
 from hilum.dataset.writers import torchxrayvision
 from hilum.errors import HilumError
+from hilum.imaging.synthetic import SMALLEST
 from hilum.inference import orientation
 from hilum.pipeline import audit, cache, ingest
 from hilum.pipeline import split as splitting
@@ -198,19 +199,22 @@ def to_torchxrayvision(
     )
 
 
-def synthesize(reader: str, folder: str | Path, *, images: int = 24, seed: int = 0) -> Path:
+def synthesize(
+    reader: str, folder: str | Path, *, images: int = 24, seed: int = 0, size: int | None = None
+) -> Path:
     """Write a made-up copy of a data set's layout, with exact masks; return the folder.
 
-    The same seed gives the same files. Raises `NotFound` for an unknown data set, `BadData` where
-    the folder holds something already, `HilumError` for fewer than 4 images or a negative seed.
+    The same seed gives the same files. `size` is the longer side of an image in pixels, the data
+    set's own for None. Raises `NotFound` for an unknown data set, `BadData` where the folder holds
+    something already, `HilumError` for fewer than 4 images, a negative seed or a size under 64.
 
     >>> hilum.synthesize("montgomery", new_folder, images=4).name == new_folder.name
     True
     """
-    if images < FEWEST_IMAGES or seed < 0:
+    if images < FEWEST_IMAGES or seed < 0 or (size is not None and size < SMALLEST):
         raise HilumError(
-            f"images must be at least {FEWEST_IMAGES} and seed at least 0, got images={images!r} "
-            f"and seed={seed!r}"
+            f"images must be at least {FEWEST_IMAGES}, seed at least 0 and size at least "
+            f"{SMALLEST} or None, got images={images!r}, seed={seed!r} and size={size!r}"
         )
-    ingest.example(reader, Path(folder), images=images, seed=seed)
+    ingest.example(reader, Path(folder), images=images, seed=seed, size=size)
     return Path(folder)

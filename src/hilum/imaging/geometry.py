@@ -44,16 +44,21 @@ def resize(image: np.ndarray, size: Size, *, labels: bool = False) -> np.ndarray
     # so the axis that shrinks goes first.
     smaller = min(size[0], image.shape[0]), min(size[1], image.shape[1])
     if image.shape != smaller:
-        image = (
-            _majority(image, smaller)
-            if labels
-            else cv2.resize(image, smaller[::-1], interpolation=cv2.INTER_AREA)
-        )
+        image = _majority(image, smaller) if labels else _averaged(image, smaller)
     if image.shape != size:
         image = cv2.resize(
             image, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT if labels else cv2.INTER_LINEAR
         )
     return image
+
+
+def _averaged(image: np.ndarray, size: Size) -> np.ndarray:
+    """Return the means over areas of an image none of whose axes grows."""
+    height, width = size
+    if image.dtype == np.float32 and image.shape[:2] == (4 * height, 4 * width):
+        # Halves of halves are the same means, and OpenCV makes them in a third of the time.
+        image = cv2.resize(image, (2 * width, 2 * height), interpolation=cv2.INTER_AREA)
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
 
 
 def _majority(labels: np.ndarray, size: Size) -> np.ndarray:

@@ -14,6 +14,10 @@ import numpy as np
 
 from hilum.imaging.geometry import Letterbox, Size
 
+_EIGHT_BITS = np.arange(256, dtype=np.float32) / 255  # the brightness of most files
+_LARGE = 1 << 14  # values that are sorted at once
+_TAIL = 20  # as many times the values of a tail have to be there
+_STEP = 16  # values for each one of a sample
 _WIDE_TABLES = int(cv2.__version__.split(".")[0]) >= 5  # whether cv2.LUT takes 16-bit images
 
 
@@ -47,6 +51,8 @@ def apply_lut(values: np.ndarray, table: np.ndarray) -> np.ndarray:
 
     OpenCV is several times as fast as indexing, but needs a table of all values of the type.
     """
+    if values.dtype == np.uint8 and np.array_equal(table, _EIGHT_BITS):
+        return values / np.float32(255)  # the same values in two thirds of the time
     if values.dtype == np.uint16 and not _WIDE_TABLES:
         return table[values]
     entries = 1 << 8 * values.dtype.itemsize
@@ -72,18 +78,37 @@ def preprocess(radiograph: Radiograph, size: int, window: str, depth: int = 8) -
 
 def percentiles(values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """Return what `np.percentile` returns, to the bit, several times faster."""
-    if values.dtype == np.uint8:  # counting is several times faster than sorting
-        counts = np.bincount(values.ravel(), minlength=256)
-        ordered = np.repeat(np.arange(256, dtype=np.uint8), counts)
-    else:
-        ordered = np.sort(values, axis=None)
-    place = (len(ordered) - 1) * (wanted / 100)
+    place = (values.size - 1) * (wanted / 100)
     below = place.astype(np.intp)
-    first, second = ordered[below], ordered[np.minimum(below + 1, len(ordered) - 1)]
+    above = np.minimum(below + 1, values.size - 1)
+    first, second = _of_ranks(values.ravel(), np.stack([below, above]))
     part = place - below
     return np.where(
         part < 0.5, first + (second - first) * part, second - (second - first) * (1 - part)
     )
+
+
+def _of_ranks(values: np.ndarray, ranks: np.ndarray) -> np.ndarray:
+    """Return the values of these ranks, 0 for the smallest."""
+    if values.dtype == np.uint8:  # counting is several times faster than sorting
+        counts = np.bincount(values, minlength=256)
+        return np.repeat(np.arange(256, dtype=np.uint8), counts)[ranks]
+    low = ranks < len(values) // 2
+    count_low = int(ranks[low].max(initial=-1)) + 1
+    count_high = len(values) - int(ranks[~low].min(initial=len(values)))
+    if len(values) < _LARGE or _TAIL * max(count_low, count_high) > len(values):
+        return np.sort(values)[ranks]
+    found = np.empty(ranks.shape, values.dtype)
+    # Most values lie between the two tails, which a bound from a sample leaves out.
+    sample = np.sort(values[::_STEP])
+    reach = [2 * count // _STEP + 8 for count in (count_low, count_high)]
+    smallest = np.sort(values[values <= sample[reach[0]]])
+    largest = np.sort(values[values >= sample[-1 - reach[1]]])
+    if len(smallest) < count_low or len(largest) < count_high:
+        return np.sort(values)[ranks]
+    found[low] = smallest[ranks[low]]
+    found[~low] = largest[ranks[~low] - len(values)]
+    return found
 
 
 def to_uint8(pixels: np.ndarray) -> np.ndarray:

@@ -202,22 +202,23 @@ def settings_of(folder: Path) -> str:
         return describe.complete(plan.understand(root))
 
 
-def example(dataset: str, folder: Path, *, images: int, seed: int) -> None:
+def example(dataset: str, folder: Path, *, images: int, seed: int, size: int | None = None) -> None:
     """Write a made-up copy of a data set's layout into a folder that is empty or does not exist.
 
-    A file in it says that it is made up.
+    `size` is about the side of an image, the data set's own for None. A file says that it is made
+    up.
     """
     if folder.exists() and any(folder.iterdir()):
         raise BadData(f"{folder} is not empty; choose another folder, nothing was written")
     module = plugins.load("readers", dataset)
     with storage.filling(folder) as beside:
-        module.example(beside, images=images, seed=seed)
+        module.example(beside, images=images, seed=seed, **({"size": size} if size else {}))
+        options = f"--images {images} --seed {seed}{f' --size {size}' if size else ''}"
         storage.write_text(
             beside / MADE_UP,
-            f"Invented by `hilum synthesize {dataset} --images {images} --seed {seed}`: no "
-            f"image here is "
-            f"of a person.\n",
+            f"Invented by `hilum synthesize {dataset} {options}`: no image here is of a person.\n",
         )
+        storage.flush_all()
 
 
 def _made_up(root: Path) -> list[Remark]:

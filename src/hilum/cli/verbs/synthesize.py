@@ -27,9 +27,18 @@ def verb(
     seed: Annotated[
         int, typer.Option("--seed", min=0, help="The same seed gives the same files.")
     ] = 0,
+    size: Annotated[
+        int | None,
+        typer.Option(
+            "--size",
+            min=64,
+            help="Longer side of an image in pixels.",
+            show_default="the set's own",
+        ),
+    ] = None,
 ) -> None:
     """Write a made-up copy of a data set's layout: invented images, exact masks, reports."""
     from hilum.pipeline import ingest as step
 
-    step.example(dataset, folder, images=images, seed=seed)
+    step.example(dataset, folder, images=images, seed=seed, size=size)
     console.echo(f"{images} made-up images in the layout of {dataset}: {folder}")

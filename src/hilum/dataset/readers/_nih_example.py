@@ -1,18 +1,27 @@
-"""Write a made-up copy of ChestX-ray14: table, boxes, official lists and images of 256x256."""
+"""Write a made-up copy of ChestX-ray14: table, boxes, official lists and images of 256x256.
+
+Each patient has a random generator of its own, so that processes share the patients among them
+and write the same bytes as one.
+"""
 
 from __future__ import annotations
 
-import copy
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from hilum import storage
 from hilum.dataset.readers._nih_layout import BOXES, ENTRIES, IMAGES, OFFICIAL
 from hilum.imaging import synthetic
+from hilum.imaging.files import raster
+from hilum.safety.worker_processes import mapped
 
 _PIXELS = 256  # side of an image; boxes are in pixels of 1024x1024, as those of the release
+_BOX_PIXELS = 1024
 _CASES = (  # disease of the phantom, finding labels, what the list of boxes calls it
     (None, "No Finding", ""),
     ("effusion", "Effusion", "Effusion"),
@@ -29,75 +38,106 @@ _ORIGINALS = (  # height, width, spacing in mm
     (2991, 2992, 0.143),
     (2544, 3056, 0.139),
 )
+_AT_ONCE = 64  # patients that a process is given at a time
+_WORTH_A_PROCESS = 1000  # images that take longer than a process takes to start
+
+
+@dataclass(frozen=True)
+class _Patient:
+    """A patient whose images are to be written."""
+
+    ordinal: int  # from 0
+    number: int  # in the names of files; there are gaps, as in the release
+    first: int  # running number of the first image in the set
+    images: int
 
 
 @dataclass
-class _Patient:
-    """The patient whose images are being written."""
+class _Lines:
+    """What the tables of the set say about some patients."""
 
-    number: int
-    body: synthetic.Anatomy
-    age: int
-    sex: str
-    last: int  # follow-up number of the last image
+    table: list[str] = field(default_factory=list)
+    boxes: list[str] = field(default_factory=list)
+    lists: dict[str, list[str]] = field(default_factory=lambda: {name: [] for name in OFFICIAL})
 
 
-def write(root: Path, *, images: int, seed: int) -> None:
+def write(root: Path, *, images: int, seed: int, size: int | None) -> None:
     """Write patients with one to three images; every fifth patient is in the official test list.
 
     Every second image with a visible change has a box. The fourth image is RGBA, as some of the
-    release are.
+    release are. Large sets are written by as many processes as there are cores.
     """
-    from imagecodecs import png_encode
-
-    rng = np.random.default_rng(seed)
-    lists: dict[str, list[str]] = {name: [] for name in OFFICIAL}
-    table = [_HEADER]
-    boxes = ["Image Index,Finding Label,Bbox [x,y,w,h],,,"]
-    patients = follow_up = 0
-    patient: _Patient | None = None
-    for index in range(images):
-        follow_up += 1
-        if patient is None or follow_up > patient.last:
-            patient, patients, follow_up = _next_patient(patient, rng), patients + 1, 0
-        name = f"{patient.number:08d}_{follow_up:03d}.png"
-        disease, labels, term = _CASES[index % len(_CASES)]
-        healthy = _drawn(patient, copy.deepcopy(rng), None)
-        pixels = _drawn(patient, rng, disease)
-        height, width, spacing = _ORIGINALS[int(rng.integers(len(_ORIGINALS)))]
-        view = "AP" if rng.uniform() < 0.4 else "PA"
-        about = f"{follow_up},{patient.number},{patient.age},{patient.sex},{view}"
-        table.append(f"{name},{labels},{about},{width},{height},{spacing},{spacing}")
-        if index % 2:
-            boxes += _box(name, term, pixels, healthy)
-        lists["test_list.txt" if patients % 5 == 0 else "train_val_list.txt"].append(name)
-        rgba = np.dstack([pixels] * 3 + [np.full_like(pixels, 255)])
-        encoded = png_encode(rgba if index == 3 else pixels)
-        storage.write_bytes(root / IMAGES / name, bytes(encoded))
-    for file, lines in {ENTRIES[0]: table, BOXES: boxes, **lists}.items():
+    jobs = [
+        (root, patients, seed, size or _PIXELS)
+        for patients in _batches(_patients(images, np.random.default_rng(seed)))
+    ]
+    processes = min(os.cpu_count() or 1, images // _WORTH_A_PROCESS)
+    with mapped(processes, remedy="make fewer --images", prepare=_one_thread) as spread:
+        written = list(spread(_write, jobs))
+    names: dict[str, list[str]] = {
+        name: list(chain.from_iterable(lines.lists[name] for lines in written)) for name in OFFICIAL
+    }
+    table = chain([_HEADER], *(lines.table for lines in written))
+    boxes = chain(["Image Index,Finding Label,Bbox [x,y,w,h],,,"], *(one.boxes for one in written))
+    for file, lines in {ENTRIES[0]: table, BOXES: boxes, **names}.items():
         storage.write_text(root / file, "\n".join(lines) + "\n")
 
 
-def _next_patient(before: _Patient | None, rng: np.random.Generator) -> _Patient:
-    """Draw a patient. The first has three images, so that a small copy has a follow-up."""
-    number = (before.number if before else 0) + int(rng.integers(1, 4))
-    last = int(rng.integers(3)) if before else 2
-    body, age, sex = synthetic.anatomy(rng), int(rng.integers(16, 88)), "FM"[int(rng.integers(2))]
-    return _Patient(number, body, age, sex, last)
+def _one_thread() -> None:
+    """Keep a process to one core: there are as many processes as cores."""
+    cv2.setNumThreads(1)
 
 
-def _drawn(patient: _Patient, rng: np.random.Generator, disease: str | None) -> np.ndarray:
-    """Return uint8 (height, width)."""
-    body = patient.body
-    return synthetic.draw(body, rng, height=_PIXELS, width=_PIXELS, disease=disease).pixels
+def _patients(images: int, rng: np.random.Generator) -> list[_Patient]:
+    """Draw patients until they have `images`. The first has three, so that few have a follow-up."""
+    found: list[_Patient] = []
+    number = first = 0
+    while first < images:
+        number += int(rng.integers(1, 4))
+        count = min(int(rng.integers(1, 4)) if found else 3, images - first)
+        found.append(_Patient(len(found), number, first, count))
+        first += count
+    return found
 
 
-def _box(name: str, term: str, pixels: np.ndarray, healthy: np.ndarray) -> list[str]:
+def _batches(patients: list[_Patient]) -> list[list[_Patient]]:
+    return [patients[at : at + _AT_ONCE] for at in range(0, len(patients), _AT_ONCE)]
+
+
+def _write(root: Path, patients: list[_Patient], seed: int, size: int) -> _Lines:
+    """Write the images of some patients; return what the tables say about them."""
+    lines = _Lines()
+    for patient in patients:
+        rng = np.random.default_rng([seed, patient.ordinal])
+        body = synthetic.anatomy(rng)
+        age, sex = int(rng.integers(16, 88)), "FM"[int(rng.integers(2))]
+        official = lines.lists["train_val_list.txt" if patient.ordinal % 5 < 4 else "test_list.txt"]
+        for follow_up in range(patient.images):
+            index = patient.first + follow_up
+            name = f"{patient.number:08d}_{follow_up:03d}.png"
+            disease, labels, term = _CASES[index % len(_CASES)]
+            image = synthetic.draw(body, rng, height=size, width=size, disease=disease)
+            height, width, spacing = _ORIGINALS[int(rng.integers(len(_ORIGINALS)))]
+            view = "AP" if rng.uniform() < 0.4 else "PA"
+            about = f"{follow_up},{patient.number},{age},{sex},{view}"
+            lines.table.append(f"{name},{labels},{about},{width},{height},{spacing},{spacing}")
+            if index % 2 and disease:
+                lines.boxes += _box(name, term, image.extents[disease])
+            official.append(name)
+            pixels = _rgba(image.pixels) if index == 3 else image.pixels
+            storage.add_bytes(root / IMAGES / name, raster.png(pixels))
+    return lines
+
+
+def _rgba(pixels: np.ndarray) -> np.ndarray:
+    return np.dstack([pixels] * 3 + [np.full_like(pixels, 255)])
+
+
+def _box(name: str, term: str, extent: np.ndarray) -> list[str]:
     """Return the line of the box around what a disease changed; empty where nothing is visible."""
-    changed = np.argwhere(np.abs(pixels.astype(int) - healthy) > 8)
-    if not len(changed):
+    left, top, width, height = cv2.boundingRect(extent.view(np.uint8))
+    if not width:
         return []
-    (top, left), (bottom, right) = changed.min(axis=0), changed.max(axis=0) + 1
-    scale = 1024 // _PIXELS
-    numbers = (left, top, right - left, bottom - top)
-    return [",".join((name, term, *(str(scale * number) for number in numbers)))]
+    scale = _BOX_PIXELS / len(extent)
+    numbers = (round(scale * number) for number in (left, top, width, height))
+    return [",".join((name, term, *map(str, numbers)))]

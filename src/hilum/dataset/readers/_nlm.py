@@ -271,7 +271,8 @@ def invent(
             body = synthetic.anatomy(rng)
             sex, age = "FM"[int(rng.integers(2))], int(rng.integers(16, 88))
         ill = index in (1, 2) or (index > 2 and bool(rng.integers(2)))
-        height, width = (int(side * rng.uniform(0.9, 1.1)) for side in size)
+        sides = (int(side * rng.uniform(0.9, 1.1)) for side in size)
+        height, width = (max(synthetic.SMALLEST, side) for side in sides)
         disease = "tuberculosis" if ill else None
         phantom = synthetic.draw(body, rng, height=height, width=width, disease=disease)
         words = str(rng.choice(TUBERCULOSIS)) if ill else "normal"
@@ -288,4 +289,4 @@ def write_reading(root: Path, study: Invented) -> None:
         )
     else:
         text = f"{'male' if study.sex == 'M' else 'female'} {study.age_years}yrs\n{study.words}\n"
-    storage.write_text(root / READINGS / f"{study.stem}.txt", text)
+    storage.add_bytes(root / READINGS / f"{study.stem}.txt", text.encode())

@@ -25,7 +25,9 @@ _COMMON = (  # findings of one patient in five; the others are those of one in t
 )
 
 
-def write(root: Path, findings: Mapping[str, str], *, images: int, seed: int) -> None:
+def write(
+    root: Path, findings: Mapping[str, str], *, images: int, seed: int, size: int | None
+) -> None:
     """Write studies with all classes of `findings` (concept by class).
 
     One patient in five has none of them, most others several. Every third image is MONOCHROME1,
@@ -36,11 +38,14 @@ def write(root: Path, findings: Mapping[str, str], *, images: int, seed: int) ->
     assigned = _assigned_findings(findings, images, np.random.default_rng([seed, 1]))
     lines = ["id,gender,age,dicom_link,annotation_link"]
     patient, body, sex, age = 0, None, "F", 0
+    sides = synthetic.frame(300, 290, size)
     for index in range(images):
         if body is None or index % 3 != 2:
             body, patient = synthetic.anatomy(rng), patient + 1
             sex, age = "FM"[int(rng.integers(2))], int(rng.integers(18, 80))
-        height, width = (int(side * rng.uniform(0.9, 1.1)) for side in (300, 290))
+        height, width = (
+            max(synthetic.SMALLEST, int(side * rng.uniform(0.9, 1.1))) for side in sides
+        )
         terms = assigned[patient - 1]
         signs = [findings[term] for term in terms]
         image = synthetic.draw(body, rng, height=height, width=width, signs=signs)

@@ -100,7 +100,7 @@ def rows(root: Path) -> Iterator[Row | Remark]:
     yield from plan_rows.rows(understand(root))
 
 
-def example(root: Path, *, images: int = 12, seed: int = 0) -> None:
+def example(root: Path, *, images: int = 12, seed: int = 0, size: int | None = None) -> None:
     """Write two class folders, and a CSV that names patients.
 
     The first patient has two images; every fourth image has a mask.
@@ -108,18 +108,19 @@ def example(root: Path, *, images: int = 12, seed: int = 0) -> None:
     rng = np.random.default_rng(seed)
     lines = ["image,label,patient,sex,age"]
     body, sex, age = None, "F", 0
+    height, width = synthetic.frame(320, 300, size)
     for index in range(images):
         if body is None or index != 1:
             body = synthetic.anatomy(rng)
             sex, age = "FM"[int(rng.integers(2))], int(rng.integers(1, 90))
         ill = bool(index % 2)
         disease = "pneumonia" if ill else None
-        phantom = synthetic.draw(body, rng, height=320, width=300, disease=disease)
+        phantom = synthetic.draw(body, rng, height=height, width=width, disease=disease)
         label = "PNEUMONIA" if ill else "NORMAL"
         place = f"{label}/image{index:03d}.png"
-        raster.write_png(root / place, phantom.pixels)
+        storage.add_bytes(root / place, raster.png(phantom.pixels))
         if index % 4 == 0:
             mask = phantom.right_lung | phantom.left_lung
-            raster.write_png(root / "masks" / f"image{index:03d}.png", mask)
+            storage.add_bytes(root / "masks" / f"image{index:03d}.png", raster.png(mask))
         lines.append(f"{place},{label.lower()},p{max(index, 1):03d},{sex},{age}")
     storage.write_text(root / "labels.csv", "\n".join(lines) + "\n")

@@ -18,8 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
+from hilum import storage
 from hilum.dataset.manifest import Remark, Row
 from hilum.dataset.readers import _nlm
+from hilum.imaging import synthetic
 from hilum.imaging.files import raster
 from hilum.plugins import Card
 
@@ -55,7 +57,7 @@ def rows(root: Path) -> Iterator[Row | Remark]:
     return _nlm.rows(root, ("CXR_png", "test"), _masks_of, ("masks",))
 
 
-def example(root: Path, *, images: int = 24, seed: int = 0) -> None:
+def example(root: Path, *, images: int = 24, seed: int = 0, size: int | None = None) -> None:
     """Write a made-up copy: about a fifth Montgomery, the rest Shenzhen.
 
     Every eighth image of Shenzhen has no mask. From 40 images on it has two faults that real
@@ -64,19 +66,16 @@ def example(root: Path, *, images: int = 24, seed: int = 0) -> None:
     """
     rng = np.random.default_rng(seed)
     montgomery = max(3, images // 5)
-    for study in _nlm.invent("MCUCXR", montgomery, rng, size=(360, 360)):
+    for study in _nlm.invent("MCUCXR", montgomery, rng, size=synthetic.frame(360, 360, size)):
         _write(root, study, with_mask=True)
-    shenzhen = list(_nlm.invent("CHNCXR", images - montgomery, rng, size=(340, 330)))
-    if images >= 40:
-        copied = shenzhen[0]
-        shenzhen[3] = replace(
-            shenzhen[3],
-            stem=f"{shenzhen[3].stem[:-1]}{copied.stem[-1]}",
-            phantom=copied.phantom,
-            words=copied.words,
-        )
-        shenzhen[2] = replace(shenzhen[2], words="normal")
-    for index, study in enumerate(shenzhen):
+    frame, first = synthetic.frame(340, 330, size), None
+    for index, study in enumerate(_nlm.invent("CHNCXR", images - montgomery, rng, size=frame)):
+        first = first or study
+        if images >= 40 and index == 2:
+            study = replace(study, words="normal")
+        if images >= 40 and index == 3:
+            stem = f"{study.stem[:-1]}{first.stem[-1]}"
+            study = replace(study, stem=stem, phantom=first.phantom, words=first.words)
         _write(root, study, with_mask=index % 8 != 7)
 
 
@@ -87,8 +86,8 @@ def _masks_of(stem: str) -> dict[str, str]:
 
 def _write(root: Path, study: _nlm.Invented, *, with_mask: bool) -> None:
     folder = "CXR_png" if with_mask else "test"
-    raster.write_png(root / folder / f"{study.stem}.png", study.phantom.pixels)
+    storage.add_bytes(root / folder / f"{study.stem}.png", raster.png(study.phantom.pixels))
     if with_mask:
         both = study.phantom.right_lung | study.phantom.left_lung
-        raster.write_png(root / _masks_of(study.stem)["lung_mask"], both)
+        storage.add_bytes(root / _masks_of(study.stem)["lung_mask"], raster.png(both))
     _nlm.write_reading(root, study)

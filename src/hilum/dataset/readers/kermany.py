@@ -301,7 +301,7 @@ class _Series:
     images: int = 0
 
 
-def example(root: Path, *, images: int = 16, seed: int = 0) -> None:
+def example(root: Path, *, images: int = 16, seed: int = 0, size: int | None = None) -> None:
     """Write a made-up copy: a quarter of the images in test, two in val.
 
     Some persons have several images, and person 1 is in train (bacteria) and in test (virus).
@@ -319,12 +319,14 @@ def example(root: Path, *, images: int = 16, seed: int = 0) -> None:
             cause = causes[index % 3]
             running[cause] += 1
             body = _next_body(series.setdefault(cause, _Series(0)), rng)
-            height, width = int(rng.integers(150, 200)), int(rng.integers(200, 280))
+            height, width = synthetic.frame(
+                int(rng.integers(150, 200)), int(rng.integers(200, 280)), size
+            )
             disease = None if cause == "normal" else "pneumonia"
             phantom = synthetic.draw(body, rng, height=height, width=width, disease=disease)
             place = _place(cause, series[cause], running[cause])
             encoded = jpeg_encode(phantom.pixels, level=90)
-            storage.write_bytes(root / INNER / part / place, bytes(encoded))
+            storage.add_bytes(root / INNER / part / place, bytes(encoded))
 
 
 def _next_body(series: _Series, rng: np.random.Generator) -> synthetic.Anatomy:

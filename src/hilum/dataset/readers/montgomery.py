@@ -13,8 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
+from hilum import storage
 from hilum.dataset.manifest import Remark, Row
 from hilum.dataset.readers import _nlm
+from hilum.imaging import synthetic
 from hilum.imaging.files import raster
 from hilum.plugins import Card
 
@@ -44,15 +46,16 @@ def rows(root: Path) -> Iterator[Row | Remark]:
     return _nlm.rows(root, ("CXR_png",), _masks_of, (_LEFT, _RIGHT))
 
 
-def example(root: Path, *, images: int = 12, seed: int = 0) -> None:
+def example(root: Path, *, images: int = 12, seed: int = 0, size: int | None = None) -> None:
     """Write a made-up copy. The last image has only the mask of its right lung."""
-    studies = list(_nlm.invent("MCUCXR", images, np.random.default_rng(seed), size=(360, 360)))
-    for study in studies:
+    frame = synthetic.frame(360, 360, size)
+    studies = _nlm.invent("MCUCXR", images, np.random.default_rng(seed), size=frame)
+    for index, study in enumerate(studies):
         masks = _masks_of(study.stem)
-        raster.write_png(root / "CXR_png" / f"{study.stem}.png", study.phantom.pixels)
-        raster.write_png(root / masks["right_lung_mask"], study.phantom.right_lung)
-        if study is not studies[-1]:
-            raster.write_png(root / masks["left_lung_mask"], study.phantom.left_lung)
+        storage.add_bytes(root / "CXR_png" / f"{study.stem}.png", raster.png(study.phantom.pixels))
+        storage.add_bytes(root / masks["right_lung_mask"], raster.png(study.phantom.right_lung))
+        if index < images - 1:
+            storage.add_bytes(root / masks["left_lung_mask"], raster.png(study.phantom.left_lung))
         _nlm.write_reading(root, study)
 
 

@@ -114,9 +114,9 @@ def rows(root: Path) -> Iterator[Row | Remark]:
     yield from (row for name, row in found.items() if name in here or not here)
 
 
-def example(root: Path, *, images: int = 16, seed: int = 0) -> None:
+def example(root: Path, *, images: int = 16, seed: int = 0, size: int | None = None) -> None:
     """Write a made-up copy: patients with one to three images, boxes, and the official lists."""
-    _nih_example.write(root, images=images, seed=seed)
+    _nih_example.write(root, images=images, seed=seed, size=size)
 
 
 def _tables(root: Path) -> list[Path]:

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
+from hilum import storage
 from hilum.dataset.manifest import Remark, Row
 from hilum.dataset.readers import _nlm
+from hilum.imaging import synthetic
 from hilum.imaging.files import raster
 from hilum.plugins import Card
 
@@ -48,14 +50,15 @@ def rows(root: Path) -> Iterator[Row | Remark]:
     return _nlm.rows(root, ("CXR_png",), _masks_of, ("mask",))
 
 
-def example(root: Path, *, images: int = 12, seed: int = 0) -> None:
+def example(root: Path, *, images: int = 12, seed: int = 0, size: int | None = None) -> None:
     """Write a made-up copy. Every seventh image has no mask, about as many as in the release."""
-    studies = _nlm.invent("CHNCXR", images, np.random.default_rng(seed), size=(340, 330))
+    frame = synthetic.frame(340, 330, size)
+    studies = _nlm.invent("CHNCXR", images, np.random.default_rng(seed), size=frame)
     for index, study in enumerate(studies):
-        raster.write_png(root / "CXR_png" / f"{study.stem}.png", study.phantom.pixels)
+        storage.add_bytes(root / "CXR_png" / f"{study.stem}.png", raster.png(study.phantom.pixels))
         if index % 7 != 6:
             both = study.phantom.right_lung | study.phantom.left_lung
-            raster.write_png(root / _masks_of(study.stem)["lung_mask"], both)
+            storage.add_bytes(root / _masks_of(study.stem)["lung_mask"], raster.png(both))
         _nlm.write_reading(root, study)
 
 

@@ -25,6 +25,7 @@ from hilum.annotations import shapes
 from hilum.dataset.manifest import DROPPED, Remark, Row
 from hilum.dataset.readers import _nlm, _supervisely
 from hilum.dataset.readers._supervisely import AnnotationLog
+from hilum.imaging import synthetic
 from hilum.imaging.files import opened, raster
 from hilum.plugins import Card
 from hilum.safety import path_names
@@ -172,17 +173,18 @@ def _row(listed: _Listed) -> Row:
 # ----------------------------------------------------------------------------------- made-up copies
 
 
-def example(root: Path, *, images: int = 24, seed: int = 0) -> None:
+def example(root: Path, *, images: int = 24, seed: int = 0, size: int | None = None) -> None:
     """Write a made-up copy: about a fifth Montgomery with polygons, the rest Shenzhen with bitmaps.
 
     Every eighth image of Shenzhen has no objects.
     """
     rng = np.random.default_rng(seed)
-    montgomery = max(3, images // 5)
-    for study in _nlm.invent("MCUCXR", montgomery, rng, size=(300, 300)):
+    montgomery, frame = max(3, images // 5), synthetic.frame(300, 300, size)
+    for study in _nlm.invent("MCUCXR", montgomery, rng, size=frame):
         parts = [part for lung in _lungs(study) for part in shapes.polygons_of(lung)]
         _write(root, study, list(map(shapes.to_supervisely, parts)))
-    for index, study in enumerate(_nlm.invent("CHNCXR", images - montgomery, rng, size=(300, 290))):
+    frame = synthetic.frame(300, 290, size)
+    for index, study in enumerate(_nlm.invent("CHNCXR", images - montgomery, rng, size=frame)):
         lungs = _lungs(study) if index % 8 != 7 else ()
         _write(root, study, [shapes.to_supervisely(_bitmap(lung)) for lung in lungs])
     classes = [{"title": "lung", "shape": "any", "color": "#50E3C2"}]
@@ -203,7 +205,7 @@ def _bitmap(mask: np.ndarray) -> shapes.Bitmap:
 
 def _write(root: Path, study: _nlm.Invented, objects: Sequence[Mapping[str, object]]) -> None:
     height, width = study.phantom.pixels.shape
-    raster.write_png(root / "ds" / "img" / f"{study.stem}.png", study.phantom.pixels)
+    storage.add_bytes(root / "ds" / "img" / f"{study.stem}.png", raster.png(study.phantom.pixels))
     content = {
         "description": "",
         "tags": [{"name": "abnormal" if study.stem.endswith("1") else "normal", "value": None}],

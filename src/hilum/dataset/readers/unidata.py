@@ -105,9 +105,9 @@ def rows(root: Path) -> Iterator[Row | Remark]:
     yield from made
 
 
-def example(root: Path, *, images: int = 12, seed: int = 0) -> None:
+def example(root: Path, *, images: int = 12, seed: int = 0, size: int | None = None) -> None:
     """Write a made-up copy with all 13 classes, and with images that no annotation describes."""
-    _unidata_example.write(root, FINDINGS, images=images, seed=seed)
+    _unidata_example.write(root, FINDINGS, images=images, seed=seed, size=size)
 
 
 def _files(root: Path, folder: str, endings: tuple[str, ...]) -> Iterator[Path]:

@@ -40,7 +40,7 @@ from hilum.imaging.files._dicom_header import Header
 from hilum.imaging.files._dicom_parsing import quietly
 from hilum.imaging.files.pose import Pose
 from hilum.imaging.radiograph import Radiograph
-from hilum.safety import untrusted_files
+from hilum.safety import freed_memory, untrusted_files
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -163,6 +163,8 @@ def read(path: Path, root: Path | None = None) -> Dicom:
 
 def decoded(path: Path, data: bytes) -> Dicom:
     """Decode a file's bytes; `path` is what errors call it. Raises as `read` does."""
+    freed_memory.keep()
+    file_digest = storage.digest_beside(data)
     with quietly() as warnings:
         parsed = _understood(
             path, lambda: _dicom_parsing.parsed(data), "data set is broken or cut short"
@@ -203,7 +205,7 @@ def decoded(path: Path, data: bytes) -> Dicom:
     return Dicom(
         values,
         tuple(account),
-        storage.digest(data),
+        file_digest(),
         digest,
         stated,
         shown.table,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 
-from hilum.imaging.synthetic._anatomy import View, band, blob, spot
+from hilum.imaging.synthetic._anatomy import View, band, blob, blobs, spot
 
 DISEASES = ("tuberculosis", "pneumonia", "effusion")
 
@@ -18,27 +19,26 @@ def displaced_air(
     """
     paint = {"tuberculosis": _tuberculosis, "pneumonia": pneumonia, "effusion": effusion}[disease]
     severity, both, one = rng.uniform(0.1, 1), rng.uniform() < 0.3, rng.integers(2)
-    water = view.fill().astype(np.float32)
-    for outline in outlines if both else outlines[one : one + 1]:
-        water = np.maximum(water, np.clip(paint(view, outline, severity, rng), 0, 1))
-    return water
+    one_or_both = outlines if both else outlines[one : one + 1]
+    layers = [paint(view, outline, severity, rng) for outline in one_or_both]
+    return np.clip(layers[0] if len(layers) == 1 else np.maximum(*layers), 0, 1)
 
 
 def _tuberculosis(
     view: View, outline: np.ndarray, severity: float, rng: np.random.Generator
 ) -> np.ndarray:
     """Draw nodules and patches around a focus in the upper zone, in some with a cavity."""
-    focus, spread, nodules = spot(outline, rng, 0.1, 0.42), 0.02 + 0.05 * severity, view.fill()
-    for _ in range(int(3 + 22 * severity)):
-        nodule = blob(focus + rng.normal(0, 0.01 + spread * 0.7, 2), rng.uniform(0.005, 0.013), rng)
-        view.fill(nodule, value=int(rng.integers(90, 256)), layer=nodules)
-    patches = [
-        blob(focus + rng.normal(0, spread, 2), spread * rng.uniform(0.4, 1), rng) for _ in range(3)
-    ]
-    haze = view.soft(view.fill(*patches), 0.013) * (1 + 0.4 * view.cloud(rng, 40))
-    water = view.soft(nodules, 0.003) * np.float32(0.2 + 0.24 * severity) + haze * np.float32(
-        0.12 + 0.36 * severity
-    )
+    focus, spread, grid = spot(outline, rng, 0.1, 0.42), 0.02 + 0.05 * severity, view.coarse
+    number, nodules = int(3 + 22 * severity), view.fill()
+    centres = focus + rng.normal(0, 0.01 + spread * 0.7, (number, 2))
+    shapes = blobs(centres, rng.uniform(0.005, 0.013, number), rng)
+    for shape, value in zip(view.pixels(shapes), rng.integers(90, 256, number), strict=True):
+        cv2.fillPoly(nodules, [shape], int(value), cv2.LINE_AA, 4)
+    patches = blobs(focus + rng.normal(0, spread, (3, 2)), spread * rng.uniform(0.4, 1, 3), rng)
+    haze = grid.haze(0.013, *patches) * (1 + 0.4 * grid.cloud(rng, 40))
+    haze *= np.float32(0.12 + 0.36 * severity)
+    water = view.enlarged(haze)
+    water += view.blurred(nodules, 0.003) * np.float32((0.2 + 0.24 * severity) / 255)
     if severity > 0.45 and rng.uniform() < 0.5:
         wall = blob(focus, rng.uniform(0.022, 0.042), rng)
         hole = view.soft(view.fill(focus + (wall - focus) * rng.uniform(0.6, 0.75)), 0.003)
@@ -53,11 +53,9 @@ def pneumonia(
 ) -> np.ndarray:
     """Draw a patchy consolidation of the middle or lower zone, with air in the bronchi."""
     focus, spread = spot(outline, rng, 0.5, 0.85), 0.035 + 0.055 * severity
-    shapes = [
-        blob(focus + rng.normal(0, spread * 0.6, 2), spread * rng.uniform(0.6, 1.2), rng)
-        for _ in range(4)
-    ]
-    haze = view.soft(view.fill(*shapes), 0.02) * (1 + 0.25 * view.cloud(rng, 30))
+    centres = focus + rng.normal(0, spread * 0.6, (4, 2))
+    shapes, grid = blobs(centres, spread * rng.uniform(0.6, 1.2, 4), rng), view.coarse
+    haze = grid.haze(0.02, *shapes) * (1 + 0.25 * grid.cloud(rng, 30))
     hilum, t = (
         np.array([np.sign(focus[0]) * 0.08, outline[:, 1].min() + 0.3]),
         np.linspace(0, 1.3, 8)[:, None],
@@ -66,7 +64,8 @@ def pneumonia(
     bronchi = view.soft(
         view.fill(*(band(line, np.linspace(0.012, 0.004, 8)) for line in lines)), 0.002
     )
-    return haze * (1 - 0.45 * bronchi) * np.float32(0.17 + 0.6 * severity)
+    haze *= np.float32(0.17 + 0.6 * severity)
+    return view.enlarged(haze) * (1 - 0.45 * bronchi)
 
 
 def effusion(

@@ -9,14 +9,10 @@ refused, or in which something is found again, is not in it, and has its line am
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from itertools import starmap
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +29,7 @@ from hilum.privacy.dicom.one_file import deidentified
 from hilum.privacy.dicom.profile import Options
 from hilum.privacy.dicom.report import Outcome, Reported, Tally, digest
 from hilum.safety import untrusted_files
+from hilum.safety.worker_processes import mapped
 
 REPORT = "deidentification.json"
 _INCOMING = ".incoming"  # files of the workers, before it is known that no two are one object
@@ -116,28 +113,12 @@ def _cleaned(
             progress(count, len(jobs))
 
 
-@contextmanager
-def _mapped(processes: int, count: int) -> Iterator[Callable[..., Iterator]]:
-    """Give a function that applies another to a list of arguments, in order, in several processes.
-
-    Raises `HilumError` where the system ended a process, as it does for want of memory.
-    """
-    if processes < 2 or count < _FEW:
-        yield starmap
-        return
-    # Started anew, not forked: the threads of decoders and of OCR do not survive a fork.
-    pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"))
-    try:
-        yield lambda work, jobs: pool.map(
-            work, *zip(*jobs, strict=True), chunksize=_CHUNK if len(jobs) > _FEW else 1
-        )
-    except BrokenProcessPool as error:
-        raise HilumError(
-            "a process was ended by the system, perhaps for want of memory; run the command again "
-            "with fewer --processes"
-        ) from error
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+def _mapped(processes: int, count: int) -> AbstractContextManager[Callable[..., Iterator]]:
+    return mapped(
+        processes if count >= _FEW else 1,
+        remedy="run the command again with fewer --processes",
+        chunk=_CHUNK if count > _FEW else 1,
+    )
 
 
 def _one(path: Path, root: Path, to: Path, site: Keyed, options: Options) -> Outcome:

@@ -1,0 +1,201 @@
+"""The healthy body of synthetic chest radiographs, as attenuation along the beam.
+
+What has no sharp edge (soft tissue, organs) is drawn on the coarse grid of the view; bones and
+vessels on its own pixels, in whole hundredths of attenuation, so that a uint8 layer holds them.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from hilum.imaging.synthetic._anatomy import (
+    BOTH_SIDES,
+    RIB_REACHES,
+    SIDES,
+    Anatomy,
+    View,
+    band,
+    closed,
+    ellipse,
+    posterior_rib,
+)
+
+_HUNDREDTH = 0.01  # attenuation of one level of a layer of bones
+_NUMBERS = np.arange(len(RIB_REACHES))[:, None]
+_BACK = np.linspace(0.12, np.pi / 2, 10)
+_FRONT = np.linspace(0, 1, 8)
+_SPINE = np.linspace(-0.1, 1.1, 30)
+_CLAVICLE = np.linspace(0, 1, 16)
+_TRACHEA = np.linspace(0, 1, 12) * 0.36
+_BEND = np.linspace(0.1, 0.9, 3)
+_BLOCK = closed([-1, -0.86, -1, 1, 0.86, 1], [-1, 0, 1, 1, 0, -1], steps=2)  # a vertebral body
+_HEADINGS = np.tile(np.linspace(-1.45, 1.5, 8), 2)
+
+
+def trunk(view: View, body: Anatomy, breath: float) -> np.ndarray:
+    """Return the attenuation of soft tissue and organs without the lungs, float32."""
+    grid = view.coarse
+    return view.enlarged(_soft_tissue(grid, body) + _organs(grid, body, breath))
+
+
+def bones(view: View, body: Anatomy) -> np.ndarray:
+    """Return the attenuation of ribs, spine, shoulder blades and clavicles, float32."""
+    behind, front = _ribs(view, body)
+    layer = cv2.add(cv2.add(behind, view.blurred(front, 0.0025)), _spine(view, body))
+    shoulders = _shoulders(view, body)
+    return cv2.addWeighted(layer, _HUNDREDTH, shoulders, _HUNDREDTH, 0, dtype=cv2.CV_32F)
+
+
+def _soft_tissue(view: View, body: Anatomy) -> np.ndarray:
+    """Return the trunk with neck and arms, round at its outline, and the breasts.
+
+    The air around attenuates a little.
+    """
+    side = body.half_width + body.flank
+    u = [0.075, 0.08, 0.13, 0.3, 0.46, 0.6, 0.8, 0.62]
+    u += [side + 0.055, side + 0.015, side, side + 0.012, side + 0.03]
+    v = [-0.15, 0.0, 0.055, 0.09, 0.125, 0.25, 0.7, 0.64, 0.43, 0.46, 0.62, 0.85, 1.2]
+    outline = closed(u + [-x for x in reversed(u)], v + v[::-1])
+    trunk = view.round(view.fill(outline) > 127, 0.1) * np.float32(body.soft_tissue)
+    dense = cv2.GaussianBlur(trunk, (5, 5), 1.2)  # else the coarse grid shows along the skin
+    dense += np.linspace(0.25, 0.12, view.height, dtype=np.float32)[:, None]
+    dense += view.cloud(np.random.default_rng(body.texture), 7) * np.float32(0.05)
+    if body.breast:
+        middle = np.array([body.half_width * 0.62, body.dome - 0.02])
+        shapes = (ellipse(middle * (side, 1), body.half_width * 0.4, 0.105) for side in SIDES)
+        dense += view.round(view.fill(*shapes) > 127, 0.1) * np.float32(body.breast)
+    return dense
+
+
+def _organs(view: View, body: Anatomy, breath: float) -> np.ndarray:
+    """Draw the abdomen, less the air of the trachea, behind the heart and in the stomach."""
+    top, dome, side = body.apex, body.dome + breath, body.half_width + body.flank * 0.6
+    low = dome + body.dome_drop
+    trachea = np.column_stack([np.full_like(_TRACHEA, body.spine_curve), top - 0.2 + _TRACHEA])
+    half, middle = (
+        (body.heart_left + body.heart_right) / 2,
+        (body.heart_left - body.heart_right) / 2,
+    )
+    v = [low + 0.08, dome + 0.005, low + 0.01, low, low + 0.08, 1.5, 1.5]
+    belly = closed([-side, -side * 0.6, 0, side * 0.6, side, side, -side], v)
+    dense = view.soft(view.fill(belly), 0.006)
+    dense *= 0.5 + 0.05 * view.cloud(np.random.default_rng(body.texture), 14)
+    dense -= view.haze(0.03, ellipse((middle, dome - 0.14), half, 0.17)) * np.float32(0.5)
+    dense -= view.soft(view.fill(band(trachea, 0.03)), 0.004) * np.float32(0.4)
+    if body.bubble:
+        gas = ellipse(
+            (side * 0.5, low + 0.03 + body.bubble * 0.55), body.bubble, body.bubble * 0.55
+        )
+        dense -= view.round(view.fill(gas) > 127, 0.03)
+    return dense
+
+
+def _ribs(view: View, body: Anatomy) -> tuple[np.ndarray, np.ndarray]:
+    """Return the posterior and anterior halves of ten pairs of ribs, denser at their rims."""
+    back, front = view.fill(), view.fill()
+    start = body.apex + 0.01 + _NUMBERS * body.rib_spacing
+    reach = body.half_width * np.asarray(RIB_REACHES)[:, None]
+    drop = body.rib_drop * (0.6 + 0.06 * _NUMBERS)
+    before = np.stack(
+        [0.01 + reach * (1 - 0.6 * _FRONT**2), start + drop * (1 + 1.15 * _FRONT)], -1
+    )
+    behind = posterior_rib(body, _NUMBERS, _BACK)
+    for layer, lines, widening, density in (
+        (back, behind, 1.0, 50),
+        (front, before, 1.05 + 0.3 * _FRONT, 30),
+    ):
+        for thick, value in ((1.0, 1.0), (0.62, 0.65)):
+            outlines = band(lines, 0.02 * widening * thick) * BOTH_SIDES
+            # Scatter veils those below the diaphragm.
+            for ribs, seen in ((slice(6), 1.0), (slice(6, 8), 0.8), (slice(8, 10), 0.45)):
+                view.fill_apart(outlines[:, ribs], value * density * seen, layer)
+    return back, front
+
+
+def _spine(view: View, body: Anatomy) -> np.ndarray:
+    """Draw vertebral bodies with rims and pedicles, seen through the mediastinum."""
+    column = np.column_stack([body.spine_curve * np.sin(np.pi * _SPINE), _SPINE])
+    layer = view.fill(band(column, 0.05 + 0.016 * _SPINE), value=45)
+    tall = body.rib_spacing * 0.62
+    top = np.arange(-0.05, 1.05, body.rib_spacing * 0.78)
+    centres = np.column_stack([body.spine_curve * np.sin(np.pi * top), top + tall / 2])[:, None]
+    half = np.column_stack([0.028 + 0.009 * top, np.full_like(top, tall / 2)])[:, None]
+    for inner, value in ((1.0, 84), (0.8, 67)):
+        view.fill_apart(centres + _BLOCK * half * inner, value, layer)
+    pedicle = ellipse((0, 0), 0.2, 0.4)[::4]
+    for across in (-0.6, 0.6):
+        view.fill_apart(centres + (pedicle + (across, -0.4)) * half, 95, layer)
+    return layer
+
+
+def _shoulders(view: View, body: Anatomy) -> np.ndarray:
+    """Draw shoulder blades, heads of the upper arms and clavicles."""
+    t, wide = _CLAVICLE, body.half_width
+    u = [wide * 0.9, wide * 0.93, wide * 1.02, wide * 1.06, wide + 0.08, wide + 0.09]
+    layer = view.fill()
+    blade = closed(u, [0.2, 0.3, 0.42, 0.40, 0.27, 0.2])
+    view.fill_apart(blade * BOTH_SIDES, 23, layer)
+    fall = body.apex + 0.1 - 0.085 * t - 0.015 * np.sin(2 * np.pi * t)
+    line, girth = (
+        np.column_stack([0.035 + (wide + 0.05) * t, fall]),
+        0.03 - 0.012 * np.sin(np.pi * t),
+    )
+    for inner, value in ((1.0, 70), (0.65, 48)):
+        shapes = (
+            ellipse((wide + 0.125, 0.2), 0.045 * inner, 0.045 * inner),
+            band(line, girth * inner),
+        )
+        for outline, density in zip(shapes, (0.7, 1.0), strict=True):
+            view.fill_apart(outline * BOTH_SIDES, value * density, layer)
+    return layer
+
+
+def air(view: View, outlines: list[np.ndarray]) -> np.ndarray:
+    """Return the depth of air in both lungs, float32 in [0, 1]."""
+    grid = view.coarse
+    depth = view.enlarged(grid.round(grid.fill(*outlines) > 127, 0.06) * np.float32(0.4))
+    edge = view.blurred(view.fill(*outlines), 0.0025)
+    return cv2.addWeighted(edge, 0.6 / 255, depth, 1, 0, dtype=cv2.CV_32F)
+
+
+def lung_marks(view: View, body: Anatomy) -> np.ndarray:
+    """Return the attenuation of vessels and lung texture, float32."""
+    rng = np.random.default_rng(body.texture)
+    vessels = view.blurred(_vessels(view, body, rng), 0.0022)
+    grains = rng.standard_normal((110, 110), np.float32) * np.float32(0.03)
+    coarser = rng.standard_normal((36, 36), np.float32) * np.float32(0.035)
+    grains += cv2.resize(coarser, (110, 110), interpolation=cv2.INTER_CUBIC)
+    texture = cv2.resize(grains, (view.width, view.height), interpolation=cv2.INTER_CUBIC)
+    return cv2.addWeighted(vessels, 0.55 / 255, texture, 1, 0, dtype=cv2.CV_32F)
+
+
+def _vessels(view: View, body: Anatomy, rng: np.random.Generator) -> np.ndarray:
+    """Return a uint8 layer of pulmonary vessels that fork from each hilum.
+
+    They become fainter and finer outwards; coarse ones are on top.
+    """
+    side = np.repeat(SIDES, 8)
+    at = np.column_stack([side * 0.07, body.apex + 0.27 + rng.uniform(-0.015, 0.045, 16)])
+    heading = _HEADINGS + rng.normal(0, 0.1, 16)
+    generations = []
+    for reach in (0.055, 0.06, 0.055, 0.05, 0.04, 0.03):
+        bend = heading[:, None] + _BEND * rng.normal(0, 0.28, (len(at), 1))
+        steps = np.stack([np.cos(bend) * side[:, None], np.sin(bend)], -1)
+        steps *= rng.uniform(0.75, 1.3, (len(at), 1, 1)) * (reach / 3)
+        lines = np.concatenate([at[:, None], at[:, None] + np.cumsum(steps, 1)], 1)
+        generations.append(lines)
+        fork = np.repeat(np.arange(len(at)), 2)[rng.uniform(size=2 * len(at)) < 0.8]
+        at, side, heading = (
+            lines[fork, -1],
+            side[fork],
+            bend[fork, -1] + rng.normal(0, 0.45, len(fork)),
+        )
+    layer = view.fill()
+    for number, lines in reversed(list(enumerate(generations))):
+        thick = view.size * 0.0105 * 0.72**number
+        value = 255 * 0.85**number * min(1.0, thick)
+        # Broad ones are blurred afterwards and need no smooth edges, which take most of the time.
+        edges = cv2.LINE_8 if thick >= 1.5 else cv2.LINE_AA
+        cv2.polylines(layer, list(view.pixels(lines)), False, value, max(1, round(thick)), edges, 4)
+    return layer
