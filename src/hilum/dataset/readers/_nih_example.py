@@ -116,6 +116,8 @@ def _write(root: Path, patients: list[_Patient], seed: int, size: int) -> _Lines
             index = patient.first + follow_up
             name = f"{patient.number:08d}_{follow_up:03d}.png"
             disease, labels, term = _CASES[index % len(_CASES)]
+            if follow_up:
+                body = synthetic.at_another_visit(body, rng)
             image = synthetic.draw(body, rng, height=size, width=size, disease=disease)
             height, width, spacing = _ORIGINALS[int(rng.integers(len(_ORIGINALS)))]
             view = "AP" if rng.uniform() < 0.4 else "PA"

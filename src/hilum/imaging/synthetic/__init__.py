@@ -19,7 +19,7 @@ consolidation and nodules are inside.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import cv2
@@ -68,6 +68,27 @@ def anatomy(rng: np.random.Generator, *, child: bool = False) -> Anatomy:
         flank=u(0.03, 0.075),
         breast=u(0.25, 0.7) * float(u() < 0.4) * (not child),
         bubble=u(0.03, 0.07) * float(u() < 0.6),
+        texture=int(rng.integers(2**32)),
+    )
+
+
+def at_another_visit(body: Anatomy, rng: np.random.Generator) -> Anatomy:
+    """Return the patient some weeks or years later.
+
+    A follow-up is no copy: the patient stands and breathes otherwise, the tube is elsewhere, so
+    that ribs, domes and heart are projected elsewhere, and vessels cross at other places. `draw`
+    alone moves the whole image, which is what an altered copy of one exposure looks like.
+    """
+    return replace(
+        body,
+        apex=body.apex + rng.normal(0, 0.006),
+        dome=body.dome + rng.normal(0, 0.018),
+        heart_right=body.heart_right * rng.normal(1, 0.06),
+        heart_left=body.heart_left * rng.normal(1, 0.05),
+        rib_drop=body.rib_drop + rng.normal(0, 0.012),
+        tilt=rng.uniform(-0.03, 0.03),
+        spine_curve=body.spine_curve + rng.normal(0, 0.004),
+        soft_tissue=body.soft_tissue * rng.normal(1, 0.04),
         texture=int(rng.integers(2**32)),
     )
 
