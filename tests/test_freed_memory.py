@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hilum.training import freed_memory
+from hilum.safety import freed_memory
 
 BLOCK = 128 << 20  # bytes, so much that nothing else in the process hides it
 STATM = Path("/proc/self/statm")

@@ -54,7 +54,7 @@ class TrainingJob:
         """Train and export the model, unless that is finished already, and open it."""
         if not self._is_finished(run, made_from):
             with self._needing_torch():
-                from hilum.training import freed_memory
+                from hilum.safety import freed_memory
 
                 with freed_memory.reused():
                     network = self._train(run, progress)

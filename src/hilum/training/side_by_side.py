@@ -15,8 +15,7 @@ import torch
 from torch import distributed
 
 from hilum.progress import Progress
-from hilum.safety import threads
-from hilum.training import freed_memory
+from hilum.safety import freed_memory, threads
 
 T = TypeVar("T")
 SECONDS = 0.2  # between two reports of progress
