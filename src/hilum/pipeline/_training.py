@@ -24,6 +24,7 @@ from hilum.pipeline import division
 from hilum.pipeline.step import Inputs
 from hilum.progress import Progress
 from hilum.run_folder import Run
+from hilum.safety import freed_memory
 from hilum.storage import integrity
 
 FEWEST_MASKS = 16  # to train on; with fewer the model that comes with Hilum finds the lungs
@@ -54,8 +55,6 @@ class TrainingJob:
         """Train and export the model, unless that is finished already, and open it."""
         if not self._is_finished(run, made_from):
             with self._needing_torch():
-                from hilum.safety import freed_memory
-
                 with freed_memory.reused():
                     network = self._train(run, progress)
             self._finish(run, made_from, network)
