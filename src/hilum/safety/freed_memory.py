@@ -1,8 +1,8 @@
 """Keep freed memory in the process, where the GNU C library would give it back to the system.
 
-By default glibc maps every array of more than 128 KiB for itself and unmaps it when it is freed, and
-the system fills each of its pages with zeros anew. That takes as long as the work on a small image,
-and a fifth of a training step. Without mallopt(3), on another system, nothing changes here.
+By default glibc maps every array of more than 128 KiB for itself and unmaps it when it is freed,
+and the system fills each of its pages with zeros anew. That takes as long as the work on a small
+image, and a fifth of a training step. Without mallopt(3), on another system, nothing changes here.
 """
 
 from __future__ import annotations

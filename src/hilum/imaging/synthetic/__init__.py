@@ -77,7 +77,7 @@ def at_another_visit(body: Anatomy, rng: np.random.Generator) -> Anatomy:
 
     A follow-up is no copy: the patient stands and breathes otherwise, the tube is elsewhere, so
     that ribs, domes and heart are projected elsewhere, and vessels cross at other places. `draw`
-    alone moves the whole image, which is what an altered copy of one exposure looks like.
+    alone moves the whole image, as an altered copy of one exposure is moved.
     """
     return replace(
         body,
