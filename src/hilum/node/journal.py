@@ -17,7 +17,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -43,8 +43,9 @@ _SCHEMA = (
     "CREATE INDEX IF NOT EXISTS by_study ON films (study)",
     "CREATE TABLE IF NOT EXISTS results (sop TEXT PRIMARY KEY, film TEXT NOT NULL) STRICT",
     "CREATE TABLE IF NOT EXISTS cursors (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT",
-    "CREATE TABLE IF NOT EXISTS studies (source TEXT NOT NULL, study TEXT NOT NULL, "
-    "objects INTEGER NOT NULL, since REAL NOT NULL, done INTEGER NOT NULL, "
+    "CREATE TABLE IF NOT EXISTS visits (source TEXT NOT NULL, study TEXT NOT NULL, "
+    "objects INTEGER NOT NULL, since REAL NOT NULL, state TEXT NOT NULL, "
+    "attempts INTEGER NOT NULL, due REAL NOT NULL, reason TEXT NOT NULL, "
     "PRIMARY KEY (source, study)) STRICT",
 )
 
@@ -102,7 +103,7 @@ class Journal:
                     f"{path}: is of format {stated}, and this Hilum reads {FORMAT}; use the Hilum "
                     f"that wrote it"
                 )
-            with self._transaction() as run:
+            with self.transaction() as run:
                 for statement in _SCHEMA:
                     run(statement)
                 run(f"PRAGMA user_version = {FORMAT}")
@@ -113,7 +114,8 @@ class Journal:
             self._open.close()
 
     @contextmanager
-    def _transaction(self) -> Iterator:
+    def transaction(self) -> Iterator[Callable[..., sqlite3.Cursor]]:
+        """Give a function that executes statements, all of them or none."""
         with self._lock, _translated(self.path):
             self._open.execute("BEGIN IMMEDIATE")
             try:
@@ -124,7 +126,8 @@ class Journal:
                     self._open.execute("ROLLBACK")
                 raise
 
-    def _all(self, query: str, *values: object) -> list[tuple]:
+    def rows(self, query: str, *values: object) -> list[tuple]:
+        """Return the rows of a query."""
         with self._lock, _translated(self.path):
             return self._open.execute(query, values).fetchall()
 
@@ -132,7 +135,7 @@ class Journal:
 
     def film(self, key: str) -> Film | None:
         """Return a film by its key; None where there is none."""
-        rows = self._all(f"{_FILM} WHERE key = ?", key)
+        rows = self.rows(f"{_FILM} WHERE key = ?", key)
         return Film(*rows[0]) if rows else None
 
     def films(self, state: str, limit: int = 1000, *, now: float | None = None) -> list[Film]:
@@ -142,7 +145,7 @@ class Journal:
         """
         due = float("inf") if now is None else now
         order = "calls = '', received" if state == WRITTEN else "received"
-        rows = self._all(
+        rows = self.rows(
             f"{_FILM} WHERE state = ? AND due <= ? ORDER BY {order} LIMIT ?", state, due, limit
         )
         return [Film(*row) for row in rows]
@@ -153,7 +156,7 @@ class Journal:
         0 where it changes nothing: its bytes are those of the film that the journal has, which was
         read by the same models or waits to be.
         """
-        with self._transaction() as run:
+        with self.transaction() as run:
             row = run("SELECT digest, models, version, state FROM films WHERE key = ?", (film.key,))
             digest, models, version, state = row.fetchone() or ("", "", 0, "")
             same = digest == film.digest and (state in PENDING or models == film.models)
@@ -192,7 +195,7 @@ class Journal:
     def _change(self, film: Film, changes: dict[str, object]) -> bool:
         changes["changed"] = time.time()
         names = ", ".join(f"{name} = ?" for name in changes)
-        with self._transaction() as run:
+        with self.transaction() as run:
             done = run(
                 f"UPDATE films SET {names} WHERE key = ? AND version = ?",
                 (*changes.values(), film.key, film.version),
@@ -201,7 +204,7 @@ class Journal:
 
     def revive(self, key: str = "") -> int:
         """Return dead films to the state that they failed in: all, or one; return how many."""
-        with self._transaction() as run:
+        with self.transaction() as run:
             done = run(
                 "UPDATE films SET state = stage, stage = '', reason = '', attempts = 0, due = 0.0, "
                 "changed = ? WHERE state = ? AND (? = '' OR substr(key, 1, length(?)) = ?)",
@@ -211,13 +214,13 @@ class Journal:
 
     def counts(self) -> dict[str, int]:
         """Return the number of films by state, all states."""
-        rows = self._all("SELECT state, count(*) FROM films GROUP BY state")
+        rows = self.rows("SELECT state, count(*) FROM films GROUP BY state")
         return dict.fromkeys(STATES, 0) | dict(rows)
 
     def pending(self) -> tuple[int, int]:
         """Return the number of films that are not sent yet, and of their bytes."""
         places = ", ".join("?" * len(PENDING))
-        rows = self._all(
+        rows = self.rows(
             f"SELECT count(*), coalesce(sum(bytes), 0) FROM films WHERE state IN ({places})",
             *PENDING,
         )
@@ -232,50 +235,35 @@ class Journal:
 
     def forget(self, before: float) -> int:
         """Remove films that were sent or skipped before a time; return how many."""
-        with self._transaction() as run:
+        with self.transaction() as run:
             done = run(
                 "DELETE FROM films WHERE state IN (?, ?) AND changed < ?", (SENT, SKIPPED, before)
             )
             run("DELETE FROM results WHERE film NOT IN (SELECT key FROM films)")
-            run("DELETE FROM studies WHERE since < ?", (before,))
+            run("DELETE FROM visits WHERE state = 'done' AND since < ?", (before,))
             return done.rowcount
 
     # ------------------------------------------------------------------------- results, sources
 
     def add_results(self, film: Film, sops: Sequence[str]) -> None:
         """Remember the SOP Instance UIDs of a film's results, before any is sent."""
-        with self._transaction() as run:
+        with self.transaction() as run:
             for sop in sops:
                 run("INSERT OR REPLACE INTO results VALUES (?, ?)", (sop, film.key))
 
     def is_result(self, sop: str) -> bool:
         """Return whether a SOP Instance UID is that of an object of this node."""
-        return bool(self._all("SELECT 1 FROM results WHERE sop = ?", sop))
+        return bool(self.rows("SELECT 1 FROM results WHERE sop = ?", sop))
 
     def cursor(self, name: str) -> str:
         """Return where the polling of a source has come to; "" where it has not begun."""
-        rows = self._all("SELECT value FROM cursors WHERE name = ?", name)
+        rows = self.rows("SELECT value FROM cursors WHERE name = ?", name)
         return rows[0][0] if rows else ""
 
     def set_cursor(self, name: str, value: str) -> None:
         """Record where the polling of a source has come to."""
-        with self._transaction() as run:
+        with self.transaction() as run:
             run("INSERT OR REPLACE INTO cursors VALUES (?, ?)", (name, value))
-
-    def study(self, source: str, study: str) -> tuple[int, float, bool]:
-        """Return the number of objects of a study as seen last, since when, and if it was done."""
-        rows = self._all(
-            "SELECT objects, since, done FROM studies WHERE source = ? AND study = ?", source, study
-        )
-        return (rows[0][0], rows[0][1], bool(rows[0][2])) if rows else (-1, 0.0, False)
-
-    def set_study(self, source: str, study: str, objects: int, since: float, done: bool) -> None:
-        """Record what `study` returns."""
-        with self._transaction() as run:
-            run(
-                "INSERT OR REPLACE INTO studies VALUES (?, ?, ?, ?, ?)",
-                (source, study, objects, since, int(done)),
-            )
 
 
 @contextmanager
