@@ -9,20 +9,22 @@ from __future__ import annotations
 
 import base64
 import http.client
-import json
 import ssl
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from hilum.errors import HilumError, on_one_line
 from hilum.safety import untrusted_files
 
+if TYPE_CHECKING:
+    from hilum.node.inbox import Stream
+
 LONGEST_ANSWER = 64 << 20  # bytes of JSON
 _BLOCK = 1 << 20
-_LATER = (401, 403, 407, 408, 425, 429, 500, 502, 503, 504, 507)  # see `Unreachable`
+_LATER = (401, 403, 407, 408, 425, 429, 502, 503, 504, 507)  # see `Unreachable`
 _LONGEST_REASON = 200  # characters of a server's answer that are repeated
 
 
@@ -99,7 +101,7 @@ class Peer:
         path: str,
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
-        into: BinaryIO | None = None,
+        into: Stream | None = None,
         expected: tuple[int, ...] = (200, 204),
     ) -> Answer:
         """Send a request and return the answer, its body written `into` a stream where one is.
@@ -124,9 +126,7 @@ class Peer:
     ) -> http.client.HTTPResponse:
         if self._open is None:
             self._open = self._connection()
-        self._open.request(
-            method, f"{self._root}/{path}", body, {**headers, **self._login.headers}
-        )
+        self._open.request(method, f"{self._root}/{path}", body, {**headers, **self._login.headers})
         return self._open.getresponse()
 
     def _connection(self) -> http.client.HTTPConnection:
@@ -137,7 +137,7 @@ class Peer:
             self._host, self._port, timeout=self._seconds, context=trusted
         )
 
-    def _received(self, response: http.client.HTTPResponse, into: BinaryIO | None) -> Answer:
+    def _received(self, response: http.client.HTTPResponse, into: Stream | None) -> Answer:
         kind, held, length = response.headers.get("Content-Type", ""), [], 0
         try:
             while block := response.read(_BLOCK):
@@ -175,8 +175,3 @@ class Peer:
         if self._open is not None:
             self._open.close()
         self._open = None
-
-
-def as_body(value: object) -> bytes:
-    """Return JSON as a request's body."""
-    return json.dumps(value).encode()

@@ -12,15 +12,16 @@ Files and folders are for their owner alone.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from hilum import storage
 from hilum.errors import BadData, CannotWrite, HilumError
@@ -36,7 +37,16 @@ INCOMING, OBJECTS = "incoming", "objects"
 _BLOCK = 1 << 20
 _LONGEST_UID = 64  # characters (PS3.5 9.1)
 
-Content = bytes | Path | Callable[[BinaryIO], None]
+
+class Stream(Protocol):
+    """What an object is written to as it comes."""
+
+    def write(self, data: bytes, /) -> int:
+        """Take the next bytes. Raises `BadData` beyond a limit, `OSError`."""
+        ...
+
+
+Content = bytes | Path | Callable[[Stream], None]
 
 
 @dataclass(frozen=True)
@@ -147,7 +157,7 @@ class Inbox:
         known = self.journal.film(film.key)
         place = self.place(film.key)
         if known is None or known.digest != film.digest or not place.exists():
-            os.replace(beside, place)
+            beside.replace(place)
             storage.flush_names(self.objects)
         version = self.journal.take_in(film)
         if version:
@@ -207,8 +217,6 @@ class Inbox:
 
 
 def _skipped(film: Film, why: str) -> Film:
-    from dataclasses import replace
-
     return replace(film, state=SKIPPED, reason=why, bytes=0)
 
 
@@ -221,15 +229,13 @@ def _write(stream: BinaryIO, content: Content, limit: int) -> None:
             while block := source.read(_BLOCK):
                 bounded.write(block)
     else:
-        content(bounded)  # pyright: ignore
+        content(bounded)
     stream.flush()
     os.fsync(stream.fileno())
 
 
 def _of_system(error: OSError) -> HilumError:
     """Return the error for what the operating system refused: `Busy` where space is missing."""
-    import errno
-
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM):
         return Busy(f"the disk is full, or too many files are open ({error.strerror})")
     return CannotWrite.because("the state of the node", error)

@@ -42,6 +42,8 @@ _SCHEMA = (
     "CREATE INDEX IF NOT EXISTS by_state ON films (state, due)",
     "CREATE INDEX IF NOT EXISTS by_study ON films (study)",
     "CREATE TABLE IF NOT EXISTS results (sop TEXT PRIMARY KEY, film TEXT NOT NULL) STRICT",
+    "CREATE TABLE IF NOT EXISTS problems (part TEXT PRIMARY KEY, since REAL NOT NULL, "
+    "reason TEXT NOT NULL) STRICT",
     "CREATE TABLE IF NOT EXISTS cursors (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT",
     "CREATE TABLE IF NOT EXISTS visits (source TEXT NOT NULL, study TEXT NOT NULL, "
     "objects INTEGER NOT NULL, since REAL NOT NULL, state TEXT NOT NULL, "
@@ -141,10 +143,11 @@ class Journal:
     def films(self, state: str, limit: int = 1000, *, now: float | None = None) -> list[Film]:
         """Return films of a state, those received first first; with `now`, those due by then.
 
-        Of `WRITTEN`, those with a call of present stand before all others of their state.
+        Of `WRITTEN`, studies with a call of present stand before all others.
         """
         due = float("inf") if now is None else now
-        order = "calls = '', received" if state == WRITTEN else "received"
+        urgent = "study IN (SELECT study FROM films WHERE state = 'written' AND calls != '')"
+        order = f"{urgent} DESC, received" if state == WRITTEN else "received"
         rows = self.rows(
             f"{_FILM} WHERE state = ? AND due <= ? ORDER BY {order} LIMIT ?", state, due, limit
         )
@@ -191,6 +194,15 @@ class Journal:
     def begin(self, film: Film) -> bool:
         """Count an attempt before it begins, since it could end the process."""
         return self._change(film, {"attempts": film.attempts + 1})
+
+    def put_off(self, film: Film) -> bool:
+        """Take back a `begin`: what stopped it was not the film's fault."""
+        return self._change(film, {"state": film.state, "attempts": film.attempts})
+
+    def begin_again(self) -> None:
+        """Let what a process that was killed was reading be read again."""
+        with self.transaction() as run:
+            run("UPDATE films SET state = ? WHERE state = ?", (RECEIVED, READ))
 
     def _change(self, film: Film, changes: dict[str, object]) -> bool:
         changes["changed"] = time.time()
@@ -245,15 +257,41 @@ class Journal:
 
     # ------------------------------------------------------------------------- results, sources
 
-    def add_results(self, film: Film, sops: Sequence[str]) -> None:
-        """Remember the SOP Instance UIDs of a film's results, before any is sent."""
+    def wrote(self, film: Film, sops: Sequence[str]) -> bool:
+        """Record that a film's results are written, and their SOP Instance UIDs; see `advance`."""
         with self.transaction() as run:
-            for sop in sops:
+            done = run(
+                "UPDATE films SET state = ?, attempts = 0, due = 0.0, reason = '', changed = ? "
+                "WHERE key = ? AND version = ?",
+                (WRITTEN, time.time(), film.key, film.version),
+            )
+            for sop in sops if done.rowcount else ():
                 run("INSERT OR REPLACE INTO results VALUES (?, ?)", (sop, film.key))
+            return done.rowcount == 1
 
     def is_result(self, sop: str) -> bool:
         """Return whether a SOP Instance UID is that of an object of this node."""
         return bool(self.rows("SELECT 1 FROM results WHERE sop = ?", sop))
+
+    def set_problem(self, part: str, since: float, reason: str) -> None:
+        """Record what stops a part of the node; "" where nothing does any more."""
+        with self.transaction() as run:
+            run("DELETE FROM problems WHERE part = ?", (part,))
+            if reason:
+                run("INSERT INTO problems VALUES (?, ?, ?)", (part, since, reason))
+
+    def problems(self) -> list[tuple[str, float, str]]:
+        """Return the parts that something stops: since when, and what."""
+        return self.rows("SELECT part, since, reason FROM problems ORDER BY part")
+
+    def recent(self, limit: int) -> list[Film]:
+        """Return the films of the worklist, urgent ones first, then those received last."""
+        rows = self.rows(
+            f"{_FILM} WHERE state IN ('read', 'written', 'sent') "
+            "ORDER BY calls != '' DESC, received DESC LIMIT ?",
+            limit,
+        )
+        return [Film(*row) for row in rows]
 
     def cursor(self, name: str) -> str:
         """Return where the polling of a source has come to; "" where it has not begun."""

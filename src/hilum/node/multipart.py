@@ -5,9 +5,9 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable
 from email.message import Message
-from typing import BinaryIO
 
 from hilum.errors import BadData
+from hilum.node.inbox import Stream
 
 DICOM = "application/dicom"
 _LONGEST_HEAD = 1 << 16  # bytes before a part's body
@@ -28,7 +28,7 @@ class FirstPart:
     It holds back no more than a boundary, so that an object of any size takes little memory.
     """
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: Stream) -> None:
         self._stream, self._held, self._end, self._state = stream, b"", b"", "head"
 
     def write(self, data: bytes) -> int:

@@ -126,7 +126,7 @@ class Limits:
     free_bytes: int = 1 << 30  # that stay free on the disk
     state_bytes: int = 64 << 30  # of films and results that are not sent yet
     pending: int = 2000  # films that are not sent yet
-    attempts: int = 6  # to read or to send one film
+    attempts: int = 8  # to read or to send one film
     retry_seconds: float = 1.0  # after the first failure; twice as long after each further one
     longest_retry_seconds: float = 300.0
     request_seconds: float = 30.0  # of silence from another server
