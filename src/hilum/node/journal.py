@@ -189,7 +189,9 @@ class Journal:
                 film,
                 {"state": DEAD, "stage": film.state, "reason": reason, "attempts": attempts},
             )
-        return self._change(film, {"reason": reason, "attempts": attempts, "due": due})
+        return self._change(
+            film, {"state": film.state, "reason": reason, "attempts": attempts, "due": due}
+        )
 
     def begin(self, film: Film) -> bool:
         """Count an attempt before it begins, since it could end the process."""

@@ -74,7 +74,6 @@ class Reading:
 
     def _failed(self, film: Film, reason: str, kind: str, *, dead: bool) -> None:
         due = None if dead else time.time() + pause(film.attempts, self._limits)
-        self._inbox.journal.put_off(film)  # from a film that was read back to one to be read
         self._inbox.journal.fail(film, reason, due)
         self._said(
             "film failed", level="error" if dead else "warning", film=film.key, error=kind,
