@@ -99,6 +99,7 @@ def serving():
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        wbufsize = 1 << 16  # one packet for head and body
 
         def answer(self, status: int, kind: str, data: bytes) -> None:
             self.send_response(status)
