@@ -319,12 +319,12 @@ def test_what_is_no_dicomdir_is_refused(tmp_path):
 @contextmanager
 def answering(answers: list, most: int = 1000, raw: bytes | None = None):
     """A DICOMweb server with these images, that gives at most `most` at once."""
-    asked = []
+    queries = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
             query = parse_qs(urlsplit(self.path).query)
-            asked.append((urlsplit(self.path).path, query, self.headers.get("Authorization")))
+            queries.append((urlsplit(self.path).path, query, self.headers.get("Authorization")))
             offset, limit = int(query["offset"][0]), min(int(query["limit"][0]), most)
             modality = query["Modality"][0]
             found = [one for one in answers if one["00080060"]["Value"] == [modality]]
@@ -342,7 +342,7 @@ def answering(answers: list, most: int = 1000, raw: bytes | None = None):
     thread = Thread(target=site.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
-        yield f"http://127.0.0.1:{site.server_port}/dicom-web", asked
+        yield f"http://127.0.0.1:{site.server_port}/dicom-web", queries
     finally:
         site.shutdown()
         site.server_close()
@@ -359,15 +359,15 @@ def test_a_servers_films_are_those_of_the_files(tmp_path):
         view = "LL" if number == 3 else "PA"
         stored(tmp_path / f"{number}.dcm", number, **dicom_sources.DX, ViewPosition=view)
     answers = [answer(tmp_path / f"{number}.dcm") for number in range(5)]
-    with answering(answers, most=2) as (url, asked):
+    with answering(answers, most=2) as (url, queries):
         found = server.index_of(server.Server(url, token="secret"), {"PatientID": "H-0042"})
     here = folder.index_of(tmp_path)
     plain = [replace(one, place="", transfer_syntax=None) for one in here.images]
     assert [replace(one, place="", transfer_syntax=None) for one in found.images] == plain
     assert len(found.films) == 4
     assert found.films[0].place.startswith(f"{url}/studies/1.2.3.0/series/1.2.2.0/instances/")
-    assert {token for _, _, token in asked} == {"Bearer secret"}
-    assert all(query["PatientID"] == ["H-0042"] for _, query, _ in asked)
+    assert {token for _, _, token in queries} == {"Bearer secret"}
+    assert all(query["PatientID"] == ["H-0042"] for _, query, _ in queries)
 
 
 @pytest.mark.parametrize(

@@ -104,8 +104,8 @@ def _index(
         untrusted_files.read_text(path).strip() if path else ""
         for path in (password_file, token_file)
     )
-    asked = server.Server(source, token=token, user=user, password=password)
-    return server.index_of(asked, {name: value for name, _, value in pairs})
+    found = server.Server(source, token=token, user=user, password=password)
+    return server.index_of(found, {name: value for name, _, value in pairs})
 
 
 def _row(index: FilmIndex, film: Film) -> dict[str, object]:

@@ -1,6 +1,6 @@
 """Index the radiographs of a DICOMweb server by QIDO-RS (PS3.18 section 10.6).
 
-The server is asked for images of the modalities of radiographs, a page at a time, and for the
+The server is queried for images of the modalities of radiographs, a page at a time, and for the
 attributes that decide on them; no image is fetched. What a server leaves out is not known, so an
 image may be refused here of which the file states more.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from hilum.dataset.dicom_index.frontal import MODALITIES
@@ -18,6 +18,7 @@ from hilum.dataset.dicom_index.index import Collector, FilmIndex
 from hilum.errors import BadData, BadRecipe, CannotRead, MissingExtra
 from hilum.imaging.files import dicom
 from hilum.progress import Progress, quietly
+from hilum.storage import JsonObject
 
 if TYPE_CHECKING:
     from dicomweb_client.api import DICOMwebClient
@@ -60,7 +61,7 @@ FIELDS = (
 
 @dataclass(frozen=True)
 class Server:
-    """A DICOMweb server: its address, and what it asks of those who come.
+    """A DICOMweb server: its address, and what it demands of those who come.
 
     `token` goes as bearer token, `user` and `password` as HTTP basic authentication.
     """
@@ -89,7 +90,7 @@ class Server:
 
     def client(self) -> DICOMwebClient:
         """Return a client of the server. Raises `MissingExtra` without the extra."""
-        with MissingExtra.explained("dicom", "asking a DICOMweb server"):
+        with MissingExtra.explained("dicom", "querying a DICOMweb server"):
             from dicomweb_client.api import DICOMwebClient
             from dicomweb_client.session_utils import create_session
         session = create_session()
@@ -135,7 +136,7 @@ def index_of(
     return collector.index()
 
 
-def _answers(server: Server, filters: dict[str, str]) -> Iterator[dict[str, Any]]:
+def _answers(server: Server, filters: dict[str, str]) -> Iterator[JsonObject]:
     """Yield all answers; a page without a new image is the last, whatever a server's limits are."""
     client = server.client()
     met: set[str] = set()
@@ -155,7 +156,7 @@ def _answers(server: Server, filters: dict[str, str]) -> Iterator[dict[str, Any]
                 )
 
 
-def _instance(answer: dict[str, Any]) -> str:
+def _instance(answer: JsonObject) -> str:
     stated = answer.get(_INSTANCE)
     values = stated.get("Value") if isinstance(stated, dict) else None
     return str(values[0]) if isinstance(values, list) and values else ""
@@ -163,7 +164,7 @@ def _instance(answer: dict[str, Any]) -> str:
 
 def _page(
     client: DICOMwebClient, url: str, filters: dict[str, str], offset: int
-) -> list[dict[str, Any]]:
+) -> list[JsonObject]:
     import requests
 
     try:
@@ -189,7 +190,7 @@ def _page(
     return found
 
 
-def _dataset(answer: dict[str, Any], url: str):
+def _dataset(answer: JsonObject, url: str):
     from pydicom import Dataset
 
     wanted = {tag: answer[tag] for tag in _tags() if tag in answer}
