@@ -49,7 +49,7 @@ FILM = Header(
     pixels="integer",
     acquired=datetime(2020, 3, 5, 10),
 )
-TURNED = ("PatientOrientation",)
+UNSTATED = ("PatientOrientation",)
 SMALL = np.arange(64, dtype=np.uint16).reshape(8, 8)
 
 
@@ -61,7 +61,7 @@ def stored(path: Path, number: int, **header) -> Path:
         "SeriesInstanceUID": f"1.2.2.{number}",
         "StudyInstanceUID": f"1.2.3.{number}",
     }
-    chest = {key: value for key, value in dicom_sources.FULL.items() if key not in TURNED}
+    chest = {key: value for key, value in dicom_sources.FULL.items() if key not in UNSTATED}
     return write(path, SMALL, bits=12, **{**chest, **uids, **header})
 
 
@@ -78,12 +78,12 @@ def stored(path: Path, number: int, **header) -> Path:
         (replace(FILM, body_part=None, view="PA", descriptions=("Thorax pa",)), ""),
         (replace(FILM, view=None, orientation=("L", "F")), ""),
         (replace(FILM, view=None), "states no view"),
-        (replace(FILM, view="LATERAL"), "its view is LATERAL"),
+        (replace(FILM, view="LATERAL"), "lateral view"),
         (replace(FILM, view=None, orientation=("A", "F")), "states no view"),
-        (replace(FILM, body_part="HAND"), "its body part is HAND"),
-        (replace(FILM, body_part=None, descriptions=("Hand pa",)), "its body part is HAND"),
+        (replace(FILM, body_part="HAND"), "body part HAND"),
+        (replace(FILM, body_part=None, descriptions=("Hand pa",)), "body part HAND"),
         (replace(FILM, body_part=None, view=None), "states neither the body part nor"),
-        (replace(FILM, body_part="Jane Doe"), "its body part is one that is not known"),
+        (replace(FILM, body_part="Jane Doe", view=None), "states neither the body part nor"),
         (replace(FILM, modality="CT"), "its modality is CT"),
         (replace(FILM, sop_class=f"{STORAGE}1.1.1"), "FOR PROCESSING"),
         (replace(FILM, intent="FOR PROCESSING"), "FOR PROCESSING"),

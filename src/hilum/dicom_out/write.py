@@ -90,14 +90,22 @@ def encoded(made: Dataset) -> bytes:
     return stream.getvalue()
 
 
+def made(
+    path: Path, findings: Findings, options: Options = _USUAL
+) -> Iterator[tuple[Kind, Dataset]]:
+    """Yield the objects of one image, made from its file. Raises as `write_results`."""
+    yield from objects(
+        Origin(source.read(path, findings.file), findings, options.settings), options
+    )
+
+
 def files(path: Path, findings: Findings, options: Options = _USUAL) -> Iterator[tuple[str, bytes]]:
     """Yield the objects of one image as names and bytes of DICOM files. Raises as `write_results`.
 
     Nothing is written, so that they can be sent instead.
     """
-    origin = Origin(source.read(path, findings.file), findings, options.settings)
-    for kind, made in objects(origin, options):
-        yield f"{kind.name}.dcm", encoded(made)
+    for kind, one in made(path, findings, options):
+        yield f"{kind.name}.dcm", encoded(one)
 
 
 def write_results(

@@ -10,16 +10,16 @@ logged.
                  Hilum; segmentations, reports and presentation states are no images of a patient
     intent       for presentation: values FOR PROCESSING are those of the detector (PS3.3 C.8.11.1)
     modality     CR, DX, and RG, by which early digitizers of film wrote Computed Radiography
-    body part    the chest, by Body Part Examined or the Anatomic Region Sequence; where neither is
-                 stated, by the descriptions of series and study, or else by the view: a stated
-                 projection of the view PA or AP with no other body part named
+    body part    the chest, by Body Part Examined or the Anatomic Region Sequence; where neither
+                 states a known one, by the descriptions of series and study; where these name none
+                 either, a frontal view must be stated
     view         PA, AP, or frontal without saying which; where no view is stated, Patient
                  Orientation along the coronal plane (rows towards L or R, columns towards F or H)
 """
 
 from __future__ import annotations
 
-from hilum.annotations import acquisition
+from hilum.annotations import acquisition, eligibility
 from hilum.imaging.files import dicom
 from hilum.imaging.files.dicom import Header
 
@@ -28,16 +28,18 @@ _CLASSES = frozenset((f"{_STORAGE}1", f"{_STORAGE}1.1"))
 _FOR_PROCESSING = f"{_STORAGE}1.1.1"
 _CAPTURES = f"{_STORAGE}7"
 MODALITIES = ("CR", "DX", "RG")
+_NO_CLASS = "states no SOP class"
 _RAW = "holds the detector's values FOR PROCESSING; the study's image for presentation is read"
 
 
 def is_frontal_film(header: Header) -> str:
     """Return "" for a frontal chest radiograph, else the reason why it is none."""
+    part = _body_part(header)
     return (
         _of_object(header)
         or _of_modality(header)
-        or _of_body_part(header)
-        or _of_view(header.view, header.orientation)
+        or eligibility.reason(header.view, part, None)
+        or _unstated(header, part)
     )
 
 
@@ -52,13 +54,9 @@ def _of_object(header: Header) -> str:
             "is a secondary capture, which may be a photograph of a screen or the result of a "
             "program"
         )
-    if uid not in _CLASSES:
-        return (
-            "is of another class than Computed Radiography and Digital X-Ray"
-            if uid
-            else ("states no SOP class")
-        )
-    return ""
+    if uid in _CLASSES:
+        return ""
+    return "is of another class than Computed Radiography and Digital X-Ray" if uid else _NO_CLASS
 
 
 def _of_modality(header: Header) -> str:
@@ -69,31 +67,21 @@ def _of_modality(header: Header) -> str:
     return f"its modality is {known}, expected {', '.join(MODALITIES)}"
 
 
-def _of_body_part(header: Header) -> str:
-    part = acquisition.body_part_of(header.body_part)
-    parts = (
-        [part]
-        if part
-        else [
-            found
-            for text in header.descriptions
-            if (found := acquisition.body_part_of(text)) in acquisition.body_parts()
-        ]
-    )
-    if any(acquisition.shows_chest(one) for one in parts):
-        return ""
-    if parts:
-        known = parts[0] if parts[0] in acquisition.body_parts() else "one that is not known"
-        return f"its body part is {known}, expected CHEST"
-    if header.view in acquisition.FRONTAL_VIEWS:
-        return ""
-    return "states neither the body part nor a frontal view"
+def _body_part(header: Header) -> str | None:
+    """Return the body part that is stated or, else, described: a recognised one, or None."""
+    texts = (header.body_part, *header.descriptions)
+    found = [part for text in texts if (part := acquisition.body_part_of(text))]
+    known = [part for part in found if part in acquisition.body_parts()]
+    stated = acquisition.body_part_of(header.body_part)
+    if stated in known:
+        return stated
+    return next((part for part in known if acquisition.shows_chest(part)), next(iter(known), None))
 
 
-def _of_view(view: str | None, orientation: tuple[str, str] | None) -> str:
-    if view is not None:
-        return "" if view in acquisition.FRONTAL_VIEWS else f"its view is {view}, expected PA or AP"
-    first = [part[:1] for part in orientation or ()]
-    if len(first) == 2 and len({*first} & {*"LR"}) == 1 and len({*first} & {*"HF"}) == 1:
-        return ""
-    return "states no view"
+def _unstated(header: Header, part: str | None) -> str:
+    """Return what a film must state and the header does not; "" where it states enough."""
+    if part is None and header.view is None:
+        return "states neither the body part nor a frontal view"
+    first = {one[:1] for one in header.orientation or ()}
+    coronal = len(first & {*"LR"}) == 1 and len(first & {*"HF"}) == 1
+    return "" if header.view or coronal else "states no view"

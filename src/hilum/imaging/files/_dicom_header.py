@@ -52,6 +52,7 @@ class Header:
     study_date: date | None = None  # or else the series', the acquisition's or the content's
     accession: str | None = None
     institution: str | None = None
+    manufacturer: str | None = None
     person: str | None = None  # digest of name and birth date, where Patient ID says nothing
     issuer: str | None = None  # of the Patient ID: two hospitals may give out the same
     acquired: datetime | None = None  # else the content or the study; midnight without a time
@@ -98,6 +99,7 @@ def header(facts: Facts) -> Header:
         study_date=studied,
         accession=_text(facts, 0x00080050),
         institution=_text(facts, 0x00080080),
+        manufacturer=_text(facts, 0x00080070),
         person=_person(facts),
         issuer=_text(facts, 0x00100021),
         acquired=_acquired(facts),
