@@ -95,7 +95,7 @@ def run(
         stack.enter_context(_working(stopping, health, said, settings))
         say(f"health, metrics and worklist at http://{settings.monitor.host}:{port}/")
         if settings.listen:
-            stack.enter_context(_listening(inbox, settings))
+            stack.enter_context(_listening(inbox, settings, said))
         said("node started", models=reader.digest)
         _wait(stopping.event, journal, settings, until)
         said("node stopping")
@@ -177,10 +177,10 @@ def _by_dimse(settings: Settings) -> Store:
     return store
 
 
-def _listening(inbox: Inbox, settings: Settings):
+def _listening(inbox: Inbox, settings: Settings, said: Log):
     from hilum.node import dimse
 
-    return dimse.listen(inbox, settings)
+    return dimse.listen(inbox, settings, said)
 
 
 @contextmanager

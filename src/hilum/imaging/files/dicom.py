@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ENDINGS",
+    "TRANSFER_SYNTAXES",
     "Dicom",
     "Header",
     "Pose",
@@ -63,6 +64,7 @@ __all__ = [
 Result = TypeVar("Result")
 
 ENDINGS = (".dcm", ".dicom")
+TRANSFER_SYNTAXES = _dicom_layout.SYNTAXES  # UIDs of those that are decoded
 _MOST_WARNINGS = 3  # of pydicom's in the processing log: a broken file can raise hundreds
 _SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
 
