@@ -270,9 +270,7 @@ def test_a_film_that_cannot_be_read_is_dead_with_its_reason_and_the_next_one_is_
         assert failure["id"] in overview.lines(overview.status(given))
 
 
-def test_what_an_unforeseen_error_stops_is_tried_again_and_can_be_revived(
-    archive, films, tmp_path
-):
+def test_what_an_unforeseen_error_stops_is_tried_again_and_can_be_revived(archive, films, tmp_path):
     archive.put(film(films))
     broken = [True]
 

@@ -71,6 +71,7 @@ def commands(data: Path, run: Path, out: Path) -> list[list[str]]:
         ["cross-evaluate", str(run), str(out / "twin"), "--out", str(out / "matrix")],
         ["labels", str(data)],
         ["describe", str(data)],
+        ["films", str(data)],
         ["merge", str(data), str(out / "other"), "--out", str(out / "merged")],
         ["export", "coco", str(run), str(out / "coco")],
         ["propose-fixes", str(run), "--rule", "duplicate-file", "--out", str(out / "fixes.toml")],

@@ -94,7 +94,9 @@ def made(
     path: Path, findings: Findings, options: Options = _USUAL
 ) -> Iterator[tuple[Kind, Dataset]]:
     """Yield the objects of one image, made from its file. Raises as `write_results`."""
-    yield from objects(Origin(source.read(path, findings.file), findings, options.settings), options)
+    yield from objects(
+        Origin(source.read(path, findings.file), findings, options.settings), options
+    )
 
 
 def files(path: Path, findings: Findings, options: Options = _USUAL) -> Iterator[tuple[str, bytes]]:

@@ -110,7 +110,7 @@ def run(
         say(f"health, metrics and worklist at http://{monitored.host}:{port}/")
         stack.enter_context(_working(node))
         if settings.listen:
-            stack.enter_context(_listening(node.inbox, settings))
+            stack.enter_context(_listening(node.inbox, settings, node.said))
         node.said("node started", models=reader.digest)
         _wait(node, until)
 
@@ -176,10 +176,10 @@ def _by_dimse(settings: Settings) -> Store:
     return store
 
 
-def _listening(inbox: Inbox, settings: Settings):
+def _listening(inbox: Inbox, settings: Settings, said: Log):
     from hilum.node import dimse
 
-    return dimse.listen(inbox, settings)
+    return dimse.listen(inbox, settings, said)
 
 
 @contextmanager
