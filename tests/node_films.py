@@ -110,7 +110,7 @@ class Driven:
         with suppress(Busy):
             for _ in range(2):  # a study is stable when a second poll finds it unchanged
                 self.parts["dicomweb"].step()
-        while any([self.parts[name].step() for name in ("reader", "sender")]):
+        while self.parts["reader"].step() or self.parts["sender"].step():
             pass
 
     @property

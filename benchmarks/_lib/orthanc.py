@@ -108,6 +108,16 @@ class Orthanc:
                 objects += [modality] * len(series["Instances"])
         return sorted(objects)
 
+    def values(self, study: str, keyword: str) -> set[str]:
+        """Return the values of an attribute in all objects of a study but its films."""
+        found = set()
+        for one in self._ids(study):
+            for instance in self.get(f"studies/{one}/instances"):
+                tags = self.get(f"instances/{instance['ID']}/simplified-tags")
+                if tags["Modality"] not in ("CR", "DX"):
+                    found.add(str(tags.get(keyword, "")))
+        return found
+
     def _ids(self, study: str) -> list[str]:
         found = self.post("tools/lookup", study.encode())
         return [one["ID"] for one in found if one["Type"] == "Study"]
