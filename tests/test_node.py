@@ -8,6 +8,7 @@ import sqlite3
 import threading
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import dicomweb_archive
 import pytest
@@ -35,6 +36,7 @@ from hilum.node.inbox import Accepted, Inbox, Refused
 from hilum.node.journal import DEAD, RECEIVED, SENT, SKIPPED, Journal, key_of
 from hilum.node.settings import Limits, Monitor, Settings
 
+DEPLOY = Path(__file__).parents[1] / "deploy"
 pytest.importorskip("highdicom", reason="needs the extra [dicom]")
 
 
@@ -588,3 +590,11 @@ def test_uids_of_results_follow_from_film_and_models(archive, films, tmp_path):
         assert all(uid.startswith(uids.ROOT) for uid in archive.stored)
         assert all(node.journal.is_result(uid) for uid in archive.stored)
         assert node.journal.counts()[DEAD] == 0
+
+
+def test_the_service_that_is_delivered_runs_a_node_with_settings_that_are_right():
+    settings = Settings.read(DEPLOY / "node.toml")
+    unit = (DEPLOY / "hilum-node.service").read_text()
+    assert re.search(r"^ExecStart=\S+/hilum node run /etc/hilum/node.toml$", unit, re.MULTILINE)
+    assert f"StateDirectory={settings.state.name}\n" in unit
+    assert f":{settings.monitor.port}/health" in (DEPLOY / "Containerfile").read_text()

@@ -283,7 +283,7 @@ def disturbed(trial: Trial, of: argparse.Namespace, rng: random.Random) -> dict[
     until(lambda: films(read).get("sent", 0) + films(read).get("dead", 0) >= of.studies)
     status = overview.status(read)
     ended = node.end(signal.SIGTERM)
-    left = [path for path in (disk.folder / "state").rglob("*.dcm")]
+    left = list((disk.folder / "state").rglob("*.dcm"))
     found = trial.whole(studies)
     disk.close()
     lines = node.log.read_text(errors="replace")
@@ -348,8 +348,8 @@ def table(speed: dict[str, float], soak: dict[str, object], of: argparse.Namespa
             "",
             f"Disturbed: {of.studies} studies, {of.kills} times SIGKILL, {of.restarts} restarts of "
             f"Orthanc, connections refused for {of.outage:g} s, a full disk ({soak['disk']}) for "
-            f"{FULL_SECONDS:g} s. Afterwards {good} of {of.studies} studies hold exactly one set of "
-            f"results; by the journal {soak['films']['sent']} films were sent, "
+            f"{FULL_SECONDS:g} s. Afterwards {good} of {of.studies} studies hold exactly one set "
+            f"of results; by the journal {soak['films']['sent']} films were sent, "
             f"{soak['films']['dead']} are dead; {soak['left']} files of patients are left; "
             f"{soak['private']} words of a patient are in the log.",
         ]
