@@ -268,6 +268,8 @@ def disturbed(trial: Trial, of: argparse.Namespace, rng: random.Random) -> dict[
     pause = max(1.0, of.studies / of.rate / len(events))
     for event in events:
         time.sleep(rng.uniform(0.3, 1.7) * pause)
+        if node.process and node.process.poll() is not None:
+            raise RuntimeError(f"the node ended by itself: {node.log.read_text()[-2000:]}")
         if event == "kill":
             node.end()
             node.start()

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -19,6 +19,7 @@ from typing import TextIO
 from hilum import storage
 from hilum.errors import HilumError, Interrupted, MissingExtra
 from hilum.node import monitor, sender
+from hilum.node.busy import Busy
 from hilum.node.dicomweb import DicomWebServer
 from hilum.node.health import Health
 from hilum.node.http_client import Login, Peer
@@ -104,7 +105,24 @@ def run(
     """
     with MissingExtra.explained("dicom", "a node, which writes results as DICOM objects,"):
         import highdicom  # noqa: F401
-    reader, monitored = Reader.of(settings), settings.monitor
+    reader, failures = Reader.of(settings), 0
+    with suppress(Interrupted):
+        while True:
+            try:
+                return _run(settings, reader, say, until)
+            except Busy as error:  # the disk is full: it waits here as it would later
+                say(str(error))
+                time.sleep(pause(failures, settings.limits))
+                failures += 1
+
+
+def _run(
+    settings: Settings,
+    reader: Reader,
+    say: Callable[[str], None],
+    until: Callable[[], None] | None,
+) -> None:
+    monitored = settings.monitor
     with assembled(settings, reader, sys.stderr) as node, ExitStack() as stack:
         port = stack.enter_context(monitor.serving(monitored, node.health, node.journal))
         say(f"health, metrics and worklist at http://{monitored.host}:{port}/")
@@ -232,12 +250,10 @@ def _stopped(part: Part, node: Node, error: Exception) -> None:
 def _wait(node: Node, until: Callable[[], None] | None) -> None:
     """Wait until the node is to be stopped, and remove old rows now and then."""
     kept = node.settings.limits.keep_days * _DAY
-    try:
-        if until:
-            until()
-            return
+    if until:
+        return until()
+    with suppress(Interrupted):
         while True:
-            node.journal.forget(time.time() - kept)
+            with suppress(Busy):
+                node.journal.forget(time.time() - kept)
             time.sleep(_TIDY)
-    except Interrupted:
-        return
