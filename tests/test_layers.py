@@ -34,6 +34,7 @@ ORDER = (
     "pipeline",
     "reporting",
     "runs",
+    "node",
     "serve",
     "api",
     "cli",

@@ -1,7 +1,8 @@
 """Which received objects are films that a node reads: frontal radiographs of others, no results.
 
 Its own results come back, since they make their study complete anew: they are recognised by their
-UIDs, which the journal has, by what made them, and by their class, which is none of radiographs.
+class and modality (`hilum.dataset.dicom_index`), by their UIDs, which the journal has, and by what
+made them.
 """
 
 from __future__ import annotations

@@ -117,7 +117,7 @@ def page(rows: list[Entry]) -> str:
 class _Handler(BaseHTTPRequestHandler):
     """Answers GET, quietly."""
 
-    timeout = _SECONDS
+    timeout, wbufsize = _SECONDS, 1 << 16
     server_version, sys_version = "Hilum", ""
 
     def pages(self, path: str) -> tuple[int, str, str]:

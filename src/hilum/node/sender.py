@@ -123,8 +123,7 @@ def clear(state: Path, journal: Journal) -> None:
     for folder in (state / RESULTS).iterdir():
         key, _, version = folder.name.partition(".")
         film = journal.film(key)
-        kept = film is not None and film.state not in (SENT, RECEIVED)
-        if not kept or version != str(film.version):
+        if film is None or film.state in (SENT, RECEIVED) or version != str(film.version):
             shutil.rmtree(folder, ignore_errors=True)
 
 

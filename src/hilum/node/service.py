@@ -14,14 +14,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from hilum import storage
 from hilum.errors import HilumError, Interrupted, MissingExtra
 from hilum.node import monitor, sender
-from hilum.node.busy import Busy
 from hilum.node.dicomweb import DicomWebServer
 from hilum.node.health import Health
-from hilum.node.http_client import Login, Peer, Rejected, Unreachable
+from hilum.node.http_client import Login, Peer
 from hilum.node.inbox import Inbox
 from hilum.node.journal import Journal
 from hilum.node.logs import Log
@@ -49,29 +49,53 @@ class Part:
     woken: threading.Event
 
 
-class Stopping:
-    """Whether the node is being stopped; waking a part that waits for it."""
-
-    def __init__(self) -> None:
-        self.parts: list[Part] = []
-        self.event = threading.Event()
-
-    def now(self) -> None:
-        """Stop every part at the end of its round."""
-        self.event.set()
-        for part in self.parts:
-            part.woken.set()
-
-
 def journal_of(settings: Settings) -> Journal:
     """Open the journal of a node."""
     return Journal(settings.state / JOURNAL)
 
 
+@dataclass(frozen=True)
+class Node:
+    """A node that is put together; nothing of it runs yet."""
+
+    settings: Settings
+    journal: Journal
+    inbox: Inbox
+    health: Health
+    said: Log
+    parts: tuple[Part, ...]
+
+
+@contextmanager
+def assembled(settings: Settings, reader: Reader, stream: TextIO) -> Iterator[Node]:
+    """Hold the folder of a node, and give its parts, ready to go on from the journal.
+
+    Its log goes to `stream`. Raises `HilumError` where another node uses the folder.
+    """
+    with storage.locked(settings.state), ExitStack() as stack:
+        settings.state.chmod(0o700)
+        journal = journal_of(settings)
+        stack.callback(journal.close)
+        health, woken = Health(journal), threading.Event()
+        said = Log(stream, health.hear)
+
+        def arrived(key: str) -> None:
+            """Wake the reader."""
+            said("film received", film=key)
+            woken.set()
+
+        inbox = Inbox(settings.state, journal, settings.limits, reader.digest, arrived)
+        journal.begin_again()
+        inbox.clear()
+        sender.clear(settings.state, journal)
+        parts = tuple(_parts(settings, inbox, reader, woken, said))
+        yield Node(settings, journal, inbox, health, said, parts)
+
+
 def run(
     settings: Settings,
     say: Callable[[str], None],
-    until: Callable[[threading.Event], None] | None = None,
+    until: Callable[[], None] | None = None,
 ) -> None:
     """Run a node until Ctrl-C, SIGTERM, or until `until` returns; `say` hears where it listens.
 
@@ -80,40 +104,15 @@ def run(
     """
     with MissingExtra.explained("dicom", "a node, which writes results as DICOM objects,"):
         import highdicom  # noqa: F401
-    with storage.locked(settings.state), ExitStack() as stack:
-        settings.state.chmod(0o700)
-        journal = journal_of(settings)
-        stack.callback(journal.close)
-        health = Health(journal)
-        said = Log(sys.stderr, health.hear)
-        reader = Reader.of(settings)
-        stopping = Stopping()
-        woken = threading.Event()
-        inbox = _inbox(settings, journal, reader, woken, said)
-        stopping.parts = list(_parts(settings, inbox, reader, woken, said))
-        port = stack.enter_context(monitor.serving(settings.monitor, health, journal))
-        stack.enter_context(_working(stopping, health, said, settings))
-        say(f"health, metrics and worklist at http://{settings.monitor.host}:{port}/")
+    reader, monitored = Reader.of(settings), settings.monitor
+    with assembled(settings, reader, sys.stderr) as node, ExitStack() as stack:
+        port = stack.enter_context(monitor.serving(monitored, node.health, node.journal))
+        say(f"health, metrics and worklist at http://{monitored.host}:{port}/")
+        stack.enter_context(_working(node))
         if settings.listen:
-            stack.enter_context(_listening(inbox, settings, said))
-        said("node started", models=reader.digest)
-        _wait(stopping.event, journal, settings, until)
-        said("node stopping")
-
-
-def _inbox(
-    settings: Settings, journal: Journal, reader: Reader, woken: threading.Event, said: Log
-) -> Inbox:
-    def arrived(key: str) -> None:
-        """Wake the reader."""
-        said("film received", film=key)
-        woken.set()
-
-    inbox = Inbox(settings.state, journal, settings.limits, reader.digest, arrived)
-    journal.begin_again()
-    inbox.clear()
-    sender.clear(settings.state, journal)
-    return inbox
+            stack.enter_context(_listening(node.inbox, settings, node.said))
+        node.said("node started", models=reader.digest)
+        _wait(node, until)
 
 
 def _parts(
@@ -184,62 +183,61 @@ def _listening(inbox: Inbox, settings: Settings, said: Log):
 
 
 @contextmanager
-def _working(stopping: Stopping, health: Health, said: Log, settings: Settings) -> Iterator[None]:
+def _working(node: Node) -> Iterator[None]:
     """Let each part work on a thread of its own; at the end they end their rounds."""
+    stopping = threading.Event()
     threads = [
-        threading.Thread(target=_rounds, args=(part, stopping, health, said, settings), daemon=True)
-        for part in stopping.parts
+        threading.Thread(target=_rounds, args=(part, node, stopping), daemon=True)
+        for part in node.parts
     ]
     for thread in threads:
         thread.start()
     try:
         yield
     finally:
-        stopping.now()
+        stopping.set()
+        for part in node.parts:
+            part.woken.set()
         last = time.monotonic() + GRACE
         for thread in threads:
             thread.join(max(0.0, last - time.monotonic()))
+        node.said("node stopped", in_time=not any(thread.is_alive() for thread in threads))
 
 
-def _rounds(part: Part, stopping: Stopping, health: Health, said: Log, settings: Settings) -> None:
+def _rounds(part: Part, node: Node, stopping: threading.Event) -> None:
     failures = 0
-    while not stopping.event.is_set():
+    while not stopping.is_set():
         part.woken.clear()
         try:
-            again, wait = part.step(), part.idle
+            again = part.step()
         except Exception as error:  # noqa: BLE001 (no error of a round ends a part)
-            again, wait = False, pause(failures, settings.limits)
+            _stopped(part, node, error)
+            # What arrives does not wake a part that is stopped.
+            stopping.wait(pause(failures, node.settings.limits))
             failures += 1
-            known = isinstance(error, Unreachable | Rejected | Busy | HilumError)
-            if health.stopped(part.name, error):
-                said(
-                    "part stopped", level="warning" if known else "error", part=part.name,
-                    error=type(error).__name__,
-                )  # fmt: skip
-            stopping.event.wait(wait)  # what arrives does not wake a part that is stopped
             continue
         failures = 0
-        if health.works(part.name):
-            said("part works again", part=part.name)
-        if not again:
-            part.woken.wait(wait)
+        if node.health.works(part.name):
+            node.said("part works again", part=part.name)
+        if not again and not stopping.is_set():
+            part.woken.wait(part.idle)
 
 
-def _wait(
-    stopping: threading.Event,
-    journal: Journal,
-    settings: Settings,
-    until: Callable[[threading.Event], None] | None,
-) -> None:
+def _stopped(part: Part, node: Node, error: Exception) -> None:
+    if node.health.stopped(part.name, error):
+        level = "warning" if isinstance(error, HilumError) else "error"
+        node.said("part stopped", level=level, part=part.name, error=type(error).__name__)
+
+
+def _wait(node: Node, until: Callable[[], None] | None) -> None:
     """Wait until the node is to be stopped, and remove old rows now and then."""
-    tidied = 0.0
+    kept = node.settings.limits.keep_days * _DAY
     try:
         if until:
-            until(stopping)
+            until()
             return
-        while not stopping.wait(_IDLE):
-            if time.monotonic() - tidied > _TIDY or not tidied:
-                tidied = time.monotonic()
-                journal.forget(time.time() - settings.limits.keep_days * _DAY)
+        while True:
+            node.journal.forget(time.time() - kept)
+            time.sleep(_TIDY)
     except Interrupted:
         return

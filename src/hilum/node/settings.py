@@ -27,6 +27,7 @@ from urllib.parse import urlsplit
 from hilum.config.validation import build_section
 from hilum.errors import BadData, BadRecipe, NotFound, unknown
 from hilum.safety import untrusted_files
+from hilum.storage import JsonObject
 
 SOURCE, DICOMWEB, DIMSE = DESTINATIONS = ("source", "dicomweb", "dimse")
 LONGEST_SECRET = 4096  # bytes of a file with a password or token
@@ -201,7 +202,7 @@ class Settings:
     def of_tables(cls, tables: Mapping[str, object], path: Path) -> Settings:
         """Return the settings in parsed TOML; `path` is the file. Raises as `read` does."""
         faults: list[str] = []
-        built = dict(_sections(tables, faults))
+        built: JsonObject = dict(_sections(tables, faults))
         if not faults:
             made = cls(**{name: _placed(one, path.parent) for name, one in built.items()})
             faults += _faults(made)
