@@ -217,7 +217,7 @@ class Connection(RequestHandler):
             association.dul.event_queue.get_nowait()
         connection = BoundedSocket(association, client_socket=self.request)
         connection.bounds = bounds
-        association.set_socket(connection)
+        association.dul.socket = connection
         messages = association.dimse = Messages(association, bounds)
         for event in _PRINTED:
             for handler, _ in list(association.get_handlers(event)):
@@ -280,7 +280,7 @@ class Server(ThreadedAssociationServer):
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Report a connection that did not become an association."""
         host = str(client_address[0])
-        self.bounds.say("connection refused", level="warning", reason="no TLS", host=host)
+        self.bounds.say("connection refused", level="warning", reason="not begun", host=host)
 
 
 def addresses(host: str) -> set[str]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import logging
 import ssl
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -85,7 +86,7 @@ def listen(inbox: Inbox, settings: Settings, say: Say = _silent) -> Iterator[int
         (evt.EVT_C_STORE, _store_handler(inbox, say)),
         (evt.EVT_C_ECHO, lambda event: SUCCESS),
     ]
-    with _quiet(), _served(entity, of, bounds, handlers) as port:
+    with _quiet(), _unwarned(), _served(entity, of, bounds, handlers) as port:
         yield port
 
 
@@ -280,14 +281,17 @@ def store(paths: Sequence[Path], to: Destination, seconds: float = 30.0) -> Mapp
 
 
 def _stored(association: Association, classes: Mapping[Path, str], where: str) -> dict[Path, str]:
+    from pydicom import dcmread
+
     taken = {str(one.abstract_syntax) for one in association.accepted_contexts}
     refused = {}
     for path, uid in classes.items():
         if uid not in taken:
             refused[path] = f"{where} takes no objects of the class {uid} as they are encoded"
             continue
-        with dicom.quietly():
-            answer = association.send_c_store(path)
+        with dicom.quietly():  # not while it is sent: one thread at a time is in such a block
+            made = dcmread(path)
+        answer = association.send_c_store(made)
         status = answer.get("Status")
         if status is None:
             raise Unreachable(f"{where} ended the association")
@@ -342,3 +346,11 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         log.setLevel(before)
+
+
+@contextmanager
+def _unwarned() -> Iterator[None]:
+    """Drop pydicom's warnings, which repeat values, while the node listens; for the process."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"pydicom\b")
+        yield
