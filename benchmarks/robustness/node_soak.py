@@ -138,6 +138,12 @@ class Process:
         with open(f"/proc/{self.process.pid}/statm") as stream:
             return int(stream.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
+    def processor(self) -> float:
+        """Return the seconds of processor time that it has used."""
+        assert self.process
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def seconds(self) -> list[float]:
         """Return the seconds from receipt to results of all films, by its log."""
         lines = self.log.read_text(errors="replace").splitlines()
@@ -206,10 +212,11 @@ def steady(trial: Trial, count: int, rate: float) -> dict[str, float]:
     node.start()
     read = Settings.read(settings)
     until(lambda: films(read).get("sent", 0) > 0)
-    first, memory = time.monotonic(), []
+    first, used, memory = time.monotonic(), node.processor(), [node.resident()]
     begun = films(read)["sent"]
-    until(lambda: memory.append(node.resident()) or films(read)["sent"] == count)
+    until(lambda: films(read)["sent"] == count)
     per_second = (count - begun) / (time.monotonic() - first)
+    processor = (node.processor() - used) / (count - begun)
     before = len(node.seconds())
     for number in range(count):
         at = time.monotonic()
@@ -224,6 +231,7 @@ def steady(trial: Trial, count: int, rate: float) -> dict[str, float]:
     half = len(memory) // 2
     return {
         "films_per_second": per_second,
+        "processor_seconds": processor,
         "p50": statistics.median(seconds),
         "p95": float(np.quantile(seconds, 0.95)),
         "memory_first": max(memory[:half]) / 2**20,
@@ -339,11 +347,12 @@ def table(speed: dict[str, float], soak: dict[str, object], of: argparse.Namespa
             f"Made-up films of {of.size} x {of.size} pixels, one a study; Orthanc on the same "
             f"machine. Undisturbed, {2 * of.steady} films:",
             "",
-            "| films per second, all at once | seconds to the results, median | 95 % | memory, "
-            "first half | second half |",
-            "| --: | --: | --: | --: | --: |",
-            f"| {speed['films_per_second']:.2f} | {speed['p50']:.2f} | {speed['p95']:.2f} | "
-            f"{speed['memory_first']:.0f} MiB | {speed['memory_last']:.0f} MiB |",
+            "| films per second, all at once | processor time of the node for each | seconds to the "
+            "results, median | 95 % | memory, first half | second half |",
+            "| --: | --: | --: | --: | --: | --: |",
+            f"| {speed['films_per_second']:.2f} | {speed['processor_seconds']:.2f} s | "
+            f"{speed['p50']:.2f} | {speed['p95']:.2f} | {speed['memory_first']:.0f} MiB | "
+            f"{speed['memory_last']:.0f} MiB |",
             "",
             f"Seconds are those from the receipt of a film to the archive's answer, at {of.rate:g} "
             f"films a second.",
