@@ -554,6 +554,7 @@ BASE = '[source.orthanc]\nurl = "http://127.0.0.1:8042"\n'
         (BASE + "[limits]\npendng = 3\n", "did you mean 'pending'"),
         (BASE + '[limits]\npending = "3"\n', "whole number"),
         (BASE + "[limits]\nattempts = 0\n", "attempts must be above 0"),
+        (BASE + "[limits]\nfree_bytes = 5\n", "results need room"),
         ('[source.orthanc]\nurl = "ftp://a/"\n', "must be an address"),
         ('[source.orthanc]\nurl = "http://me:secret@a/"\n', "neither user, password"),
         (BASE + '[destination]\nto = "nowhere"\n', "no destination is called"),

@@ -48,7 +48,8 @@ from hilum.node.settings import Settings
 
 WHOLE = ["DX", "OT", "SEG", "SR", "SR"]  # modalities of a study with its results
 PHANTOMS = 8  # different made-up films; the others repeat them under other UIDs
-FULL_SECONDS, DISK = 8.0, 48 << 20  # how long the disk is full; bytes of the disk in memory
+FULL_SECONDS = 8.0  # how long the disk is full
+DISK, RESERVE = 96 << 20, 16 << 20  # bytes of the disk in memory, and of it for results alone
 PATIENCE = 900.0  # seconds for the rest, when nothing disturbs any more
 ROOT = "1.2.826.0.1.3680043.10.1"
 
@@ -171,7 +172,7 @@ class Trial:
         place = self.folder / f"{name}.toml"
         place.write_text(
             f'[node]\nstate = "{state}"\n[source.orthanc]\nurl = "{url}"\npoll_seconds = 0.25\n'
-            f"history = true\n[monitor]\nport = 0\n[limits]\nfree_bytes = 0\npending = 200\n"
+            f"history = true\n[monitor]\nport = 0\n[limits]\nfree_bytes = {RESERVE}\npending = 200\n"
             f"longest_retry_seconds = 5.0\nattempts = 12\n"
         )
         return place
