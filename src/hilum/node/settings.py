@@ -373,7 +373,6 @@ def _limit_faults(limits: Limits) -> Iterator[str]:
         ):
             yield f"[limits] {part.name} must be above 0, got {getattr(limits, part.name)}"
 
-
     if 0 <= limits.free_bytes < _LEAST_FREE:
         # Films that fill the disk could not be read, and so would never leave it.
         yield (
