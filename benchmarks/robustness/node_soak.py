@@ -43,7 +43,7 @@ from benchmarks._lib.orthanc import Orthanc, free_port, is_there, store
 from benchmarks._lib.results import machine, record
 from hilum.imaging import synthetic
 from hilum.imaging.synthetic.dicom_file import write_dicom
-from hilum.node import overview
+from hilum.node import overview, service
 from hilum.node.settings import Settings
 
 WHOLE = ["DX", "OT", "SEG", "SR", "SR"]  # modalities of a study with its results
@@ -167,12 +167,12 @@ class Trial:
         drawn = synthetic.draw(synthetic.anatomy(rng), rng, height=self.size, width=self.size)
         return drawn.pixels.astype(np.uint16) * 16
 
-    def settings(self, name: str, url: str, state: Path) -> Path:
-        """Write a settings file of the node."""
+    def settings(self, name: str, url: str, state: Path, *, history: bool) -> Path:
+        """Write a settings file of the node; with `history` it reads what the archive holds."""
         place = self.folder / f"{name}.toml"
         place.write_text(
             f'[node]\nstate = "{state}"\n[source.orthanc]\nurl = "{url}"\npoll_seconds = 0.25\n'
-            f"history = true\n[monitor]\nport = 0\n[limits]\nfree_bytes = {RESERVE}\npending = 200\n"
+            f"history = {str(history).lower()}\n[monitor]\nport = 0\n[limits]\nfree_bytes = {RESERVE}\npending = 200\n"
             f"longest_retry_seconds = 5.0\nattempts = 12\n"
         )
         return place
@@ -206,7 +206,7 @@ class Trial:
 
 def steady(trial: Trial, count: int, rate: float) -> dict[str, float]:
     """Measure films per second, seconds to the results, and memory, undisturbed."""
-    settings = trial.settings("steady", trial.archive.url, trial.folder / "steady")
+    settings = trial.settings("steady", trial.archive.url, trial.folder / "steady", history=True)
     studies = [trial.put("1", number) for number in range(count)]
     time.sleep(trial.archive.stable_seconds + 3.0)  # all are stable, so that all begin at once
     node = Process(settings)
@@ -247,6 +247,16 @@ def films(settings: Settings) -> dict[str, int]:
     return {}
 
 
+def cursor(settings: Settings) -> str:
+    """Return where the polling of a node has come to; "" before it has begun."""
+    if not (settings.state / service.JOURNAL).is_file():
+        return ""
+    journal = service.journal_of(settings)
+    found = journal.cursor("orthanc")
+    journal.close()
+    return found
+
+
 def until(true, seconds: float = PATIENCE) -> None:
     """Wait until something holds."""
     ends = time.monotonic() + seconds
@@ -260,9 +270,12 @@ def disturbed(trial: Trial, of: argparse.Namespace, rng: random.Random) -> dict[
     """Store films while everything goes wrong; return what came of it."""
     proxy = Proxy(trial.archive.http)
     disk = Disk(trial.folder / "disk")
-    settings = trial.settings("soak", f"http://127.0.0.1:{proxy.port}", disk.folder / "state")
-    node, studies = Process(settings), []
+    url = f"http://127.0.0.1:{proxy.port}"
+    settings = trial.settings("soak", url, disk.folder / "state", history=False)
+    node, studies, read = Process(settings), [], Settings.read(settings)
+    time.sleep(trial.archive.stable_seconds + 3.0)  # no study changes any more
     node.start()
+    until(lambda: cursor(read))
 
     def feed() -> None:
         """Store the films, as fast as they are read when nothing disturbs."""
@@ -290,7 +303,6 @@ def disturbed(trial: Trial, of: argparse.Namespace, rng: random.Random) -> dict[
         else:
             disk.fill(node)
     feeding.join()
-    read = Settings.read(settings)
     until(lambda: films(read).get("sent", 0) + films(read).get("dead", 0) >= of.studies)
     status = overview.status(read)
     ended = node.end(signal.SIGTERM)
