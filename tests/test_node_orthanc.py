@@ -90,9 +90,7 @@ def test_what_was_missed_while_the_node_was_down_is_read_and_a_repeat_replaces(
     run(given, monkeypatch, reader(), begin)
     store(archive.dicom, [film(tmp_path, 3)])
     whole = ["DX", "SEG", "SR"]
-    run(
-        given, monkeypatch, reader(), lambda: until(lambda: archive.modalities(study(3)) == whole)
-    )
+    run(given, monkeypatch, reader(), lambda: until(lambda: archive.modalities(study(3)) == whole))
 
     def repeat():
         store(archive.dicom, [film(tmp_path, 3, AccessionNumber="B-2")])
@@ -109,7 +107,9 @@ def test_films_by_c_store_and_results_by_c_store(archive, tmp_path, monkeypatch)
         archive,
         orthanc=None,
         listen=Listen(port=port, allowed_callers=(Caller("MODALITY", "127.0.0.1"),)),
-        destination=Destination(to="dimse", host="127.0.0.1", port=archive.dicom, ae_title="ARCHIVE"),
+        destination=Destination(
+            to="dimse", host="127.0.0.1", port=archive.dicom, ae_title="ARCHIVE"
+        ),
     )
 
     def work():
