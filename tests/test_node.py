@@ -8,6 +8,7 @@ import sqlite3
 import threading
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import dicomweb_archive
 import pytest
@@ -27,14 +28,16 @@ from node_films import (
 from pydicom import dcmread
 
 from hilum.dicom_out import uids
-from hilum.errors import BadData, BadRecipe, HilumError, NotFound
+from hilum.errors import BadData, BadRecipe, HilumError, Interrupted, NotFound
 from hilum.node import monitor, overview, service, visits
 from hilum.node.busy import Busy
 from hilum.node.health import Health
 from hilum.node.inbox import Accepted, Inbox, Refused
 from hilum.node.journal import DEAD, RECEIVED, SENT, SKIPPED, Journal, key_of
+from hilum.node.logs import Log
 from hilum.node.settings import Limits, Monitor, Settings
 
+DEPLOY = Path(__file__).parents[1] / "deploy"
 pytest.importorskip("highdicom", reason="needs the extra [dicom]")
 
 
@@ -154,7 +157,7 @@ def test_a_film_with_a_call_of_present_is_sent_before_those_without(archive, fil
             node.parts["dicomweb"].step()
         while node.parts["reader"].step():
             pass
-        rows = [monitor.Entry.of(one) for one in node.journal.recent(10)]
+        rows = [monitor.Entry.of(one) for one in node.journal.recent(0.0, 10)]
         assert [row["present"] for row in rows] == ["Tuberculosis", "", ""]
         node.settle()
     first = archive.held[archive.stored[0]][0]
@@ -185,10 +188,7 @@ class Killed:
             self.left -= 1
             if self.left == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
-            done = step(*given, **named)
-            if self.left == -1:  # just behind it, too
-                os.kill(os.getpid(), signal.SIGKILL)
-            return done
+            return step(*given, **named)
 
         return one
 
@@ -441,6 +441,15 @@ def test_a_folder_of_state_is_for_its_owner_alone(archive, films, tmp_path):
         assert (given.state / service.JOURNAL).stat().st_mode & 0o077 == 0
 
 
+def test_a_folder_that_others_may_enter_is_refused(archive, tmp_path):
+    (tmp_path / "state").mkdir(mode=0o755)
+    with (
+        pytest.raises(HilumError, match="chmod 700"),
+        driven(settings(tmp_path / "state", archive.url)),
+    ):
+        pass
+
+
 def test_a_file_that_is_no_journal_is_refused_and_left_as_it_is(tmp_path):
     place = tmp_path / "journal.sqlite"
     place.write_text("notes of somebody" * 100)
@@ -538,6 +547,44 @@ def test_a_running_node_does_all_by_itself_and_ends_its_rounds_when_stopped(
     assert overview.status(given)["films"][SENT] == 1
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_node_well(number, archive, tmp_path, monkeypatch, capsys):
+    def interrupted(seconds: float) -> None:
+        raise Interrupted(number)
+
+    monkeypatch.setattr(service.Reader, "of", classmethod(lambda cls, given: reader()))
+    monkeypatch.setattr(service.time, "sleep", interrupted)
+    given = settings(tmp_path / "state", archive.url, monitor=Monitor(port=0))
+    service.run(given, lambda sentence: None)
+    last = json.loads(capsys.readouterr().err.splitlines()[-1])
+    assert last["event"] == "node stopped" and last["in_time"]
+
+
+def test_a_node_that_starts_on_a_full_disk_waits_for_room(archive, tmp_path, monkeypatch, capsys):
+    opened, waited = service.journal_of, []
+
+    def full(given):
+        if len(waited) < 2:
+            raise Busy("the disk is full")
+        return opened(given)
+
+    monkeypatch.setattr(service.Reader, "of", classmethod(lambda cls, given: reader()))
+    monkeypatch.setattr(service, "journal_of", full)
+    monkeypatch.setattr(service.time, "sleep", waited.append)
+    said: list[str] = []
+    given = settings(tmp_path / "state", archive.url, monitor=Monitor(port=0))
+    service.run(given, said.append, lambda: None)
+    assert said[:2] == ["the disk is full"] * 2 and "listen" not in said[2]
+
+
+def test_a_log_that_nobody_reads_any_more_stops_nothing():
+    class Gone:
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    Log(Gone())("film read", film="0" * 64)  # pyright: ignore
+
+
 # --------------------------------------------------------------------------------- settings
 
 
@@ -552,6 +599,7 @@ BASE = '[source.orthanc]\nurl = "http://127.0.0.1:8042"\n'
         (BASE + "[limits]\npendng = 3\n", "did you mean 'pending'"),
         (BASE + '[limits]\npending = "3"\n', "whole number"),
         (BASE + "[limits]\nattempts = 0\n", "attempts must be above 0"),
+        (BASE + "[limits]\nfree_bytes = 5\n", "results need room"),
         ('[source.orthanc]\nurl = "ftp://a/"\n', "must be an address"),
         ('[source.orthanc]\nurl = "http://me:secret@a/"\n', "neither user, password"),
         (BASE + '[destination]\nto = "nowhere"\n', "no destination is called"),
@@ -588,3 +636,11 @@ def test_uids_of_results_follow_from_film_and_models(archive, films, tmp_path):
         assert all(uid.startswith(uids.ROOT) for uid in archive.stored)
         assert all(node.journal.is_result(uid) for uid in archive.stored)
         assert node.journal.counts()[DEAD] == 0
+
+
+def test_the_service_that_is_delivered_runs_a_node_with_settings_that_are_right():
+    settings = Settings.read(DEPLOY / "node.toml")
+    unit = (DEPLOY / "hilum-node.service").read_text()
+    assert re.search(r"^ExecStart=\S+/hilum node run /etc/hilum/node.toml$", unit, re.MULTILINE)
+    assert f"StateDirectory={settings.state.name}\n" in unit
+    assert f":{settings.monitor.port}/health" in (DEPLOY / "Containerfile").read_text()

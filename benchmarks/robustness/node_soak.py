@@ -43,12 +43,13 @@ from benchmarks._lib.orthanc import Orthanc, free_port, is_there, store
 from benchmarks._lib.results import machine, record
 from hilum.imaging import synthetic
 from hilum.imaging.synthetic.dicom_file import write_dicom
-from hilum.node import overview
+from hilum.node import overview, service
 from hilum.node.settings import Settings
 
 WHOLE = ["DX", "OT", "SEG", "SR", "SR"]  # modalities of a study with its results
 PHANTOMS = 8  # different made-up films; the others repeat them under other UIDs
-FULL_SECONDS, DISK = 8.0, 48 << 20  # how long the disk is full; bytes of the disk in memory
+FULL_SECONDS = 8.0  # how long the disk is full
+DISK, RESERVE = 96 << 20, 16 << 20  # bytes of the disk in memory, and of it for results alone
 PATIENCE = 900.0  # seconds for the rest, when nothing disturbs any more
 ROOT = "1.2.826.0.1.3680043.10.1"
 
@@ -138,6 +139,12 @@ class Process:
         with open(f"/proc/{self.process.pid}/statm") as stream:
             return int(stream.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
+    def processor(self) -> float:
+        """Return the seconds of processor time that it has used."""
+        assert self.process
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def seconds(self) -> list[float]:
         """Return the seconds from receipt to results of all films, by its log."""
         lines = self.log.read_text(errors="replace").splitlines()
@@ -160,12 +167,12 @@ class Trial:
         drawn = synthetic.draw(synthetic.anatomy(rng), rng, height=self.size, width=self.size)
         return drawn.pixels.astype(np.uint16) * 16
 
-    def settings(self, name: str, url: str, state: Path) -> Path:
-        """Write a settings file of the node."""
+    def settings(self, name: str, url: str, state: Path, *, history: bool) -> Path:
+        """Write a settings file of the node; with `history` it reads what the archive holds."""
         place = self.folder / f"{name}.toml"
         place.write_text(
             f'[node]\nstate = "{state}"\n[source.orthanc]\nurl = "{url}"\npoll_seconds = 0.25\n'
-            f"history = true\n[monitor]\nport = 0\n[limits]\nfree_bytes = 0\npending = 200\n"
+            f"history = {str(history).lower()}\n[monitor]\nport = 0\n[limits]\nfree_bytes = {RESERVE}\npending = 200\n"
             f"longest_retry_seconds = 5.0\nattempts = 12\n"
         )
         return place
@@ -199,17 +206,18 @@ class Trial:
 
 def steady(trial: Trial, count: int, rate: float) -> dict[str, float]:
     """Measure films per second, seconds to the results, and memory, undisturbed."""
-    settings = trial.settings("steady", trial.archive.url, trial.folder / "steady")
+    settings = trial.settings("steady", trial.archive.url, trial.folder / "steady", history=True)
     studies = [trial.put("1", number) for number in range(count)]
     time.sleep(trial.archive.stable_seconds + 3.0)  # all are stable, so that all begin at once
     node = Process(settings)
     node.start()
     read = Settings.read(settings)
     until(lambda: films(read).get("sent", 0) > 0)
-    first, memory = time.monotonic(), []
+    first, used, memory = time.monotonic(), node.processor(), [node.resident()]
     begun = films(read)["sent"]
-    until(lambda: memory.append(node.resident()) or films(read)["sent"] == count)
+    until(lambda: films(read)["sent"] == count)
     per_second = (count - begun) / (time.monotonic() - first)
+    processor = (node.processor() - used) / (count - begun)
     before = len(node.seconds())
     for number in range(count):
         at = time.monotonic()
@@ -224,6 +232,7 @@ def steady(trial: Trial, count: int, rate: float) -> dict[str, float]:
     half = len(memory) // 2
     return {
         "films_per_second": per_second,
+        "processor_seconds": processor,
         "p50": statistics.median(seconds),
         "p95": float(np.quantile(seconds, 0.95)),
         "memory_first": max(memory[:half]) / 2**20,
@@ -236,6 +245,16 @@ def films(settings: Settings) -> dict[str, int]:
     with suppress(Exception):
         return overview.status(settings)["films"]
     return {}
+
+
+def cursor(settings: Settings) -> str:
+    """Return where the polling of a node has come to; "" before it has begun."""
+    if not (settings.state / service.JOURNAL).is_file():
+        return ""
+    journal = service.journal_of(settings)
+    found = journal.cursor("orthanc")
+    journal.close()
+    return found
 
 
 def until(true, seconds: float = PATIENCE) -> None:
@@ -251,9 +270,12 @@ def disturbed(trial: Trial, of: argparse.Namespace, rng: random.Random) -> dict[
     """Store films while everything goes wrong; return what came of it."""
     proxy = Proxy(trial.archive.http)
     disk = Disk(trial.folder / "disk")
-    settings = trial.settings("soak", f"http://127.0.0.1:{proxy.port}", disk.folder / "state")
-    node, studies = Process(settings), []
+    url = f"http://127.0.0.1:{proxy.port}"
+    settings = trial.settings("soak", url, disk.folder / "state", history=False)
+    node, studies, read = Process(settings), [], Settings.read(settings)
+    time.sleep(trial.archive.stable_seconds + 3.0)  # no study changes any more
     node.start()
+    until(lambda: cursor(read))
 
     def feed() -> None:
         """Store the films, as fast as they are read when nothing disturbs."""
@@ -268,6 +290,8 @@ def disturbed(trial: Trial, of: argparse.Namespace, rng: random.Random) -> dict[
     pause = max(1.0, of.studies / of.rate / len(events))
     for event in events:
         time.sleep(rng.uniform(0.3, 1.7) * pause)
+        if node.process and node.process.poll() is not None:
+            raise RuntimeError(f"the node ended by itself: {node.log.read_text()[-2000:]}")
         if event == "kill":
             node.end()
             node.start()
@@ -279,11 +303,10 @@ def disturbed(trial: Trial, of: argparse.Namespace, rng: random.Random) -> dict[
         else:
             disk.fill(node)
     feeding.join()
-    read = Settings.read(settings)
     until(lambda: films(read).get("sent", 0) + films(read).get("dead", 0) >= of.studies)
     status = overview.status(read)
     ended = node.end(signal.SIGTERM)
-    left = [path for path in (disk.folder / "state").rglob("*.dcm")]
+    left = list((disk.folder / "state").rglob("*.dcm"))
     found = trial.whole(studies)
     disk.close()
     lines = node.log.read_text(errors="replace")
@@ -337,19 +360,20 @@ def table(speed: dict[str, float], soak: dict[str, object], of: argparse.Namespa
             f"Made-up films of {of.size} x {of.size} pixels, one a study; Orthanc on the same "
             f"machine. Undisturbed, {2 * of.steady} films:",
             "",
-            "| films per second, all at once | seconds to the results, median | 95 % | memory, "
-            "first half | second half |",
-            "| --: | --: | --: | --: | --: |",
-            f"| {speed['films_per_second']:.2f} | {speed['p50']:.2f} | {speed['p95']:.2f} | "
-            f"{speed['memory_first']:.0f} MiB | {speed['memory_last']:.0f} MiB |",
+            "| films per second, all at once | processor time of the node for each | seconds to the "
+            "results, median | 95 % | memory, first half | second half |",
+            "| --: | --: | --: | --: | --: | --: |",
+            f"| {speed['films_per_second']:.2f} | {speed['processor_seconds']:.2f} s | "
+            f"{speed['p50']:.2f} | {speed['p95']:.2f} | {speed['memory_first']:.0f} MiB | "
+            f"{speed['memory_last']:.0f} MiB |",
             "",
             f"Seconds are those from the receipt of a film to the archive's answer, at {of.rate:g} "
             f"films a second.",
             "",
             f"Disturbed: {of.studies} studies, {of.kills} times SIGKILL, {of.restarts} restarts of "
             f"Orthanc, connections refused for {of.outage:g} s, a full disk ({soak['disk']}) for "
-            f"{FULL_SECONDS:g} s. Afterwards {good} of {of.studies} studies hold exactly one set of "
-            f"results; by the journal {soak['films']['sent']} films were sent, "
+            f"{FULL_SECONDS:g} s. Afterwards {good} of {of.studies} studies hold exactly one set "
+            f"of results; by the journal {soak['films']['sent']} films were sent, "
             f"{soak['films']['dead']} are dead; {soak['left']} files of patients are left; "
             f"{soak['private']} words of a patient are in the log.",
         ]

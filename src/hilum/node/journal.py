@@ -105,10 +105,11 @@ class Journal:
                     f"{path}: is of format {stated}, and this Hilum reads {FORMAT}; use the Hilum "
                     f"that wrote it"
                 )
-            with self.transaction() as run:
-                for statement in _SCHEMA:
-                    run(statement)
-                run(f"PRAGMA user_version = {FORMAT}")
+            if stated == 0:
+                with self.transaction() as run:
+                    for statement in _SCHEMA:
+                        run(statement)
+                    run(f"PRAGMA user_version = {FORMAT}")
 
     def close(self) -> None:
         """Close the file."""
@@ -286,11 +287,12 @@ class Journal:
         """Return the parts that something stops: since when, and what."""
         return self.rows("SELECT part, since, reason FROM problems ORDER BY part")
 
-    def recent(self, limit: int) -> list[Film]:
-        """Return the films of the worklist, urgent ones first, then those received last."""
+    def recent(self, since: float, limit: int) -> list[Film]:
+        """Return the films received since a time, urgent ones first, then those received last."""
         rows = self.rows(
-            f"{_FILM} WHERE state IN ('read', 'written', 'sent') "
+            f"{_FILM} WHERE state IN ('read', 'written', 'sent') AND received >= ? "
             "ORDER BY calls != '' DESC, received DESC LIMIT ?",
+            since,
             limit,
         )
         return [Film(*row) for row in rows]

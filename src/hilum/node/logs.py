@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TextIO
 
@@ -39,6 +40,7 @@ class Log:
         }
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         line = json.dumps({"time": now, "level": level, "event": event, **shown})
-        with self._lock:
+        # Who reads the log may be gone, or its disk be full: the node goes on.
+        with self._lock, suppress(OSError, ValueError):
             self._stream.write(f"{line}\n")
             self._stream.flush()

@@ -14,6 +14,7 @@ import hmac
 import html
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -26,7 +27,7 @@ from hilum.node.health import DEGRADED, Health
 from hilum.node.journal import Film, Journal
 from hilum.node.settings import Monitor, is_local, secret
 
-SHOWN = 200  # films of the worklist
+SHOWN, SHOWN_SECONDS = 200, 86400.0  # films of the worklist, and how old at most
 _SECONDS = 10.0  # that a client may be silent
 _TEXT, _JSON, _HTML = (
     "text/plain; version=0.0.4; charset=utf-8",
@@ -78,7 +79,9 @@ def serving(settings: Monitor, health: Health, journal: Journal) -> Iterator[int
             if path in ("/worklist", "/worklist.json"):
                 if not self.may_see(token, local):
                     return 401, _TEXT, "the worklist needs the token of [monitor] token_file\n"
-                rows = [Entry.of(film) for film in journal.recent(SHOWN)]
+                rows = [
+                    Entry.of(film) for film in journal.recent(time.time() - SHOWN_SECONDS, SHOWN)
+                ]
                 as_json = path.endswith(".json")
                 return 200, _JSON if as_json else _HTML, json.dumps(rows) if as_json else page(rows)
             return 404, _TEXT, "pages: /health /metrics /worklist /worklist.json\n"

@@ -11,14 +11,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
 from hilum import storage
-from hilum.errors import HilumError, Interrupted, MissingExtra
+from hilum.errors import CannotWrite, HilumError, Interrupted, MissingExtra
 from hilum.node import monitor, sender
+from hilum.node.busy import Busy
 from hilum.node.dicomweb import DicomWebServer
 from hilum.node.health import Health
 from hilum.node.http_client import Login, Peer
@@ -35,6 +36,7 @@ from hilum.node.source import Source, pause
 JOURNAL = "journal.sqlite"
 GRACE = 20.0  # seconds that parts have to end their round
 _IDLE = 1.0  # seconds until a part that nothing woke has another round
+_LONGEST_PAUSE = 30.0  # seconds of a part, so that what stopped it is not outlived for long
 _TIDY = 3600.0  # seconds between two removals of old rows
 _DAY = 86400.0
 
@@ -72,8 +74,8 @@ def assembled(settings: Settings, reader: Reader, stream: TextIO) -> Iterator[No
 
     Its log goes to `stream`. Raises `HilumError` where another node uses the folder.
     """
+    _refuse_open(settings.state)
     with storage.locked(settings.state), ExitStack() as stack:
-        settings.state.chmod(0o700)
         journal = journal_of(settings)
         stack.callback(journal.close)
         health, woken = Health(journal), threading.Event()
@@ -92,6 +94,21 @@ def assembled(settings: Settings, reader: Reader, stream: TextIO) -> Iterator[No
         yield Node(settings, journal, inbox, health, said, parts)
 
 
+def _refuse_open(state: Path) -> None:
+    """Make the folder of a node, or refuse one that others may enter, since patients' films lie
+    there.
+    """
+    try:
+        state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise CannotWrite.because(state, error) from error
+    if state.stat().st_mode & 0o077:
+        raise HilumError(
+            f"{state} is open to other users of this machine, and patients' films would lie there; "
+            f"close it with `chmod 700`, or choose another folder in [node] state"
+        )
+
+
 def run(
     settings: Settings,
     say: Callable[[str], None],
@@ -104,7 +121,24 @@ def run(
     """
     with MissingExtra.explained("dicom", "a node, which writes results as DICOM objects,"):
         import highdicom  # noqa: F401
-    reader, monitored = Reader.of(settings), settings.monitor
+    reader, failures = Reader.of(settings), 0
+    with suppress(Interrupted):
+        while True:
+            try:
+                return _run(settings, reader, say, until)
+            except Busy as error:  # the disk is full: it waits here as it would later
+                say(str(error))
+                time.sleep(pause(failures, settings.limits))
+                failures += 1
+
+
+def _run(
+    settings: Settings,
+    reader: Reader,
+    say: Callable[[str], None],
+    until: Callable[[], None] | None,
+) -> None:
+    monitored = settings.monitor
     with assembled(settings, reader, sys.stderr) as node, ExitStack() as stack:
         port = stack.enter_context(monitor.serving(monitored, node.health, node.journal))
         say(f"health, metrics and worklist at http://{monitored.host}:{port}/")
@@ -213,7 +247,7 @@ def _rounds(part: Part, node: Node, stopping: threading.Event) -> None:
         except Exception as error:  # noqa: BLE001 (no error of a round ends a part)
             _stopped(part, node, error)
             # What arrives does not wake a part that is stopped.
-            stopping.wait(pause(failures, node.settings.limits))
+            stopping.wait(min(_LONGEST_PAUSE, pause(failures, node.settings.limits)))
             failures += 1
             continue
         failures = 0
@@ -232,12 +266,10 @@ def _stopped(part: Part, node: Node, error: Exception) -> None:
 def _wait(node: Node, until: Callable[[], None] | None) -> None:
     """Wait until the node is to be stopped, and remove old rows now and then."""
     kept = node.settings.limits.keep_days * _DAY
-    try:
-        if until:
-            until()
-            return
+    if until:
+        return until()
+    with suppress(Interrupted):
         while True:
-            node.journal.forget(time.time() - kept)
+            with suppress(Busy):
+                node.journal.forget(time.time() - kept)
             time.sleep(_TIDY)
-    except Interrupted:
-        return

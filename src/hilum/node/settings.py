@@ -31,6 +31,7 @@ from hilum.storage import JsonObject
 
 SOURCE, DICOMWEB, DIMSE = DESTINATIONS = ("source", "dicomweb", "dimse")
 LONGEST_SECRET = 4096  # bytes of a file with a password or token
+_LEAST_FREE = 8 << 20
 _LONGEST_TITLE = 16  # characters of an AE title (PS3.5 6.2)
 Section = TypeVar("Section")
 
@@ -124,7 +125,7 @@ class Limits:
     """Bounds of what a node takes in and keeps, and of how often and how fast it tries again."""
 
     object_bytes: int = 256 << 20
-    free_bytes: int = 1 << 30  # that stay free on the disk
+    free_bytes: int = 1 << 30  # that films leave free on the disk, for results among others
     state_bytes: int = 64 << 30  # of films and results that are not sent yet
     pending: int = 2000  # films that are not sent yet
     attempts: int = 8  # to read or to send one film
@@ -371,6 +372,13 @@ def _limit_faults(limits: Limits) -> Iterator[str]:
             part.name in ("object_bytes", "pending", "attempts") and getattr(limits, part.name) < 1
         ):
             yield f"[limits] {part.name} must be above 0, got {getattr(limits, part.name)}"
+
+    if 0 <= limits.free_bytes < _LEAST_FREE:
+        # Films that fill the disk could not be read, and so would never leave it.
+        yield (
+            f"[limits] free_bytes must be at least {_LEAST_FREE}, since results need room, got "
+            f"{limits.free_bytes}"
+        )
 
 
 def _file_faults(section: object) -> Iterator[str]:
