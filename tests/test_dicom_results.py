@@ -22,6 +22,7 @@ from hilum.dicom_out import clean_values, codes, run_length, uids, write
 from hilum.dicom_out.segmentation import INVENTED
 from hilum.errors import BadData, MissingExtra
 from hilum.imaging.files import image_file, raster
+from hilum.imaging.files.pose import Display
 from hilum.inference import segment_images
 from hilum.inference.calls import BETWEEN, FindingScore
 from hilum.inference.delivery import Findings, ModelIdentity
@@ -360,6 +361,19 @@ def test_the_capture_shows_the_image_upright_with_outlines_and_words(tmp_path):
     for one in (plain, lying):
         assert list(one["capture"].PatientOrientation) == ["L", "F"]
         assert one["capture"].BurnedInAnnotation == "NO"
+
+
+@pytest.mark.parametrize("name", ["bare CR", "CR", "mirrored", "transposed"])
+def test_the_capture_of_a_corrected_image_is_in_the_standard_view(name, tmp_path):
+    path = made(tmp_path, name)
+    shown = Display(rotated=180, mirrored=True)
+    findings = replace(found(path), file=image_file.read(path, display=shown))
+    write.write_results(path, findings, tmp_path.joinpath)
+    assert list(dcmread(tmp_path / "capture.dcm").PatientOrientation) == ["L", "F"]
+    lateral = made(tmp_path, name, ViewPosition="LL")
+    findings = replace(found(lateral), file=image_file.read(lateral, display=shown))
+    write.write_results(lateral, findings, tmp_path.joinpath)
+    assert not dcmread(tmp_path / "capture.dcm").PatientOrientation, "nothing states it"
 
 
 def test_the_words_of_the_capture_name_no_patient_and_every_call(tmp_path):

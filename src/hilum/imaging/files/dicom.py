@@ -85,6 +85,11 @@ class Dicom:
     colour = False  # an image with real colour is refused
 
     @property
+    def is_corrected(self) -> bool:
+        """Whether the image is displayed otherwise than its Patient Orientation implies."""
+        return self.pose.turns != _dicom_orientation.stated_turns(self.header.orientation)
+
+    @property
     def inverted(self) -> Dicom:
         """Return the file with dark and bright exchanged; padding stays dark."""
         table = 1 - self.lut
