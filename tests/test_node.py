@@ -26,7 +26,9 @@ from node_films import (
     whole_reader,
 )
 from pydicom import dcmread
+from typer.testing import CliRunner
 
+from hilum.cli.verbs import app
 from hilum.dicom_out import uids
 from hilum.errors import BadData, BadRecipe, HilumError, Interrupted, NotFound
 from hilum.node import monitor, overview, service, visits
@@ -627,6 +629,27 @@ def test_paths_in_settings_start_from_their_file(tmp_path):
     read = Settings.read(tmp_path / "node.toml")
     assert read.state == tmp_path / "s"
     assert read.orthanc and read.orthanc.password_file == str(tmp_path / "secret")
+
+
+def test_the_command_line_checks_shows_and_retries(archive, films, tmp_path):
+    file = tmp_path / "node.toml"
+    file.write_text(f'[source.dicomweb]\nurl = "{archive.url}"\n')
+    given = Settings.read(file)
+
+    def hilum(*words: str):
+        return CliRunner().invoke(app, ["node", *words])
+
+    done = hilum("check", str(file))
+    assert done.exit_code == 0 and archive.url in done.stdout
+    assert isinstance(hilum("status", str(file)).exception, NotFound)
+    with driven(given) as node:
+        node.inbox.accept(film(films, 1, BitsStored=40), "modality")
+        node.settle()
+        shown = hilum("status", str(file))
+        assert "dead 1" in shown.stdout and "dead film" in shown.stdout
+        found = json.loads(hilum("status", str(file), "--json").stdout)
+        again = hilum("retry", str(file), "--film", found["failures"][0]["id"])
+        assert "1 films" in again.stdout and node.states == {"received": 1}
 
 
 def test_uids_of_results_follow_from_film_and_models(archive, films, tmp_path):
