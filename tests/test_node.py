@@ -628,6 +628,8 @@ def test_paths_in_settings_start_from_their_file(tmp_path):
     (tmp_path / "node.toml").write_text(f'{BASE}password_file = "secret"\n[node]\nstate = "s"\n')
     read = Settings.read(tmp_path / "node.toml")
     assert read.state == tmp_path / "s"
+    (tmp_path / "node.toml").write_text(BASE)
+    assert Settings.read(tmp_path / "node.toml").state == tmp_path / "hilum-node"
     assert read.orthanc and read.orthanc.password_file == str(tmp_path / "secret")
 
 
