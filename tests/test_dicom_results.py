@@ -14,6 +14,7 @@ pytest.importorskip("highdicom", reason="needs the extra [dicom]")
 
 import dicom_sources as sources
 from conftest import hilum
+from dicom_files import write as write_dicom
 from dicom_sources import SOURCES, errors, made, read
 from pydicom import dcmread
 
@@ -216,6 +217,21 @@ def test_no_geometry_is_invented_but_for_viewers_and_then_it_says_so(tmp_path):
     measures = made_up.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
     assert list(measures.PixelSpacing) == [0.2, 0.2]
     assert made_up.SOPInstanceUID != honest["segmentation"].SOPInstanceUID
+
+
+@pytest.mark.parametrize(("cut", "kind"), [(0, "BINARY"), (1, "LABELMAP")])
+def test_for_viewers_masks_that_fill_no_whole_bytes_are_a_label_map(cut, kind, tmp_path):
+    pixels = sources.pixels()[: sources.HEIGHT - cut, : sources.WIDTH - cut]
+    path = write_dicom(tmp_path / "a.dcm", np.ascontiguousarray(pixels), bits=12, **SOURCES["DX"])
+    findings, objects = written(path, tmp_path / "out", write.Options(viewer_compat=True))
+    stored = objects["segmentation"]
+    assert stored.SegmentationType == kind and not errors(tmp_path / "out" / "segmentation.dcm")
+    frames = stored.pixel_array
+    masks = list(frames > 0) if kind == "BINARY" else [frames == label for label in (1, 2)]
+    for label, mask in zip((1, 2), masks, strict=True):
+        assert np.array_equal(mask, findings.lungs == label) and mask.any()
+    _, plain = written(path, tmp_path / "plain")
+    assert plain["segmentation"].SegmentationType == "BINARY"
 
 
 def test_outlines_are_polylines_that_enclose_the_mask(tmp_path):
