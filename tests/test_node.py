@@ -623,6 +623,19 @@ def test_settings_that_cannot_be_meant_are_refused(text, words, tmp_path):
         Settings.read(tmp_path / "node.toml")
 
 
+def test_connections_beyond_this_machine_without_tls_are_named(tmp_path):
+    file = tmp_path / "node.toml"
+    file.write_text(
+        '[source.dicomweb]\nurl = "http://10.0.0.5/web"\n[listen]\nhost = "0.0.0.0"\n'
+        'allowed_callers = [{ae_title = "PACS"}]\n'
+        '[destination]\nto = "dimse"\nhost = "10.0.0.5"\nae_title = "PACS"\n'
+    )
+    shown = overview.summary(Settings.read(file))
+    assert shown.count("WARNING") == 3 and shown.count("unencrypted") == 3
+    file.write_text(BASE)
+    assert "WARNING" not in overview.summary(Settings.read(file))
+
+
 def test_paths_in_settings_start_from_their_file(tmp_path):
     (tmp_path / "secret").write_text("word\n")
     (tmp_path / "node.toml").write_text(f'{BASE}password_file = "secret"\n[node]\nstate = "s"\n')
