@@ -18,6 +18,7 @@ import ssl
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ from hilum.node.busy import Busy
 from hilum.node.http_client import Unreachable
 from hilum.node.inbox import Inbox, Refused, Stream
 from hilum.node.settings import Caller, Destination, Listen, Settings
+from hilum.safety import untrusted_files
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -231,8 +233,6 @@ def _commented(status: int, comment: str) -> Dataset:
 
 def _write(stream: Stream, event: Event, spool: Spool) -> None:
     """Write what came as a file (PS3.10 7.1)."""
-    from io import BytesIO
-
     from pydicom.filewriter import write_file_meta_info
 
     head = BytesIO()
@@ -290,7 +290,7 @@ def _stored(association: Association, classes: Mapping[Path, str], where: str) -
             refused[path] = f"{where} takes no objects of the class {uid} as they are encoded"
             continue
         with dicom.quietly():  # not while it is sent: one thread at a time is in such a block
-            made = dcmread(path)
+            made = dcmread(BytesIO(untrusted_files.read_bytes(path)))
         answer = association.send_c_store(made)
         status = answer.get("Status")
         if status is None:
