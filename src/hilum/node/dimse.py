@@ -28,7 +28,6 @@ from hilum.node.busy import Busy
 from hilum.node.http_client import Unreachable
 from hilum.node.inbox import Inbox, Refused, Stream
 from hilum.node.settings import Caller, Destination, Listen, Settings
-from hilum.safety import untrusted_files
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -281,17 +280,13 @@ def store(paths: Sequence[Path], to: Destination, seconds: float = 30.0) -> Mapp
 
 
 def _stored(association: Association, classes: Mapping[Path, str], where: str) -> dict[Path, str]:
-    from pydicom import dcmread
-
     taken = {str(one.abstract_syntax) for one in association.accepted_contexts}
     refused = {}
     for path, uid in classes.items():
         if uid not in taken:
             refused[path] = f"{where} takes no objects of the class {uid} as they are encoded"
             continue
-        with dicom.quietly():  # not while it is sent: one thread at a time is in such a block
-            made = dcmread(BytesIO(untrusted_files.read_bytes(path)))
-        answer = association.send_c_store(made)
+        answer = association.send_c_store(path)
         status = answer.get("Status")
         if status is None:
             raise Unreachable(f"{where} ended the association")
