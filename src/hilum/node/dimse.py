@@ -18,6 +18,7 @@ import ssl
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -231,8 +232,6 @@ def _commented(status: int, comment: str) -> Dataset:
 
 def _write(stream: Stream, event: Event, spool: Spool) -> None:
     """Write what came as a file (PS3.10 7.1)."""
-    from io import BytesIO
-
     from pydicom.filewriter import write_file_meta_info
 
     head = BytesIO()
@@ -281,17 +280,13 @@ def store(paths: Sequence[Path], to: Destination, seconds: float = 30.0) -> Mapp
 
 
 def _stored(association: Association, classes: Mapping[Path, str], where: str) -> dict[Path, str]:
-    from pydicom import dcmread
-
     taken = {str(one.abstract_syntax) for one in association.accepted_contexts}
     refused = {}
     for path, uid in classes.items():
         if uid not in taken:
             refused[path] = f"{where} takes no objects of the class {uid} as they are encoded"
             continue
-        with dicom.quietly():  # not while it is sent: one thread at a time is in such a block
-            made = dcmread(path)
-        answer = association.send_c_store(made)
+        answer = association.send_c_store(path)
         status = answer.get("Status")
         if status is None:
             raise Unreachable(f"{where} ended the association")
