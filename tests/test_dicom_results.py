@@ -19,7 +19,16 @@ from dicom_sources import SOURCES, errors, made, read
 from pydicom import dcmread
 
 from hilum.annotations import lung_masks, polygons, vocabulary
-from hilum.dicom_out import clean_values, codes, run_length, uids, write
+from hilum.dicom_out import (
+    capture,
+    clean_values,
+    codes,
+    equipment,
+    run_length,
+    source,
+    uids,
+    write,
+)
 from hilum.dicom_out.segmentation import INVENTED
 from hilum.errors import BadData, MissingExtra
 from hilum.imaging.files import image_file, raster
@@ -199,6 +208,17 @@ def test_no_lungs_no_segmentation_and_no_regions(tmp_path):
     nothing = np.zeros(sources.pixels().shape, np.uint8)
     _, objects = written(path, tmp_path / "out", write.Options(presentation=True), lungs=nothing)
     assert set(objects) == {"findings", "capture"}
+
+
+def test_without_a_lung_model_the_findings_are_written_all_the_same(tmp_path):
+    path = made(tmp_path, "CR")
+    nothing = np.zeros(sources.pixels().shape, np.uint8)
+    findings, objects = written(path, tmp_path / "out", lungs=nothing, lung_model=None)
+    assert set(objects) == {"findings", "capture"}
+    assert not [errors(one) for one in (tmp_path / "out").glob("*.dcm") if errors(one)]
+    assert objects["findings"].DeviceSerialNumber == MODELS[0].digest
+    origin = equipment.Origin(source.read(path, findings.file), findings)
+    assert "Lungs: not segmented, there is no model of lungs" in list(capture.sentences(origin))
 
 
 def test_no_geometry_is_invented_but_for_viewers_and_then_it_says_so(tmp_path):

@@ -98,7 +98,7 @@ def _groups(origin: Origin) -> Iterator[PlanarROIMeasurementsAndQualitativeEvalu
                 ),
                 finding_type=code(codes.LUNG),
                 finding_sites=[FindingSite(code(codes.LUNG), code(side))],
-                algorithm_id=algorithm(findings.lung_model, parameters),
+                algorithm_id=algorithm(findings.applied[0], parameters),
                 measurements=list(_area(origin, outline)),
             )
 

@@ -14,7 +14,7 @@ from hilum import storage
 from hilum.audit.duplicates.known_images import KnownImages
 from hilum.config import Recipe
 from hilum.dataset.manifest import DISPLAY
-from hilum.errors import BadData, HilumError
+from hilum.errors import HilumError
 from hilum.imaging.files import dicom, image_file, raster
 from hilum.imaging.files.pose import AS_READ, Display
 from hilum.inference import (
@@ -116,19 +116,14 @@ class ScoringRun:
     ) -> Findings:
         """Return what was found in a file, for a delivery.
 
-        Raises `BadData` where the run has no lung model: results as DICOM are about lungs too.
+        Of a run without a lung model these are the findings alone: the objects of lungs are absent.
         """
-        if "lungs" not in self.models.models:
-            raise BadData(
-                f"{self.run.folder} has no lung model, whose outlines belong to results as DICOM; "
-                f"leave out --dicom"
-            )
         models = {
             task: ModelIdentity.of(task, model, self.calibration.get(task, {}))
             for task, model in self.models.models.items()
         }
         trusted = found.quality >= lung_finder.GOOD
-        of_lungs = Findings(file, found.lungs, found.quality, trusted, models.pop("lungs"))
+        of_lungs = Findings(file, found.lungs, found.quality, trusted, models.pop("lungs", None))
         return of_lungs.classified(result, models.values(), self.digest)
 
     def _scores(
