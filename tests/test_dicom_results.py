@@ -35,7 +35,7 @@ from hilum.imaging.files import image_file, raster
 from hilum.imaging.files.pose import Display
 from hilum.inference import segment_images
 from hilum.inference.calls import BETWEEN, FindingScore
-from hilum.inference.delivery import Findings, ModelIdentity
+from hilum.inference.delivery import Findings, ModelIdentity, Region
 
 SCORES = (
     FindingScore("tb", "tuberculosis", "present", "", "", 0.7312345678912345, 0.81, 0.5, 40.2),
@@ -280,6 +280,22 @@ def test_outlines_are_polylines_that_enclose_the_mask(tmp_path):
         if item.ValueType == "CODE" and meaning(item) == ("SCT", "363698007")
     ]
     assert {"24028007", "7771000"} == {code for _, code in sides}
+
+
+def test_a_region_of_an_anomaly_is_outlined_beside_the_lungs(tmp_path):
+    path = made(tmp_path, "spacing")
+    mask = np.zeros(sources.pixels().shape, bool)
+    mask[40:60, 50:90] = True
+    region = Region("anomaly", "spare", mask, "from half of its highest value on")
+    for name, changes in (("both", {}), ("alone", {"lungs": np.zeros(mask.shape, np.uint8)})):
+        _, objects = written(path, tmp_path / name, regions=(region,), **changes)
+        assert not errors(tmp_path / name / "regions.dcm")
+        items = list(walk(objects["regions"]))
+        text = "\n".join(str(one.TextValue) for one in items if "TextValue" in one)
+        assert "Anomaly by spare, part 1" in text and "from half of its highest value on" in text
+        assert ("Right lung" in text) == (name == "both")
+        values = [float(one.GraphicData[0]) for one in items if "GraphicData" in one]
+        assert 50 <= values[-1] <= 90
 
 
 def test_an_outline_of_any_length_fits_into_its_element(tmp_path):

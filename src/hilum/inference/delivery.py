@@ -37,6 +37,19 @@ class ModelIdentity:
 
 
 @dataclass(frozen=True)
+class Region:
+    """Where a model sees a concept: `mask` is bool (height, width) in the file's own pixels.
+
+    `rule` says in words how the mask follows from the model.
+    """
+
+    concept: str
+    model: str
+    mask: np.ndarray
+    rule: str
+
+
+@dataclass(frozen=True)
 class Findings:
     """What was found in one image file.
 
@@ -45,6 +58,7 @@ class Findings:
     it is not known. `scores` is None where no findings were evaluated;
     `refused` says why none were though they should have been. `models` are those of the scores;
     `thresholds_from` is a digest of the site or run whose thresholds were used, "" for their own.
+    `regions` are where models see what they call present, as far as they say where.
     """
 
     file: raster.Raster | dicom.Dicom
@@ -57,6 +71,7 @@ class Findings:
     refused: str = ""
     models: tuple[ModelIdentity, ...] = ()
     thresholds_from: str = ""
+    regions: tuple[Region, ...] = ()
 
     def classified(
         self, result: ImageResult, models: Iterable[ModelIdentity], thresholds_from: str = ""
