@@ -26,7 +26,9 @@ from node_films import (
     whole_reader,
 )
 from pydicom import dcmread
+from typer.testing import CliRunner
 
+from hilum.cli.verbs import app
 from hilum.dicom_out import uids
 from hilum.errors import BadData, BadRecipe, HilumError, Interrupted, NotFound
 from hilum.node import monitor, overview, service, visits
@@ -621,12 +623,48 @@ def test_settings_that_cannot_be_meant_are_refused(text, words, tmp_path):
         Settings.read(tmp_path / "node.toml")
 
 
+def test_connections_beyond_this_machine_without_tls_are_named(tmp_path):
+    file = tmp_path / "node.toml"
+    file.write_text(
+        '[source.dicomweb]\nurl = "http://10.0.0.5/web"\n[listen]\nhost = "0.0.0.0"\n'
+        'allowed_callers = [{ae_title = "PACS"}]\n'
+        '[destination]\nto = "dimse"\nhost = "10.0.0.5"\nae_title = "PACS"\n'
+    )
+    shown = overview.summary(Settings.read(file))
+    assert shown.count("WARNING") == 3 and shown.count("unencrypted") == 3
+    file.write_text(BASE)
+    assert "WARNING" not in overview.summary(Settings.read(file))
+
+
 def test_paths_in_settings_start_from_their_file(tmp_path):
     (tmp_path / "secret").write_text("word\n")
     (tmp_path / "node.toml").write_text(f'{BASE}password_file = "secret"\n[node]\nstate = "s"\n')
     read = Settings.read(tmp_path / "node.toml")
     assert read.state == tmp_path / "s"
+    (tmp_path / "node.toml").write_text(BASE)
+    assert Settings.read(tmp_path / "node.toml").state == tmp_path / "hilum-node"
     assert read.orthanc and read.orthanc.password_file == str(tmp_path / "secret")
+
+
+def test_the_command_line_checks_shows_and_retries(archive, films, tmp_path):
+    file = tmp_path / "node.toml"
+    file.write_text(f'[source.dicomweb]\nurl = "{archive.url}"\n')
+    given = Settings.read(file)
+
+    def hilum(*words: str):
+        return CliRunner().invoke(app, ["node", *words])
+
+    done = hilum("check", str(file))
+    assert done.exit_code == 0 and archive.url in done.stdout
+    assert isinstance(hilum("status", str(file)).exception, NotFound)
+    with driven(given) as node:
+        node.inbox.accept(film(films, 1, BitsStored=40), "modality")
+        node.settle()
+        shown = hilum("status", str(file))
+        assert "dead 1" in shown.stdout and "dead film" in shown.stdout
+        found = json.loads(hilum("status", str(file), "--json").stdout)
+        again = hilum("retry", str(file), "--film", found["failures"][0]["id"])
+        assert "1 films" in again.stdout and node.states == {"received": 1}
 
 
 def test_uids_of_results_follow_from_film_and_models(archive, films, tmp_path):

@@ -172,7 +172,8 @@ class Trial:
         place = self.folder / f"{name}.toml"
         place.write_text(
             f'[node]\nstate = "{state}"\n[source.orthanc]\nurl = "{url}"\npoll_seconds = 0.25\n'
-            f"history = {str(history).lower()}\n[monitor]\nport = 0\n[limits]\nfree_bytes = {RESERVE}\npending = 200\n"
+            f"history = {str(history).lower()}\n[monitor]\nport = 0\n"
+            f"[limits]\nfree_bytes = {RESERVE}\npending = 200\n"
             f"longest_retry_seconds = 5.0\nattempts = 12\n"
         )
         return place
@@ -360,8 +361,8 @@ def table(speed: dict[str, float], soak: dict[str, object], of: argparse.Namespa
             f"Made-up films of {of.size} x {of.size} pixels, one a study; Orthanc on the same "
             f"machine. Undisturbed, {2 * of.steady} films:",
             "",
-            "| films per second, all at once | processor time of the node for each | seconds to the "
-            "results, median | 95 % | memory, first half | second half |",
+            "| films per second, all at once | processor time for each | seconds to the results, "
+            "median | 95 % | memory, first half | second half |",
             "| --: | --: | --: | --: | --: | --: |",
             f"| {speed['films_per_second']:.2f} | {speed['processor_seconds']:.2f} s | "
             f"{speed['p50']:.2f} | {speed['p95']:.2f} | {speed['memory_first']:.0f} MiB | "

@@ -43,16 +43,19 @@ class Outline:
 
 def outlines(mask: np.ndarray) -> list[Outline]:
     """Return the outlines of a mask's largest connected parts, largest first."""
-    count, parts, numbers, _ = cv2.connectedComponentsWithStats(
-        np.asarray(mask, np.uint8), connectivity=4
-    )
+    # Of its own box alone: a lung fills a small part of a large image.
+    x, y, across, down = cv2.boundingRect(np.asarray(mask, np.uint8))
+    boxed = np.asarray(mask[y : y + down, x : x + across], np.uint8)
+    if not boxed.size:
+        return []
+    count, parts, numbers, _ = cv2.connectedComponentsWithStats(boxed, connectivity=4)
     sizes = numbers[:, cv2.CC_STAT_AREA]
     largest = sorted(range(1, count), key=lambda part: (-sizes[part], part))[:MOST]
     found = []
     for part in largest:
         left, top, width, height = numbers[part, : cv2.CC_STAT_AREA]
         window = parts[top : top + height, left : left + width] == part
-        found.append(Outline(_polyline(window) + (left, top), int(sizes[part])))
+        found.append(Outline(_polyline(window) + (x + left, y + top), int(sizes[part])))
     return found
 
 

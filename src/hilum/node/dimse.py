@@ -1,8 +1,8 @@
 """Films by C-STORE from those who may, results by C-STORE (PS3.4 annex B, PS3.7, PS3.8).
 
-A caller is known by its AE title and its host; the node answers to its own AE title alone. Of radiographs
-every transfer syntax that Hilum decodes is taken; other objects that studies of radiography hold
-are taken too and skipped by the inbox, so that an archive can send a study whole. The answer 0000H
+A caller is known by its AE title and its host; the node answers to its own AE title alone. Of
+radiographs every transfer syntax that Hilum decodes is taken; other objects that studies of
+radiography hold are taken too and skipped by the inbox, so that an archive can send a study whole. The answer 0000H
 means that the object is on the disk and in the journal:
 
     0000H    taken in, or nothing to be done with it
@@ -248,8 +248,8 @@ def _write(stream: Stream, event: Event, spool: Spool) -> None:
 def store(paths: Sequence[Path], to: Destination, seconds: float = 30.0) -> Mapping[Path, str]:
     """Store files by C-STORE in one association; return why some were refused, by path.
 
-    Raises `Unreachable` where the archive is at fault: it does not answer, lets nobody in, or has no
-    space.
+    Raises `Unreachable` where the archive is at fault: it does not answer, lets nobody in, or has
+    no space.
     """
     with MissingExtra.explained(EXTRA, "storing results by C-STORE"):
         from pynetdicom import AE, build_context

@@ -86,11 +86,6 @@ class Peer:
         self._tls = parts.scheme == "https"
         self._open: http.client.HTTPConnection | None = None
 
-    @property
-    def is_encrypted(self) -> bool:
-        """Whether the connection is TLS."""
-        return self._tls
-
     def get(self, path: str, **headers: str) -> Answer:
         """Return the answer to GET. Raises `Unreachable` or `Rejected`."""
         return self.request("GET", path, headers={"Accept": "application/json", **headers})

@@ -8,6 +8,7 @@ from typing import TypedDict
 
 from hilum.errors import NotFound, on_one_line
 from hilum.node import visits
+from hilum.node.cautions import cautions
 from hilum.node.journal import DEAD, Journal
 from hilum.node.service import JOURNAL, journal_of
 from hilum.node.settings import DIMSE, Settings
@@ -124,4 +125,4 @@ def summary(settings: Settings) -> str:
     place = {DIMSE: f"{to.ae_title} at {to.host}:{to.port}"}.get(to.to, to.url)
     text.append(f"results to: {to.to} {place}".rstrip())
     text.append(f"models: {settings.models.run or ', '.join(settings.models.names) or 'bundled'}")
-    return "\n".join(text)
+    return "\n".join([*text, *cautions(settings)])

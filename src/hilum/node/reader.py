@@ -1,6 +1,6 @@
 """Apply the models to a film and write its results, as `hilum classify` or `hilum apply` do.
 
-Models are loaded once and tried on no image; a film goes through them once. Its objects lie in
+Models are loaded once, before any film comes; a film goes through them once. Its objects lie in
 STATE/results/KEY.VERSION/, a folder that is there whole or not at all.
 """
 
@@ -10,6 +10,8 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from hilum import storage
 from hilum.dicom_out import write
@@ -94,6 +96,9 @@ def _of_bundled(settings: Settings) -> tuple[Read, object]:
         found = segment_images.findings(lungs, file, finder)
         return found.classified(result, identities, at_site)
 
+    for model in (finder, *(one.model for one in models)):
+        # Here a model that cannot run ends the node, and no film waits for its loading.
+        model(np.zeros((model.contract.size, model.contract.size), np.uint8))
     made_by = [storage.digest_of_file(finder.path), *sorted(one.digest for one in identities)]
     return read, [*made_by, at_site]
 

@@ -20,6 +20,7 @@ from hilum import storage
 from hilum.errors import CannotWrite, HilumError, Interrupted, MissingExtra
 from hilum.node import monitor, sender
 from hilum.node.busy import Busy
+from hilum.node.cautions import cautions
 from hilum.node.dicomweb import DicomWebServer
 from hilum.node.health import Health
 from hilum.node.http_client import Login, Peer
@@ -121,6 +122,8 @@ def run(
     """
     with MissingExtra.explained("dicom", "a node, which writes results as DICOM objects,"):
         import highdicom  # noqa: F401
+    for caution in cautions(settings):
+        say(caution)
     reader, failures = Reader.of(settings), 0
     with suppress(Interrupted):
         while True:

@@ -205,6 +205,7 @@ class Settings:
         faults: list[str] = []
         built: JsonObject = dict(_sections(tables, faults))
         if not faults:
+            built = {"node": Node(), **built}  # whose folder has a place even by default
             made = cls(**{name: _placed(one, path.parent) for name, one in built.items()})
             faults += _faults(made)
             if not faults:

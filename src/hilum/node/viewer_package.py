@@ -1,4 +1,4 @@
-"""Get OHIF's prebuilt viewer: the npm package @ohif/app (MIT licence), of one version, as published.
+"""Get OHIF's prebuilt viewer: one version of the npm package @ohif/app (MIT), as published.
 
 The package is fetched when someone wants the viewer, from the npm registry that this machine is
 configured for, and kept as it came in the user's cache folder; it is never part of Hilum. What
@@ -32,7 +32,8 @@ from hilum.safety import untrusted_files
 NAME, VERSION = "@ohif/app", "3.13.2"
 FILE = f"app-{VERSION}.tgz"
 INTEGRITY = (  # of npm's registry, as `npm view @ohif/app@3.13.2 dist.integrity` shows it
-    "sha512-WZdxmpmG7rqFgW9ZJLcbgr3XCtLi1KDNPoMaeY5PPe6j4G4fjEjjkycZM6C6Zk2F87BKxFfpq+jd5xXZB9E8EA=="
+    "sha512-WZdxmpmG7rqFgW9ZJLcbgr3XCtLi1KDNPoMaeY5PPe6j"
+    "4G4fjEjjkycZM6C6Zk2F87BKxFfpq+jd5xXZB9E8EA=="
 )
 REGISTRY = "https://registry.npmjs.org"  # where nothing is configured
 MOST_BYTES = 128 << 20  # of the package
@@ -51,7 +52,7 @@ def cache_folder() -> Path:
 
 
 def registry() -> str:
-    """Return npm's registry: by its environment variable, by npm where it is installed, or npm's own."""
+    """Return npm's registry: by its environment variable, by npm itself, or the public one."""
     stated = next((os.environ[name] for name in _VARIABLES if os.environ.get(name)), "")
     if not stated and (npm := shutil.which("npm")):
         answer = subprocess.run(
@@ -122,7 +123,8 @@ def _read(answer: IO[bytes], total: int, progress: Progress) -> bytes:
 def _unpacked(data: bytes, name: str) -> dict[str, bytes]:
     if not is_whole(data):
         raise BadData(
-            f"{name} is not {NAME} {VERSION}: its digest is another than npm published; {_by_hand()}"
+            f"{name} is not {NAME} {VERSION}: its digest is another than npm published; "
+            f"{_by_hand()}"
         )
     found: dict[str, bytes] = {}
     left = _MOST_UNPACKED
