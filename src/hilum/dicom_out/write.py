@@ -2,8 +2,8 @@
 
 NAME is that of the image among the images of the command (`hilum.imaging.files.portable_names`).
 Lungs give a Segmentation, a report of regions and, where requested, a presentation state; none of
-them is written where no lungs were found, but the report where there are other regions. Findings give their report, also for an image that was
-refused. The Secondary Capture is always written.
+them is written where no lungs were found, but the report where there are other regions. Findings
+give their report, also for an image that was refused. The Secondary Capture is always written.
 """
 
 from __future__ import annotations

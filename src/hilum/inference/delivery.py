@@ -54,8 +54,8 @@ class Findings:
     """What was found in one image file.
 
     `lungs` is uint8 (height, width) in the file's own pixels: 0, 1 right, 2 left; `lung_model` is
-    None where none was applied, and `lungs` is 0 then. `protocol` says what counts as lung, "" where
-    it is not known. `scores` is None where no findings were evaluated;
+    None where none was applied, and `lungs` is 0 then. `protocol` says what counts as lung, ""
+    where it is not known. `scores` is None where no findings were evaluated;
     `refused` says why none were though they should have been. `models` are those of the scores;
     `thresholds_from` is a digest of the site or run whose thresholds were used, "" for their own.
     `regions` are where models see what they call present, as far as they say where.

@@ -2,8 +2,8 @@
 
 A caller is known by its AE title and its host; the node answers to its own AE title alone. Of
 radiographs every transfer syntax that Hilum decodes is taken; other objects that studies of
-radiography hold are taken too and skipped by the inbox, so that an archive can send a study whole. The answer 0000H
-means that the object is on the disk and in the journal:
+radiography hold are taken too and skipped by the inbox, so that an archive can send a study whole.
+The answer 0000H means that the object is on the disk and in the journal:
 
     0000H    taken in, or nothing to be done with it
     A700H    the disk is full or too many films wait; the sender is to try again
