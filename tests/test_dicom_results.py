@@ -19,14 +19,23 @@ from dicom_sources import SOURCES, errors, made, read
 from pydicom import dcmread
 
 from hilum.annotations import lung_masks, polygons, vocabulary
-from hilum.dicom_out import clean_values, codes, run_length, uids, write
+from hilum.dicom_out import (
+    capture,
+    clean_values,
+    codes,
+    equipment,
+    run_length,
+    source,
+    uids,
+    write,
+)
 from hilum.dicom_out.segmentation import INVENTED
 from hilum.errors import BadData, MissingExtra
 from hilum.imaging.files import image_file, raster
 from hilum.imaging.files.pose import Display
 from hilum.inference import segment_images
 from hilum.inference.calls import BETWEEN, FindingScore
-from hilum.inference.delivery import Findings, ModelIdentity
+from hilum.inference.delivery import Findings, ModelIdentity, Region
 
 SCORES = (
     FindingScore("tb", "tuberculosis", "present", "", "", 0.7312345678912345, 0.81, 0.5, 40.2),
@@ -201,6 +210,17 @@ def test_no_lungs_no_segmentation_and_no_regions(tmp_path):
     assert set(objects) == {"findings", "capture"}
 
 
+def test_without_a_lung_model_the_findings_are_written_all_the_same(tmp_path):
+    path = made(tmp_path, "CR")
+    nothing = np.zeros(sources.pixels().shape, np.uint8)
+    findings, objects = written(path, tmp_path / "out", lungs=nothing, lung_model=None)
+    assert set(objects) == {"findings", "capture"}
+    assert not [errors(one) for one in (tmp_path / "out").glob("*.dcm") if errors(one)]
+    assert objects["findings"].DeviceSerialNumber == MODELS[0].digest
+    origin = equipment.Origin(source.read(path, findings.file), findings)
+    assert "Lungs: not segmented, there is no model of lungs" in list(capture.sentences(origin))
+
+
 def test_no_geometry_is_invented_but_for_viewers_and_then_it_says_so(tmp_path):
     path = made(tmp_path, "spacing")
     _, honest = written(path, tmp_path / "honest")
@@ -260,6 +280,22 @@ def test_outlines_are_polylines_that_enclose_the_mask(tmp_path):
         if item.ValueType == "CODE" and meaning(item) == ("SCT", "363698007")
     ]
     assert {"24028007", "7771000"} == {code for _, code in sides}
+
+
+def test_a_region_of_an_anomaly_is_outlined_beside_the_lungs(tmp_path):
+    path = made(tmp_path, "spacing")
+    mask = np.zeros(sources.pixels().shape, bool)
+    mask[40:60, 50:90] = True
+    region = Region("anomaly", "spare", mask, "from half of its highest value on")
+    for name, changes in (("both", {}), ("alone", {"lungs": np.zeros(mask.shape, np.uint8)})):
+        _, objects = written(path, tmp_path / name, regions=(region,), **changes)
+        assert not errors(tmp_path / name / "regions.dcm")
+        items = list(walk(objects["regions"]))
+        text = "\n".join(str(one.TextValue) for one in items if "TextValue" in one)
+        assert "Anomaly by spare, part 1" in text and "from half of its highest value on" in text
+        assert ("Right lung" in text) == (name == "both")
+        values = [float(one.GraphicData[0]) for one in items if "GraphicData" in one]
+        assert 50 <= values[-1] <= 90
 
 
 def test_an_outline_of_any_length_fits_into_its_element(tmp_path):

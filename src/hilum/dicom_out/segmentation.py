@@ -80,7 +80,7 @@ def _description(origin: Origin, label: int):
     from highdicom.seg import SegmentAlgorithmTypeValues, SegmentDescription
     from pydicom.sr.coding import Code
 
-    model = origin.findings.lung_model
+    model = origin.findings.applied[0]  # lungs that were found have a model
     return SegmentDescription(
         segment_number=label,
         segment_label=SIDES[label][0],

@@ -2,8 +2,8 @@
 
 NAME is that of the image among the images of the command (`hilum.imaging.files.portable_names`).
 Lungs give a Segmentation, a report of regions and, where requested, a presentation state; none of
-them is written where no lungs were found. Findings give their report, also for an image that was
-refused. The Secondary Capture is always written.
+them is written where no lungs were found, but the report where there are other regions. Findings
+give their report, also for an image that was refused. The Secondary Capture is always written.
 """
 
 from __future__ import annotations
@@ -74,9 +74,10 @@ def _makers(origin: Origin, options: Options) -> Iterator[tuple[Kind, Callable[[
                 origin, labelmap=options.labelmap, viewer_compat=options.viewer_compat
             ),
         )
-        yield equipment.REGIONS, lambda: regions_report.regions_report(origin)
         if options.presentation:
             yield equipment.PRESENTATION, lambda: presentation.presentation_state(origin)
+    if origin.findings.lungs.any() or origin.findings.regions:
+        yield equipment.REGIONS, lambda: regions_report.regions_report(origin)
     if origin.findings.scores is not None:
         yield equipment.FINDINGS, lambda: findings_report.findings_report(origin)
     yield equipment.CAPTURE, lambda: capture.secondary_capture(origin)

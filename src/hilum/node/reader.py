@@ -16,7 +16,7 @@ import numpy as np
 from hilum import storage
 from hilum.dicom_out import write
 from hilum.dicom_out.equipment import FORMAT
-from hilum.errors import BadRecipe, NotFound
+from hilum.errors import NotFound
 from hilum.imaging.files import dicom
 from hilum.inference import calls, classify_images, model_cards, pretrained, segment_images
 from hilum.inference.calls import ImageResult
@@ -108,11 +108,6 @@ def _of_run(settings: Settings) -> tuple[Read, object]:
     from hilum.runs.scoring_run import ScoringRun
 
     scoring = ScoringRun.of(Run(Path(settings.models.run)))
-    if "lungs" not in scoring.models.models:
-        raise BadRecipe(
-            f"[models] run: {settings.models.run} has no lung model, whose outlines belong to "
-            f"results as DICOM; name a run with one"
-        )
 
     def read(path: Path, file: dicom.Dicom) -> Findings:
         """Score a film with the run's models."""
