@@ -14,17 +14,28 @@ pytest.importorskip("highdicom", reason="needs the extra [dicom]")
 
 import dicom_sources as sources
 from conftest import hilum
+from dicom_files import write as write_dicom
 from dicom_sources import SOURCES, errors, made, read
 from pydicom import dcmread
 
 from hilum.annotations import lung_masks, polygons, vocabulary
-from hilum.dicom_out import clean_values, codes, run_length, uids, write
+from hilum.dicom_out import (
+    capture,
+    clean_values,
+    codes,
+    equipment,
+    run_length,
+    source,
+    uids,
+    write,
+)
 from hilum.dicom_out.segmentation import INVENTED
 from hilum.errors import BadData, MissingExtra
 from hilum.imaging.files import image_file, raster
+from hilum.imaging.files.pose import Display
 from hilum.inference import segment_images
 from hilum.inference.calls import BETWEEN, FindingScore
-from hilum.inference.delivery import Findings, ModelIdentity
+from hilum.inference.delivery import Findings, ModelIdentity, Region
 
 SCORES = (
     FindingScore("tb", "tuberculosis", "present", "", "", 0.7312345678912345, 0.81, 0.5, 40.2),
@@ -199,6 +210,17 @@ def test_no_lungs_no_segmentation_and_no_regions(tmp_path):
     assert set(objects) == {"findings", "capture"}
 
 
+def test_without_a_lung_model_the_findings_are_written_all_the_same(tmp_path):
+    path = made(tmp_path, "CR")
+    nothing = np.zeros(sources.pixels().shape, np.uint8)
+    findings, objects = written(path, tmp_path / "out", lungs=nothing, lung_model=None)
+    assert set(objects) == {"findings", "capture"}
+    assert not [errors(one) for one in (tmp_path / "out").glob("*.dcm") if errors(one)]
+    assert objects["findings"].DeviceSerialNumber == MODELS[0].digest
+    origin = equipment.Origin(source.read(path, findings.file), findings)
+    assert "Lungs: not segmented, there is no model of lungs" in list(capture.sentences(origin))
+
+
 def test_no_geometry_is_invented_but_for_viewers_and_then_it_says_so(tmp_path):
     path = made(tmp_path, "spacing")
     _, honest = written(path, tmp_path / "honest")
@@ -215,6 +237,21 @@ def test_no_geometry_is_invented_but_for_viewers_and_then_it_says_so(tmp_path):
     measures = made_up.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
     assert list(measures.PixelSpacing) == [0.2, 0.2]
     assert made_up.SOPInstanceUID != honest["segmentation"].SOPInstanceUID
+
+
+@pytest.mark.parametrize(("cut", "kind"), [(0, "BINARY"), (1, "LABELMAP")])
+def test_for_viewers_masks_that_fill_no_whole_bytes_are_a_label_map(cut, kind, tmp_path):
+    pixels = sources.pixels()[: sources.HEIGHT - cut, : sources.WIDTH - cut]
+    path = write_dicom(tmp_path / "a.dcm", np.ascontiguousarray(pixels), bits=12, **SOURCES["DX"])
+    findings, objects = written(path, tmp_path / "out", write.Options(viewer_compat=True))
+    stored = objects["segmentation"]
+    assert stored.SegmentationType == kind and not errors(tmp_path / "out" / "segmentation.dcm")
+    frames = stored.pixel_array
+    masks = list(frames > 0) if kind == "BINARY" else [frames == label for label in (1, 2)]
+    for label, mask in zip((1, 2), masks, strict=True):
+        assert np.array_equal(mask, findings.lungs == label) and mask.any()
+    _, plain = written(path, tmp_path / "plain")
+    assert plain["segmentation"].SegmentationType == "BINARY"
 
 
 def test_outlines_are_polylines_that_enclose_the_mask(tmp_path):
@@ -243,6 +280,22 @@ def test_outlines_are_polylines_that_enclose_the_mask(tmp_path):
         if item.ValueType == "CODE" and meaning(item) == ("SCT", "363698007")
     ]
     assert {"24028007", "7771000"} == {code for _, code in sides}
+
+
+def test_a_region_of_an_anomaly_is_outlined_beside_the_lungs(tmp_path):
+    path = made(tmp_path, "spacing")
+    mask = np.zeros(sources.pixels().shape, bool)
+    mask[40:60, 50:90] = True
+    region = Region("anomaly", "spare", mask, "from half of its highest value on")
+    for name, changes in (("both", {}), ("alone", {"lungs": np.zeros(mask.shape, np.uint8)})):
+        _, objects = written(path, tmp_path / name, regions=(region,), **changes)
+        assert not errors(tmp_path / name / "regions.dcm")
+        items = list(walk(objects["regions"]))
+        text = "\n".join(str(one.TextValue) for one in items if "TextValue" in one)
+        assert "Anomaly by spare, part 1" in text and "from half of its highest value on" in text
+        assert ("Right lung" in text) == (name == "both")
+        values = [float(one.GraphicData[0]) for one in items if "GraphicData" in one]
+        assert 50 <= values[-1] <= 90
 
 
 def test_an_outline_of_any_length_fits_into_its_element(tmp_path):
@@ -360,6 +413,19 @@ def test_the_capture_shows_the_image_upright_with_outlines_and_words(tmp_path):
     for one in (plain, lying):
         assert list(one["capture"].PatientOrientation) == ["L", "F"]
         assert one["capture"].BurnedInAnnotation == "NO"
+
+
+@pytest.mark.parametrize("name", ["bare CR", "CR", "mirrored", "transposed"])
+def test_the_capture_of_a_corrected_image_is_in_the_standard_view(name, tmp_path):
+    path = made(tmp_path, name)
+    shown = Display(rotated=180, mirrored=True)
+    findings = replace(found(path), file=image_file.read(path, display=shown))
+    write.write_results(path, findings, tmp_path.joinpath)
+    assert list(dcmread(tmp_path / "capture.dcm").PatientOrientation) == ["L", "F"]
+    lateral = made(tmp_path, name, ViewPosition="LL")
+    findings = replace(found(lateral), file=image_file.read(lateral, display=shown))
+    write.write_results(lateral, findings, tmp_path.joinpath)
+    assert not dcmread(tmp_path / "capture.dcm").PatientOrientation, "nothing states it"
 
 
 def test_the_words_of_the_capture_name_no_patient_and_every_call(tmp_path):

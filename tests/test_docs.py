@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from hilum.cli.verbs import app
 from hilum.config import Recipe
+from hilum.node.settings import Settings
 from tools import make_reference
 
 ROOT = Path(__file__).parents[1]
@@ -21,7 +22,17 @@ PAGES = sorted(
 )
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 RUN = "hilum run data/chest -o runs/chest --quick"
-LONG = ("make ", "pip ", "hilum run ", "hilum classify", "hilum cross-evaluate")
+LONG = ("make ", "pip ", "hilum run ", "hilum classify", "hilum cross-evaluate") + tuple(
+    f"hilum node {action}" for action in ("run", "status", "retry")
+)
+NODE_FILES = (
+    "orthanc.password",
+    "pacs.token",
+    "monitor.token",
+    "hospital-ca.pem",
+    "node.pem",
+    "node.key",
+)
 
 
 def blocks(page: Path) -> list[tuple[str, str]]:
@@ -43,10 +54,20 @@ def test_every_code_block_runs(page, request, tmp_path, monkeypatch):
             if "torch" in text:
                 pytest.importorskip("torch")
             exec(compile(text, str(page), "exec"), names)  # the documentation's own words
+        elif language == "toml" and page.stem == "node":
+            of_node(text, tmp_path)
         elif language == "toml":
             Recipe.from_sections(tomllib.loads(text))
         else:
             assert language == "text", f"{page}: a block of unknown language '{language}'"
+
+
+def of_node(text: str, folder: Path) -> None:
+    """Read the settings of a node, whose secrets and certificates are there."""
+    for name in NODE_FILES:
+        (folder / name).write_text("secret\n")
+    (folder / "node.toml").write_text(text)
+    Settings.read(folder / "node.toml")
 
 
 def command(line: str, request) -> None:

@@ -34,6 +34,7 @@ ORDER = (
     "pipeline",
     "reporting",
     "runs",
+    "node",
     "serve",
     "api",
     "cli",
@@ -147,7 +148,8 @@ def test_few_files_lie_at_the_root_of_the_package():
     assert len(list(SOURCE.glob("*.py"))) <= ROOT_FILES
 
 
-IMAGES_OF_DOCS = "docs/images/"  # of made-up data, by `python -m tools.make_images`
+# Of made-up data, by `python -m tools.make_images` and `python -m tools.make_viewer_images`.
+IMAGES_OF_DOCS = "docs/images/"
 
 
 def test_no_image_stands_in_the_repository_but_those_of_the_documentation():
@@ -166,5 +168,8 @@ def test_no_image_stands_in_the_repository_but_those_of_the_documentation():
         "desk.webp",
         "desk-1024.webp",
         "desk-390.webp",
+        "viewer-lungs.webp",
+        "viewer-regions.webp",
+        "viewer-summary.webp",
     }
     assert all((ROOT / name).stat().st_size <= 200_000 for name in images)

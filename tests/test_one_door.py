@@ -48,6 +48,8 @@ OWN_FILES = {
     "imaging/files/_dicom_parsing": "bytes that came in",
     "dataset/tables/_xlsx": "a part of bytes that came in",
     "annotations/report_parser/_terms": "a table of the package",
+    "node/inbox": "an object that is being received, under a name of its own",
+    "node/health": "what the system says of this process's memory",
     "serve/static_files": "static files of the package",
     "serve/incoming": "a film that is written to a temporary folder of its own",
     "serve/film_images": "an archive that is written into memory",

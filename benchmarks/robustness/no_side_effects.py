@@ -25,6 +25,7 @@ from benchmarks._lib.small_job import small_job
 from hilum.dataset.readers import montgomery
 
 FETCH = "download"
+NODE = Path(__file__).parents[2] / "deploy" / "node.toml"
 _CALLS = (
     "openat,open,creat,mkdir,mkdirat,rename,renameat,renameat2,unlink,unlinkat,rmdir,symlink,"
     "symlinkat,link,linkat,truncate,connect,sendto"
@@ -71,6 +72,8 @@ def commands(data: Path, run: Path, out: Path) -> list[list[str]]:
         ["cross-evaluate", str(run), str(out / "twin"), "--out", str(out / "matrix")],
         ["labels", str(data)],
         ["describe", str(data)],
+        ["films", str(data)],
+        ["node", "check", str(NODE)],
         ["merge", str(data), str(out / "other"), "--out", str(out / "merged")],
         ["export", "coco", str(run), str(out / "coco")],
         ["propose-fixes", str(run), "--rule", "duplicate-file", "--out", str(out / "fixes.toml")],

@@ -131,5 +131,7 @@ def sentences(origin: Origin) -> Iterator[str]:
     if findings.lungs.any():
         state = "" if findings.trusted else ", unreliable"
         yield f"Lungs: estimated quality {findings.lung_quality:.2f}{state}"
-    else:
+    elif findings.lung_model:
         yield "Lungs: none were found"
+    else:
+        yield "Lungs: not segmented, there is no model of lungs"

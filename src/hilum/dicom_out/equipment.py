@@ -64,7 +64,7 @@ class Origin:
     def models(self) -> str:
         """Digest of all that the objects depend on besides the source."""
         found = self.findings
-        used = sorted((one.name, one.digest) for one in (found.lung_model, *found.models))
+        used = sorted((one.name, one.digest) for one in found.applied)
         parts = [part for pair in used for part in pair]
         made_with = (found.protocol, found.thresholds_from, *self.settings)
         return uids.derived(str(FORMAT), *parts, *made_with)
@@ -90,9 +90,9 @@ class Origin:
         )
 
     def device(self) -> Device:
-        """Return what made the objects; the serial number is the lung model's digest."""
+        """Return what made the objects; the serial number is the first model's digest."""
         return Device(
             manufacturer_model_name=NAME,
             software_versions=__version__,
-            device_serial_number=self.findings.lung_model.digest,
+            device_serial_number=self.findings.applied[0].digest,
         )

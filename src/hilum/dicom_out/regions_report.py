@@ -1,4 +1,4 @@
-"""The outlines of the lungs as a Structured Report of TID 1500: SCOORD polylines on the source.
+"""Outlines of lungs and regions as a Structured Report of TID 1500: SCOORD polylines on the source.
 
 A group for each connected part of a lung, largest first, at most `MOST` of a lung: lungs are one
 part, and crumbs would hide them. Coordinates are (column, row) of PS3.3 C.18.6.1.2: 0, 0 is the
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -18,7 +18,7 @@ import numpy as np
 from hilum.annotations import polygons
 from hilum.dicom_out import codes
 from hilum.dicom_out.equipment import REGIONS, Origin
-from hilum.dicom_out.measurement_report import algorithm, code, report, tracking
+from hilum.dicom_out.measurement_report import algorithm, code, comment, report, tracking
 from hilum.dicom_out.segmentation import SIDES, protocol
 
 if TYPE_CHECKING:
@@ -43,16 +43,19 @@ class Outline:
 
 def outlines(mask: np.ndarray) -> list[Outline]:
     """Return the outlines of a mask's largest connected parts, largest first."""
-    count, parts, numbers, _ = cv2.connectedComponentsWithStats(
-        np.asarray(mask, np.uint8), connectivity=4
-    )
+    # Of its own box alone: a lung fills a small part of a large image.
+    x, y, across, down = cv2.boundingRect(np.asarray(mask, np.uint8))
+    boxed = np.asarray(mask[y : y + down, x : x + across], np.uint8)
+    if not boxed.size:
+        return []
+    count, parts, numbers, _ = cv2.connectedComponentsWithStats(boxed, connectivity=4)
     sizes = numbers[:, cv2.CC_STAT_AREA]
     largest = sorted(range(1, count), key=lambda part: (-sizes[part], part))[:MOST]
     found = []
     for part in largest:
         left, top, width, height = numbers[part, : cv2.CC_STAT_AREA]
         window = parts[top : top + height, left : left + width] == part
-        found.append(Outline(_polyline(window) + (left, top), int(sizes[part])))
+        found.append(Outline(_polyline(window) + (x + left, y + top), int(sizes[part])))
     return found
 
 
@@ -69,37 +72,69 @@ def _polyline(part: np.ndarray) -> np.ndarray:
 
 
 def regions_report(origin: Origin) -> Dataset:
-    """Return the report of the lungs' outlines."""
-    return report(origin, REGIONS, list(_groups(origin)))
+    """Return the report of the lungs' outlines, and of other regions."""
+    return report(origin, REGIONS, [*_lungs(origin), *_others(origin)])
 
 
-def _groups(origin: Origin) -> Iterator[PlanarROIMeasurementsAndQualitativeEvaluations]:
+def _others(origin: Origin) -> Iterator[PlanarROIMeasurementsAndQualitativeEvaluations]:
+    """Yield a group for each part of each region that is no lung."""
+    for region in origin.findings.regions:
+        model = origin.findings.model(region.model)
+        coded = codes.of_concept(region.concept)
+        name = codes.finding_name(region.concept)
+        for number, outline in enumerate(outlines(region.mask), start=1):
+            group = _group(
+                origin,
+                f"{name} by {region.model}, part {number}",
+                outline,
+                finding_type=code(coded) if coded else None,
+                algorithm_id=algorithm(model, [f"region: {region.rule}"]),
+            )
+            if coded is None:
+                comment(group[0], codes.FINDING, name)
+            yield group
+
+
+def _group(
+    origin: Origin, name: str, outline: Outline, **stated: Any
+) -> PlanarROIMeasurementsAndQualitativeEvaluations:
+    """Return the group of an outline; `stated` are what highdicom's class takes besides."""
     from highdicom.sr import (
-        FindingSite,
         ImageRegion,
         PlanarROIMeasurementsAndQualitativeEvaluations,
         SourceImageForRegion,
     )
 
-    findings, header = origin.findings, origin.source.header
+    header = origin.source.header
+    return PlanarROIMeasurementsAndQualitativeEvaluations(
+        tracking_identifier=tracking(origin, name),
+        referenced_region=ImageRegion(
+            "POLYLINE",
+            outline.points,
+            SourceImageForRegion(header.SOPClassUID, header.SOPInstanceUID),
+        ),
+        measurements=list(_area(origin, outline)),
+        **stated,
+    )
+
+
+def _lungs(origin: Origin) -> Iterator[PlanarROIMeasurementsAndQualitativeEvaluations]:
+    from highdicom.sr import FindingSite
+
+    findings = origin.findings
     parameters = [
         f"lung protocol: {protocol(origin)}",
         f"estimated Dice with a reference mask: {findings.lung_quality:.4f}",
     ]
     for label, (name, side) in SIDES.items():
         for number, outline in enumerate(outlines(findings.lungs == label), start=1):
-            part = name if number == 1 else f"{name}, part {number}"
-            yield PlanarROIMeasurementsAndQualitativeEvaluations(
-                tracking_identifier=tracking(origin, part),
-                referenced_region=ImageRegion(
-                    "POLYLINE",
-                    outline.points,
-                    SourceImageForRegion(header.SOPClassUID, header.SOPInstanceUID),
-                ),
+            yield _group(
+                origin,
+                name if number == 1 else f"{name}, part {number}",
+                outline,
                 finding_type=code(codes.LUNG),
                 finding_sites=[FindingSite(code(codes.LUNG), code(side))],
-                algorithm_id=algorithm(findings.lung_model, parameters),
-                measurements=list(_area(origin, outline)),
+                algorithm_id=algorithm(findings.applied[0], parameters),
             )
 
 

@@ -26,15 +26,21 @@ if TYPE_CHECKING:
 SIDES = {RIGHT: ("Right lung", codes.RIGHT), LEFT: ("Left lung", codes.LEFT)}
 INVENTED = "geometry not measured, for viewers only"
 _COLOURS = {RIGHT: (75.6, 21.5, 78.9), LEFT: (79.6, -27.5, -28.6)}  # CIELab: orange, blue
+_BITS = 8  # of a byte
 _FALLBACK_MM = 1.0  # between pixels, where viewers need a number and the source states none
 
 
 def segmentation(origin: Origin, *, labelmap: bool = False, viewer_compat: bool = False) -> Dataset:
-    """Return the Segmentation of both lungs; a lung that was not found is an empty mask."""
+    """Return the Segmentation of both lungs; a lung that was not found is an empty mask.
+
+    With `viewer_compat` it is a label map, too, where masks of a bit per pixel do not fill whole
+    bytes: OHIF 3.13 stops at such ("The calculated length … does not match the actual length").
+    """
     from highdicom.seg import Segmentation, SegmentationTypeValues
     from pydicom.uid import ExplicitVRLittleEndian
 
     source, findings = origin.source, origin.findings
+    labelmap = labelmap or (viewer_compat and findings.lungs.size % _BITS != 0)
     remark = f"; {INVENTED}" if viewer_compat else ""
     made = Segmentation(
         source_images=[source.header],
@@ -55,6 +61,9 @@ def segmentation(origin: Origin, *, labelmap: bool = False, viewer_compat: bool 
             _refine(item, origin, remark)
     if viewer_compat:
         _invent_geometry(made, origin)
+        # OHIF counts segments by their place, so with the background first each lung would have
+        # the colour of the one before it. Pixel Padding Value says which value is no segment.
+        made.SegmentSequence = [one for one in made.SegmentSequence if one.SegmentNumber in SIDES]
     if labelmap:
         run_length.compress(made)
     return conform(made, origin, SEGMENTATION)
@@ -71,7 +80,7 @@ def _description(origin: Origin, label: int):
     from highdicom.seg import SegmentAlgorithmTypeValues, SegmentDescription
     from pydicom.sr.coding import Code
 
-    model = origin.findings.lung_model
+    model = origin.findings.applied[0]  # lungs that were found have a model
     return SegmentDescription(
         segment_number=label,
         segment_label=SIDES[label][0],

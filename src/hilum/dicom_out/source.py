@@ -80,6 +80,7 @@ _IDENTIFIERS = frozenset(
 _REFERENCES = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
 _SEXES = ("M", "F", "O")
 _SIDES = ("R", "L")
+_STANDARD = ("L", "F")  # of a frontal image: rows run to the patient's left, columns to the feet
 _DIRECTIONS = "LRAPHF"
 _OPPOSITE = dict(zip(_DIRECTIONS, "RLPAFH", strict=True))
 
@@ -104,7 +105,14 @@ class Source:
 
     @property
     def displayed_orientation(self) -> list[str]:
-        """Patient Orientation of the image in the standard view; empty where it is not stated."""
+        """Patient Orientation of the image as displayed; empty where it is not known.
+
+        Where the display was corrected, by a reader or since the image was found rotated, what the
+        header states is refuted, and the correction says that the image is in the standard view.
+        """
+        if self.file.is_corrected:
+            lateral = self.file.header.view == "LATERAL"
+            return [] if lateral else list(_STANDARD)
         stated = list(self.header.get("PatientOrientation") or [])
         if len(stated) != 2:
             return []

@@ -2,8 +2,8 @@
 
 NAME is that of the image among the images of the command (`hilum.imaging.files.portable_names`).
 Lungs give a Segmentation, a report of regions and, where requested, a presentation state; none of
-them is written where no lungs were found. Findings give their report, also for an image that was
-refused. The Secondary Capture is always written.
+them is written where no lungs were found, but the report where there are other regions. Findings
+give their report, also for an image that was refused. The Secondary Capture is always written.
 """
 
 from __future__ import annotations
@@ -74,9 +74,10 @@ def _makers(origin: Origin, options: Options) -> Iterator[tuple[Kind, Callable[[
                 origin, labelmap=options.labelmap, viewer_compat=options.viewer_compat
             ),
         )
-        yield equipment.REGIONS, lambda: regions_report.regions_report(origin)
         if options.presentation:
             yield equipment.PRESENTATION, lambda: presentation.presentation_state(origin)
+    if origin.findings.lungs.any() or origin.findings.regions:
+        yield equipment.REGIONS, lambda: regions_report.regions_report(origin)
     if origin.findings.scores is not None:
         yield equipment.FINDINGS, lambda: findings_report.findings_report(origin)
     yield equipment.CAPTURE, lambda: capture.secondary_capture(origin)
@@ -90,14 +91,22 @@ def encoded(made: Dataset) -> bytes:
     return stream.getvalue()
 
 
+def made(
+    path: Path, findings: Findings, options: Options = _USUAL
+) -> Iterator[tuple[Kind, Dataset]]:
+    """Yield the objects of one image, made from its file. Raises as `write_results`."""
+    yield from objects(
+        Origin(source.read(path, findings.file), findings, options.settings), options
+    )
+
+
 def files(path: Path, findings: Findings, options: Options = _USUAL) -> Iterator[tuple[str, bytes]]:
     """Yield the objects of one image as names and bytes of DICOM files. Raises as `write_results`.
 
     Nothing is written, so that they can be sent instead.
     """
-    origin = Origin(source.read(path, findings.file), findings, options.settings)
-    for kind, made in objects(origin, options):
-        yield f"{kind.name}.dcm", encoded(made)
+    for kind, one in made(path, findings, options):
+        yield f"{kind.name}.dcm", encoded(one)
 
 
 def write_results(

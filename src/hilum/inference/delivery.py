@@ -37,25 +37,41 @@ class ModelIdentity:
 
 
 @dataclass(frozen=True)
+class Region:
+    """Where a model sees a concept: `mask` is bool (height, width) in the file's own pixels.
+
+    `rule` says in words how the mask follows from the model.
+    """
+
+    concept: str
+    model: str
+    mask: np.ndarray
+    rule: str
+
+
+@dataclass(frozen=True)
 class Findings:
     """What was found in one image file.
 
-    `lungs` is uint8 (height, width) in the file's own pixels: 0, 1 right, 2 left; `protocol` what
-    counts as lung, "" where it is not known. `scores` is None where no findings were evaluated;
+    `lungs` is uint8 (height, width) in the file's own pixels: 0, 1 right, 2 left; `lung_model` is
+    None where none was applied, and `lungs` is 0 then. `protocol` says what counts as lung, ""
+    where it is not known. `scores` is None where no findings were evaluated;
     `refused` says why none were though they should have been. `models` are those of the scores;
     `thresholds_from` is a digest of the site or run whose thresholds were used, "" for their own.
+    `regions` are where models see what they call present, as far as they say where.
     """
 
     file: raster.Raster | dicom.Dicom
     lungs: np.ndarray
     lung_quality: float
     trusted: bool
-    lung_model: ModelIdentity
+    lung_model: ModelIdentity | None
     protocol: str = ""
     scores: tuple[FindingScore, ...] | None = None
     refused: str = ""
     models: tuple[ModelIdentity, ...] = ()
     thresholds_from: str = ""
+    regions: tuple[Region, ...] = ()
 
     def classified(
         self, result: ImageResult, models: Iterable[ModelIdentity], thresholds_from: str = ""
@@ -68,6 +84,11 @@ class Findings:
             models=tuple(models),
             thresholds_from=thresholds_from,
         )
+
+    @property
+    def applied(self) -> tuple[ModelIdentity, ...]:
+        """Return every model that was applied, that of the lungs first."""
+        return (*((self.lung_model,) if self.lung_model else ()), *self.models)
 
     def model(self, name: str) -> ModelIdentity:
         """Return a model of the scores by its name."""

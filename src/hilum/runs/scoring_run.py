@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
 from hilum import storage
 from hilum.audit.duplicates.known_images import KnownImages
 from hilum.config import Recipe
 from hilum.dataset.manifest import DISPLAY
-from hilum.errors import BadData, HilumError
+from hilum.errors import HilumError
 from hilum.imaging.files import dicom, image_file, raster
 from hilum.imaging.files.pose import AS_READ, Display
 from hilum.inference import (
@@ -26,13 +27,14 @@ from hilum.inference import (
     segment_images,
 )
 from hilum.inference.calls import FindingScore, ImageResult
-from hilum.inference.delivery import Findings, ModelIdentity
+from hilum.inference.delivery import Findings, ModelIdentity, Region
 from hilum.pipeline import cache, crop, evaluate, predict
 from hilum.pipeline._training import TRAINING
 from hilum.run_folder import MARKERS, Run
 from hilum.safety.path_names import as_text
 from hilum.statistics.calibration import Fitted
 
+_OF_HIGHEST = 0.5  # of an anomaly map's highest value: where it counts as the anomaly's region
 ANOMALY = "anomaly"  # the concept of an anomaly score
 # Fraction of the run's crops that follow segmented lungs, from which on an image without reliable
 # lungs is out of distribution.
@@ -116,20 +118,16 @@ class ScoringRun:
     ) -> Findings:
         """Return what was found in a file, for a delivery.
 
-        Raises `BadData` where the run has no lung model: results as DICOM are about lungs too.
+        Of a run without a lung model these are the findings alone: the objects of lungs are absent.
         """
-        if "lungs" not in self.models.models:
-            raise BadData(
-                f"{self.run.folder} has no lung model, whose outlines belong to results as DICOM; "
-                f"leave out --dicom"
-            )
         models = {
             task: ModelIdentity.of(task, model, self.calibration.get(task, {}))
             for task, model in self.models.models.items()
         }
         trusted = found.quality >= lung_finder.GOOD
-        of_lungs = Findings(file, found.lungs, found.quality, trusted, models.pop("lungs"))
-        return of_lungs.classified(result, models.values(), self.digest)
+        of_lungs = Findings(file, found.lungs, found.quality, trusted, models.pop("lungs", None))
+        scored = of_lungs.classified(result, models.values(), self.digest)
+        return replace(scored, regions=tuple(_regions(found, result)))
 
     def _scores(
         self,
@@ -234,3 +232,18 @@ class ScoringRun:
             (age_group.classify(cached.images[row]) for row in chosen),
             "the images of its training part",
         )
+
+
+def _regions(found: predict.Prediction, result: ImageResult) -> Iterator[Region]:
+    """Yield where the anomaly is that the run's model calls present.
+
+    The model has no threshold for a pixel, so the region is where its map is at least half of its
+    own highest value.
+    """
+    heat = found.anomaly_map
+    called = [one for one in result.scores if one.concept == ANOMALY and one.call == calls.PRESENT]
+    if heat is None or not called or not heat.max() > 0:
+        return
+    mask = np.asarray(heat >= _OF_HIGHEST * heat.max())
+    rule = f"the map from {_OF_HIGHEST:.0%} of its highest value on, which is no threshold"
+    yield Region(ANOMALY, called[0].model, mask, rule)

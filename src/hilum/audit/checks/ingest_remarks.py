@@ -58,6 +58,22 @@ RULES = (
         "Give the mask the name of its image, or restore the missing image.",
     ),
     Rule(
+        "dicomdir",
+        "warning",
+        "A DICOMDIR and the files that it lists do not agree.",
+        "Images of the medium are missing, or some are another's than its directory states.",
+        "Copy the medium again, whole; what the files state counts.",
+    ),
+    Rule(
+        "dicom-contradiction",
+        "warning",
+        "Headers state what cannot all be true.",
+        "An image or a study of several patients, or a patient of several names: a split may keep "
+        "one person's images apart, or take two persons for one.",
+        "Ask the archive that they came from, and correct the patients by a CSV with the columns "
+        "image and patient.",
+    ),
+    Rule(
         "no-patients",
         "warning",
         "Nothing states whose images these are.",

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from hilum.dataset.plan import inventory, lexicon, masks
+from hilum.dataset.dicom_index import dicomdir
+from hilum.dataset.plan import dicom_truth, inventory, lexicon, masks
 from hilum.dataset.plan.inventory import File
 from hilum.dataset.plan.masks import Seen
 from hilum.dataset.plan.reading import Reading
@@ -98,6 +99,7 @@ def _radiographs(reading: Reading, kept: Sequence[File]) -> list[File]:
     """Return the DICOM files that hold one image; set aside reports, documents and the like."""
     images: list[File] = []
     other: dict[str, list[str]] = defaultdict(list)
+    directories: list[str] = []
     for file in kept:
         if file.kind != "dicom":
             continue
@@ -106,12 +108,18 @@ def _radiographs(reading: Reading, kept: Sequence[File]) -> list[File]:
         except BadData:
             images.append(file)  # a damaged radiograph is reported when it is decoded
             continue
-        if reason := dicom.object_kind(header):
+        if (reason := dicom.object_kind(header)) == dicomdir.NAME:
+            directories.append(file.path)
+        elif reason:
             other[reason].append(file.path)
         else:
             images.append(file)
             reading.headers[file.path] = header
     for reason, paths in sorted(other.items()):
         reading.evidence.set_aside("file", paths, f"is a DICOM file, but no radiograph: {reason}")
+    reading.evidence.set_aside(
+        "file", directories, "is a DICOMDIR, which is compared with the files that it lists"
+    )
+    dicom_truth.compare(reading, directories)
     reading.nobody = dicom.placeholder(reading.headers.values())
     return images

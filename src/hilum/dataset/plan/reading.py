@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hilum.dataset import tables
+from hilum.dataset.manifest import Remark
 from hilum.dataset.plan.columns import TableReading
 from hilum.dataset.plan.evidence import Evidence
 from hilum.dataset.plan.folders import Folders
@@ -27,6 +28,7 @@ class Reading:
     files              inventory of the folder
     images, masks      the radiographs, and the mask files with their images
     headers            DICOM headers by image path
+    header_remarks     what headers, and DICOMDIRs beside them, state that cannot all be true
     nobody             the Patient ID that de-identification left in every header
     persons            names and birth dates of headers identify patients, in place of Patient ID
     tables, foreign    all tables; those that should belong to images and match none
@@ -48,6 +50,7 @@ class Reading:
     images: list[File] = field(default_factory=list)
     masks: Masks = field(default_factory=Masks)
     headers: dict[str, Header] = field(default_factory=dict)
+    header_remarks: list[Remark] = field(default_factory=list)
     nobody: str | None = None
     persons: bool = False
     tables: list[TableReading] = field(default_factory=list)

@@ -13,6 +13,7 @@ from hilum.dataset.plan.reading import Reading
 def of_reading(reading: Reading, gathered: Gathered) -> Iterator[Remark]:
     """Yield all remarks: of single images, of what was set aside, of cells, words and tables."""
     yield from gathered.remarks
+    yield from reading.header_remarks
     for aside in reading.evidence.aside:
         yield from _of_aside(aside)
     for (role, cell), count in sorted(gathered.odd.items()):

@@ -28,6 +28,7 @@ from hilum.imaging.files._dicom_tags import (
     SYNTAX,
     TEXT,
     WANTED,
+    WHOLE_PIXELS,
     Fact,
     Facts,
 )
@@ -35,6 +36,7 @@ from hilum.imaging.files._dicom_tags import (
 if TYPE_CHECKING:
     from pydicom import Dataset
 
+_ROWS = 0x00280010
 _FITTING = {
     kind: frozenset((None, *(vr.decode() for vr in vrs)))
     for kind, vrs in _dicom_tags.FITTING.items()
@@ -86,7 +88,27 @@ def _whole(parsed: Parsed) -> Header:
 
 def of_parsed(parsed: Parsed) -> Facts:
     """Return the wanted facts of what pydicom parsed, from each element's bytes where possible."""
-    dataset, facts = parsed.dataset, {}
+    facts = _of_elements(parsed.dataset)
+    if pixels := _dicom_parsing.pixel_tag(parsed):
+        facts[PIXELS] = pixels
+    if not set(facts) - {MEDIA_CLASS, SYNTAX, CHARSET} and MEDIA_CLASS not in facts:
+        raise ValueError("nothing in it is understood")
+    return facts
+
+
+def of_answer(dataset: Dataset) -> Header:
+    """Return the header of a data set that stands for a file that is elsewhere.
+
+    Such as a server's answer to a query. It has no pixels; a size stands for them.
+    """
+    facts = _of_elements(dataset)
+    if _ROWS in facts:
+        facts[PIXELS] = WHOLE_PIXELS
+    return header(facts)
+
+
+def _of_elements(dataset: Dataset) -> dict[int, Fact]:
+    facts: dict[int, Fact] = {}
     encoding = _charset(dataset)
     meta = getattr(dataset, "file_meta", None)
     for tag, kind in WANTED.items():
@@ -95,10 +117,6 @@ def of_parsed(parsed: Parsed) -> Facts:
             continue
         if (fact := _fact(source, tag, kind, encoding)) is not None:
             facts[tag] = fact
-    if pixels := _dicom_parsing.pixel_tag(parsed):
-        facts[PIXELS] = pixels
-    if not set(facts) - {MEDIA_CLASS, SYNTAX, CHARSET} and MEDIA_CLASS not in facts:
-        raise ValueError("nothing in it is understood")
     return facts
 
 

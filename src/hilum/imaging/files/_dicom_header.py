@@ -7,11 +7,11 @@ is between rows, then between columns (PS3.3 10.7.1.3).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 
 from hilum import storage
 from hilum.annotations.vocabulary import SEX_NAMES
-from hilum.imaging.files import _dicom_age, _dicom_burned_in, _dicom_view
+from hilum.imaging.files import _dicom_age, _dicom_burned_in, _dicom_moment, _dicom_view
 from hilum.imaging.files._dicom_decimal import decimals, positive
 from hilum.imaging.files._dicom_tags import MEDIA_CLASS, PIXELS, SYNTAX, WHOLE_PIXELS, Facts
 
@@ -52,7 +52,12 @@ class Header:
     study_date: date | None = None  # or else the series', the acquisition's or the content's
     accession: str | None = None
     institution: str | None = None
+    manufacturer: str | None = None
     person: str | None = None  # digest of name and birth date, where Patient ID says nothing
+    issuer: str | None = None  # of the Patient ID: two hospitals may give out the same
+    acquired: datetime | None = None  # else the content or the study; midnight without a time
+    intent: str | None = None  # Presentation Intent Type, such as "FOR PROCESSING"
+    descriptions: tuple[str, ...] = ()  # of series, protocol, processing and study: free text
 
 
 def header(facts: Facts) -> Header:
@@ -94,8 +99,27 @@ def header(facts: Facts) -> Header:
         study_date=studied,
         accession=_text(facts, 0x00080050),
         institution=_text(facts, 0x00080080),
+        manufacturer=_text(facts, 0x00080070),
         person=_person(facts),
+        issuer=_text(facts, 0x00100021),
+        acquired=_acquired(facts),
+        intent=(_text(facts, 0x00080068) or "").upper() or None,
+        descriptions=(*filter(None, (text for _, text in descriptions)), *_studied_as(facts)),
     )
+
+
+def _studied_as(facts: Facts) -> tuple[str, ...]:
+    """Return Study Description, which often names the body part, as a tuple of one or none."""
+    text = _text(facts, 0x00081030)
+    return (text,) if text else ()
+
+
+def _acquired(facts: Facts) -> datetime | None:
+    """Return when the image was acquired, else made, else studied: the first that is a date."""
+    moments = [_dicom_moment.of_datetime(_text(facts, 0x0008002A))]
+    pairs = ((0x00080022, 0x00080032), (0x00080023, 0x00080033), (0x00080020, 0x00080030))
+    moments += [_dicom_moment.of_pair(_text(facts, day), _text(facts, time)) for day, time in pairs]
+    return next((moment for moment in moments if moment), None)
 
 
 def _person(facts: Facts) -> str | None:

@@ -45,7 +45,16 @@ _NATIVE = frozenset(
         "1.2.840.10008.1.2.1.99",
     )
 )
+_COMPRESSED_IN_USE = (50, 51, 57, 70, 80, 81, 90, 91, 201, 202, 203, 110, 111, 112)
 _KNOWN = _NATIVE | {RLE, DEFLATED_FRAME, *(COMPRESSED + number for number in KINDS)}
+SYNTAXES = (
+    "1.2.840.10008.1.2.1",  # first: what a sender with several is to send
+    "1.2.840.10008.1.2",
+    *(f"{COMPRESSED}{number}" for number in _COMPRESSED_IN_USE),
+    RLE,
+    "1.2.840.10008.1.2.1.99",
+    "1.2.840.10008.1.2.2",
+)
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,11 @@ def to_display(values: np.ndarray, pose: Pose, padding: np.ndarray | None) -> np
     return standing
 
 
+def stated_turns(orientation: tuple[str, str] | None) -> QuarterTurns:
+    """Return the turns to the standard view that a Patient Orientation implies."""
+    return _turns(orientation, [])
+
+
 def _turns(orientation: tuple[str, str] | None, account: list[str]) -> QuarterTurns:
     """Return the turns to the standard view; none where the orientation states no view."""
     if orientation is None:

@@ -47,11 +47,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ENDINGS",
+    "TRANSFER_SYNTAXES",
     "Dicom",
     "Header",
     "Pose",
     "dataset",
     "header",
+    "header_of_answer",
     "is_one",
     "object_kind",
     "placeholder",
@@ -62,6 +64,7 @@ __all__ = [
 Result = TypeVar("Result")
 
 ENDINGS = (".dcm", ".dicom")
+TRANSFER_SYNTAXES = _dicom_layout.SYNTAXES  # UIDs of those that are decoded
 _MOST_WARNINGS = 3  # of pydicom's in the processing log: a broken file can raise hundreds
 _SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
 
@@ -80,6 +83,11 @@ class Dicom:
     padding: np.ndarray | None = None  # bool (2 ** bits,): the values that are padding
     kind = "DICOM"
     colour = False  # an image with real colour is refused
+
+    @property
+    def is_corrected(self) -> bool:
+        """Whether the image is displayed otherwise than its Patient Orientation implies."""
+        return self.pose.turns != _dicom_orientation.stated_turns(self.header.orientation)
 
     @property
     def inverted(self) -> Dicom:
@@ -118,6 +126,21 @@ def holds(head: bytes) -> bool:
 def header(path: Path, root: Path | None = None) -> Header:
     """Read the header of a file without its pixels. Raises `BadData` naming the file."""
     return _understood(path, lambda: _dicom_facts.read(path, root), "header is broken or cut short")
+
+
+def header_of_answer(answer: Dataset, place: str) -> Header:
+    """Return the header that a server's answer to a query states; `place` is what errors call it.
+
+    A size in it stands for pixels. Raises `BadData`.
+    """
+    with quietly():
+        try:
+            return _dicom_facts.of_answer(answer)
+        except Exception as error:
+            raise BadData(
+                f"{place}: an answer to the query is broken ({type(error).__name__}); expected "
+                f"values that fit their attributes (PS3.18 annex F); see the server's log"
+            ) from error
 
 
 def dataset(path: Path, root: Path | None = None) -> tuple[Dataset, str]:

@@ -1,0 +1,73 @@
+"""Index the DICOM images of a folder, with the DICOMDIRs in it, or of a DICOMDIR alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hilum.dataset.dicom_index import dicomdir
+from hilum.dataset.dicom_index.index import Collector, FilmIndex
+from hilum.dataset.dicom_index.remarks import of_directory
+from hilum.dataset.plan import inventory
+from hilum.errors import BadData, HilumError, NotFound
+from hilum.imaging.files import dicom, opened
+from hilum.imaging.files.dicom import Header
+from hilum.progress import Progress, quietly
+from hilum.safety.path_names import as_text
+from hilum.safety.untrusted_files import Folder
+
+
+def index_of(source: Path, progress: Progress = quietly) -> FilmIndex:
+    """Return the index of a folder's DICOM files, of any depth, or of the files a DICOMDIR lists.
+
+    Places are paths. A file that cannot be read, or that a DICOMDIR lists and that is not there, is
+    a note. Raises `NotFound` where there is nothing, `BadData` for a file that is no DICOMDIR.
+    """
+    if not source.exists():
+        raise NotFound(f"there is no file or folder {source}; name a folder or a DICOMDIR")
+    return _of_folder(source, progress) if source.is_dir() else _of_directory(source, progress)
+
+
+def _of_folder(root: Path, progress: Progress) -> FilmIndex:
+    folder = Folder(root, opened.follows_links())
+    paths = [folder.located(file.path)[0] for file in inventory.survey(root).of("dicom")]
+    collector, headers, directories = Collector(), {}, []
+    for number, path in enumerate(paths):
+        progress(number, len(paths))
+        if (header := _header(path, folder.root, collector)) is None:
+            continue
+        if dicom.object_kind(header) == dicomdir.NAME:
+            directories.append(path)
+        else:
+            headers[path.resolve()] = header
+            collector.add(header, as_text(path))
+    for path in directories:
+        try:
+            notes = of_directory(path, dicomdir.entries(path, folder.root), headers)
+        except HilumError as error:
+            notes = [str(error)]
+        for note in notes:
+            collector.note(note)
+    return collector.index()
+
+
+def _of_directory(path: Path, progress: Progress) -> FilmIndex:
+    entries = dicomdir.entries(path)
+    collector, headers = Collector(), {}
+    for number, entry in enumerate(entries):
+        progress(number, len(entries))
+        found = dicomdir.located(path.parent, entry.path)
+        header = _header(found, path.parent, collector) if found else None
+        if found and header:
+            headers[found.resolve()] = header
+            collector.add(header, as_text(found))
+    for note in of_directory(path, entries, headers):
+        collector.note(note)
+    return collector.index()
+
+
+def _header(path: Path, root: Path | None, collector: Collector) -> Header | None:
+    try:
+        return dicom.header(path, root)
+    except BadData as error:
+        collector.note(str(error))
+        return None

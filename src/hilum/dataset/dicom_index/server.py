@@ -1,0 +1,210 @@
+"""Index the radiographs of a DICOMweb server by QIDO-RS (PS3.18 section 10.6).
+
+The server is queried for images of the modalities of radiographs, a page at a time, and for the
+attributes that decide on them; no image is fetched. What a server leaves out is not known, so an
+image may be refused here of which the file states more.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from hilum.dataset.dicom_index.frontal import MODALITIES
+from hilum.dataset.dicom_index.index import Collector, FilmIndex
+from hilum.errors import BadData, BadRecipe, CannotRead, MissingExtra
+from hilum.imaging.files import dicom
+from hilum.progress import Progress, quietly
+from hilum.storage import JsonObject
+
+if TYPE_CHECKING:
+    from dicomweb_client.api import DICOMwebClient
+
+PAGE = 100  # images of one answer
+MOST_IMAGES = 1_000_000
+TIMEOUT_S = 60.0
+_INSTANCE = "00080018"
+FIELDS = (
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "SeriesInstanceUID",
+    "StudyInstanceUID",
+    "PatientID",
+    "IssuerOfPatientID",
+    "PatientName",
+    "PatientBirthDate",
+    "Modality",
+    "PresentationIntentType",
+    "BodyPartExamined",
+    "AnatomicRegionSequence",
+    "ViewPosition",
+    "ViewCodeSequence",
+    "PatientOrientation",
+    "ImageLaterality",
+    "StudyDescription",
+    "SeriesDescription",
+    "ProtocolName",
+    "AcquisitionDate",
+    "AcquisitionTime",
+    "ContentDate",
+    "ContentTime",
+    "StudyDate",
+    "StudyTime",
+    "Rows",
+    "Columns",
+    "NumberOfFrames",
+)
+
+
+@dataclass(frozen=True)
+class Server:
+    """A DICOMweb server: its address, and what it demands of those who come.
+
+    `token` goes as bearer token, `user` and `password` as HTTP basic authentication.
+    """
+
+    url: str
+    token: str = ""
+    user: str = ""
+    password: str = ""
+
+    def __post_init__(self) -> None:
+        parts = urlsplit(self.url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise BadRecipe(
+                "the address of a DICOMweb server must be like https://pacs.example.org/dicom-web"
+            )
+        if parts.username or parts.password:
+            raise BadRecipe(
+                "the address of a DICOMweb server holds a password, which lists of processes and "
+                "logs would show; give it by a file"
+            )
+        secret = bool(self.token or self.password)
+        if secret and parts.scheme == "http" and not is_loopback(parts.hostname):
+            raise BadRecipe(
+                f"a password or token would travel to {parts.hostname} in the open; use https"
+            )
+
+    def client(self) -> DICOMwebClient:
+        """Return a client of the server. Raises `MissingExtra` without the extra."""
+        with MissingExtra.explained("dicom", "querying a DICOMweb server"):
+            from dicomweb_client.api import DICOMwebClient
+            from dicomweb_client.session_utils import create_session
+        session = create_session()
+        session.trust_env = not is_loopback(urlsplit(self.url).hostname or "")
+        if self.user:
+            session.auth = (self.user, self.password)
+        headers = {"Authorization": f"Bearer {self.token}"} if self.token else None
+        client = DICOMwebClient(
+            self.url.rstrip("/"), session=session, headers=headers, timeout=TIMEOUT_S
+        )
+        client.set_http_retry_params(retry=False)
+        return client
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host is this machine, by its name alone or by its address."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.casefold() == "localhost"
+
+
+def index_of(
+    server: Server, filters: Mapping[str, str] | None = None, progress: Progress = quietly
+) -> FilmIndex:
+    """Return the index of a server's radiographs; places are their WADO-RS addresses.
+
+    `filters` narrow the query by attributes, such as {"PatientID": "…"} or {"StudyDate":
+    "20200101-"}. Raises `BadData` for answers that are none, `CannotRead` where there is no answer,
+    `MissingExtra` without the extra.
+    """
+    collector = Collector()
+    for number, answer in enumerate(_answers(server, dict(filters or {})), start=1):
+        progress(number, 0)
+        header = dicom.header_of_answer(_dataset(answer, server.url), server.url)
+        uids = (header.study, header.series, header.instance)
+        if not all(uids):
+            collector.note(f"{server.url}: an answer does not state which image it is; left out")
+            continue
+        study, series, instance = uids
+        place = f"{server.url.rstrip('/')}/studies/{study}/series/{series}/instances/{instance}"
+        collector.add(header, place)
+    return collector.index()
+
+
+def _answers(server: Server, filters: dict[str, str]) -> Iterator[JsonObject]:
+    """Yield all answers; a page without a new image is the last, whatever a server's limits are."""
+    client = server.client()
+    met: set[str] = set()
+    for modality in MODALITIES:
+        offset = 0
+        while page := _page(client, server.url, filters | {"Modality": modality}, offset):
+            offset += len(page)
+            fresh = {_instance(one): one for one in page if _instance(one) not in met}
+            if not fresh:
+                break
+            met.update(fresh)
+            yield from fresh.values()
+            if len(met) > MOST_IMAGES:
+                raise BadData(
+                    f"{server.url} has more than {MOST_IMAGES:,} radiographs; narrow the query, "
+                    f"for example by StudyDate"
+                )
+
+
+def _instance(answer: JsonObject) -> str:
+    stated = answer.get(_INSTANCE)
+    values = stated.get("Value") if isinstance(stated, dict) else None
+    return str(values[0]) if isinstance(values, list) and values else ""
+
+
+def _page(
+    client: DICOMwebClient, url: str, filters: dict[str, str], offset: int
+) -> list[JsonObject]:
+    import requests
+
+    try:
+        found = client.search_for_instances(
+            search_filters=filters, fields=list(FIELDS), limit=PAGE, offset=offset
+        )
+    except requests.HTTPError as error:
+        status = error.response.status_code if error.response is not None else "an error"
+        raise CannotRead(
+            f"{url} answered a query with {status}; check the address and what you may see"
+        ) from error
+    except (requests.JSONDecodeError, ValueError, RecursionError) as error:
+        raise BadData(
+            f"{url} answered a query with something else than DICOM JSON; is it the address of a "
+            f"DICOMweb server, such as http://localhost:8042/dicom-web?"
+        ) from error
+    except (requests.RequestException, OSError) as error:
+        raise CannotRead(
+            f"{url} does not answer ({type(error).__name__}); check the address and the server"
+        ) from error
+    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+        raise BadData(f"{url} answered a query with something else than a list of images")
+    return found
+
+
+def _dataset(answer: JsonObject, url: str):
+    from pydicom import Dataset
+
+    wanted = {tag: answer[tag] for tag in _tags() if tag in answer}
+    try:
+        with dicom.quietly():
+            return Dataset.from_json(wanted)
+    except Exception as error:
+        raise BadData(
+            f"{url}: an answer to the query is no DICOM JSON ({type(error).__name__}); see the "
+            f"server's log"
+        ) from error
+
+
+def _tags() -> tuple[str, ...]:
+    from pydicom.datadict import tag_for_keyword
+
+    return tuple(f"{tag_for_keyword(keyword):08X}" for keyword in FIELDS)

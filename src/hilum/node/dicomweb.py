@@ -1,0 +1,96 @@
+"""Poll any DICOMweb server (PS3.18): QIDO-RS for studies with radiographs, WADO-RS for the films.
+
+The standard has no list of changes: studies of the last days are listed each time, and one whose
+number of objects has not changed for a while is stable. Numbers and times are kept in the journal.
+A film that replaces another one under the same UID is not noticed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date, timedelta
+from functools import partial
+
+from hilum.node.films import MODALITIES
+from hilum.node.http_client import Peer
+from hilum.node.inbox import Stream
+from hilum.node.journal import Journal
+from hilum.node.multipart import DICOM, FirstPart
+from hilum.node.settings import DicomWeb
+from hilum.node.source import Found
+from hilum.node.visits import Visits
+from hilum.storage import JsonObject
+
+_PAGE = 100  # studies of one request
+_MOST_PAGES = 100
+_MODALITY, _STUDY, _SERIES, _SOP, _COUNT = (
+    "00080060",
+    "0020000D",
+    "0020000E",
+    "00080018",
+    "00201208",
+)
+_JSON = "application/dicom+json"
+_ANY_SYNTAX = f'multipart/related; type="{DICOM}"; transfer-syntax=*'
+
+
+class DicomWebServer:
+    """A DICOMweb server as a `hilum.node.source.Server`; studies have their UIDs."""
+
+    name = "dicomweb"
+
+    def __init__(self, peer: Peer, settings: DicomWeb, journal: Journal) -> None:
+        self._peer, self._settings = peer, settings
+        self._visits = Visits(journal, self.name)
+
+    def notice(self) -> bool:
+        """Record the studies of the last days, with their numbers of objects."""
+        today = date.today()
+        first = today - timedelta(days=self._settings.days)
+        # A day more, for clocks of other time zones.
+        dates = f"{first:%Y%m%d}-{today + timedelta(days=1):%Y%m%d}"
+        for modality in MODALITIES:
+            for study in self._pages(f"StudyDate={dates}&ModalitiesInStudy={modality}"):
+                uid, count = _value(study, _STUDY), _value(study, _COUNT)
+                if uid and not count:
+                    count = str(sum(1 for _ in self._instances(uid, "")))
+                if uid:
+                    self._visits.see(uid, int(count), self._settings.stable_seconds)
+        return False
+
+    def _pages(self, query: str) -> Iterator[JsonObject]:
+        for page in range(_MOST_PAGES):
+            bounds = f"limit={_PAGE}&offset={page * _PAGE}&includefield={_COUNT}"
+            found = self._listed(f"studies?{query}&{bounds}")
+            yield from found
+            if len(found) < _PAGE:
+                return
+
+    def objects(self, study: str) -> Iterator[Found]:
+        """Yield the objects of the study's radiographic series."""
+        for modality in MODALITIES:
+            for one in self._instances(study, f"?Modality={modality}"):
+                series, sop = _value(one, _SERIES), _value(one, _SOP)
+                # Servers may ignore what they are to filter by.
+                if series and sop and _value(one, _MODALITY) in (modality, ""):
+                    fetch = partial(self._fetch, study, series, sop)
+                    yield Found(sop, modality, sop, fetch)
+
+    def _instances(self, study: str, query: str) -> Iterator[JsonObject]:
+        yield from self._listed(f"studies/{study}/instances{query}")
+
+    def _listed(self, path: str) -> list[JsonObject]:
+        found = self._peer.get(path, Accept=_JSON).json()
+        return found if isinstance(found, list) else []
+
+    def _fetch(self, study: str, series: str, sop: str, stream: Stream) -> None:
+        part = FirstPart(stream)
+        path = f"studies/{study}/series/{series}/instances/{sop}"
+        self._peer.request("GET", path, headers={"Accept": _ANY_SYNTAX}, into=part)
+        part.finish()
+
+
+def _value(found: JsonObject, tag: str) -> str:
+    """Return the first value of an attribute of DICOM JSON (PS3.18 F) as text; "" without one."""
+    values = found.get(tag, {}).get("Value") or [""]
+    return str(values[0])

@@ -1,0 +1,172 @@
+"""Speak HTTP to one other server: one kept connection, bounded answers, no redirects, no proxies.
+
+The address, the credentials and the authority that signs the server's certificate come from the
+settings alone. A server that cannot be reached, or that answers that it is overloaded or does not
+let the node in, raises `Unreachable`: the fault is not that of a film. Each thread has its own.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import ssl
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from hilum.errors import HilumError, on_one_line
+from hilum.safety import untrusted_files
+
+if TYPE_CHECKING:
+    from hilum.node.inbox import Stream
+
+LONGEST_ANSWER = 64 << 20  # bytes of JSON
+_BLOCK = 1 << 20
+_LATER = (401, 403, 407, 408, 425, 429, 502, 503, 504, 507)  # see `Unreachable`
+_LONGEST_REASON = 200  # characters of a server's answer that are repeated
+
+
+class Unreachable(HilumError):
+    """A server does not answer, or not now, or does not let the node in; try again later."""
+
+
+class Rejected(HilumError):
+    """A server answered, and does not do what it was to do; `status` is that of HTTP."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Login:
+    """The credentials for a server: user and password, or a bearer token; and its authority."""
+
+    user: str = ""
+    password: str = field(default="", repr=False)
+    token: str = field(default="", repr=False)
+    ca: str = ""  # path of a file of certificates; "" for those of the system
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The header that carries the credentials."""
+        if self.token:
+            return {"Authorization": f"Bearer {self.token}"}
+        if self.user:
+            pair = base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
+            return {"Authorization": f"Basic {pair}"}
+        return {}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a server answered; `body` is empty where it was written into a stream."""
+
+    status: int
+    kind: str  # its Content-Type
+    body: bytes
+
+    def json(self) -> Any:
+        """Return the JSON of the body; None for an empty one. Raises `BadData`."""
+        if not self.body.strip():
+            return None
+        text = self.body.decode("utf-8", "replace")
+        return untrusted_files.parse_json(text, "the answer of the server")
+
+
+class Peer:
+    """A server at `url`, which ends with the root of its services."""
+
+    def __init__(self, url: str, login: Login, seconds: float) -> None:
+        parts = urlsplit(url)
+        self._host, self._port = parts.hostname or "", parts.port
+        self._root, self._login, self._seconds = parts.path.rstrip("/"), login, seconds
+        self._tls = parts.scheme == "https"
+        self._open: http.client.HTTPConnection | None = None
+
+    def get(self, path: str, **headers: str) -> Answer:
+        """Return the answer to GET. Raises `Unreachable` or `Rejected`."""
+        return self.request("GET", path, headers={"Accept": "application/json", **headers})
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        into: Stream | None = None,
+        expected: tuple[int, ...] = (200, 204),
+    ) -> Answer:
+        """Send a request and return the answer, its body written `into` a stream where one is.
+
+        A kept connection that the server has closed is opened anew, once. Raises `Unreachable`,
+        `Rejected` for a status that is not `expected`, and whatever the stream raises.
+        """
+        kept = self._open is not None
+        try:
+            response = self._sent(method, path, body, headers or {})
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            if not kept:
+                raise self._unreachable(error) from error
+            return self.request(method, path, body, headers, into, expected)
+        if response.status not in expected:
+            raise self._refusal(response)
+        return self._received(response, into)
+
+    def _sent(
+        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]
+    ) -> http.client.HTTPResponse:
+        if self._open is None:
+            self._open = self._connection()
+        self._open.request(method, f"{self._root}/{path}", body, {**headers, **self._login.headers})
+        return self._open.getresponse()
+
+    def _connection(self) -> http.client.HTTPConnection:
+        if not self._tls:
+            return http.client.HTTPConnection(self._host, self._port, timeout=self._seconds)
+        trusted = ssl.create_default_context(cafile=self._login.ca or None)
+        return http.client.HTTPSConnection(
+            self._host, self._port, timeout=self._seconds, context=trusted
+        )
+
+    def _received(self, response: http.client.HTTPResponse, into: Stream | None) -> Answer:
+        kind, held, length = response.headers.get("Content-Type", ""), [], 0
+        try:
+            while block := response.read(_BLOCK):
+                length += len(block)
+                if into is None and length > LONGEST_ANSWER:
+                    raise Rejected("the answer of the server is too long", response.status)
+                (held.append if into is None else into.write)(block)
+            if response.length:  # fewer bytes came than were announced
+                raise ConnectionError("the answer was cut short")
+        except (ConnectionError, TimeoutError, ssl.SSLError, http.client.HTTPException) as error:
+            self.close()
+            raise self._unreachable(error) from error
+        except BaseException:
+            self.close()  # what is left of the answer would be taken for the next one's
+            raise
+        return Answer(response.status, kind, b"".join(held))
+
+    def _refusal(self, response: http.client.HTTPResponse) -> HilumError:
+        said = b""
+        with suppress(OSError, http.client.HTTPException):
+            said = response.read(_LONGEST_REASON)
+        self.close()
+        words = on_one_line(said.decode("utf-8", "replace"))
+        sentence = f"{self._host} answered {response.status}: {words}"
+        if response.status in _LATER:
+            return Unreachable(sentence)
+        return Rejected(sentence, response.status)
+
+    def _unreachable(self, error: Exception) -> Unreachable:
+        why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        return Unreachable(f"{self._host} cannot be reached ({on_one_line(str(why))})")
+
+    def close(self) -> None:
+        """Close the kept connection."""
+        if self._open is not None:
+            self._open.close()
+        self._open = None

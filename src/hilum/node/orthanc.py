@@ -1,0 +1,109 @@
+"""Poll an Orthanc: its list of changes says which studies became stable since the last poll.
+
+`/changes` is the truth, whatever was missed while the node was down; its `Last` is kept in the
+journal. Where Orthanc's database was made anew, its numbers begin again, and so does the node.
+
+An Orthanc that is restarted before a study is stable never says that it is (seen with 1.10.1), so
+studies with new radiographs are recorded too, and examined until they are stable.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from functools import partial
+
+from hilum.errors import BadData
+from hilum.node.films import MODALITIES
+from hilum.node.http_client import Peer, Rejected
+from hilum.node.inbox import Stream
+from hilum.node.journal import Journal
+from hilum.node.settings import Orthanc
+from hilum.node.source import GONE, Found
+from hilum.node.visits import SETTLING, Visits
+from hilum.storage import JsonObject
+
+_CHANGES = 1000  # of one request
+_STABLE, _NEW_STUDY, _NEW_SERIES = "StableStudy", "NewStudy", "NewSeries"
+
+
+class OrthancServer:
+    """An Orthanc as a `hilum.node.source.Server`; studies have Orthanc's own ids."""
+
+    name = "orthanc"
+
+    def __init__(self, peer: Peer, settings: Orthanc, journal: Journal) -> None:
+        self._peer, self._settings, self._journal = peer, settings, journal
+        self._visits = Visits(journal, self.name)
+
+    def notice(self) -> bool:
+        """Record the studies that became stable. Raises `Unreachable`, `Rejected`, `BadData`."""
+        since = self._journal.cursor(self.name)
+        if not since:
+            since = "0" if self._settings.history else str(self._last())
+            self._visits.notice([], since)
+        found = _expected(self._peer.get(f"changes?since={since}&limit={_CHANGES}").json())
+        last = int(found["Last"])
+        if last < int(since):  # another database
+            self._visits.notice([], "0")
+            return True
+        by_kind = {kind: [] for kind in (_STABLE, _NEW_STUDY, _NEW_SERIES)}
+        for one in found["Changes"]:
+            by_kind.get(one["ChangeType"], []).append(one["ID"])
+        if last != int(since):
+            changing = [*by_kind[_NEW_STUDY], *self._studies_of(by_kind[_NEW_SERIES])]
+            self._visits.notice(by_kind[_STABLE], str(last), changing)
+        self._examine()
+        return not found["Done"]
+
+    def _studies_of(self, series: Iterable[str]) -> Iterator[str]:
+        """Yield the studies of the radiographic series among some."""
+        for one in series:
+            with suppress(Rejected):  # deleted meanwhile
+                found = self._peer.get(f"series/{one}").json()
+                if found["MainDicomTags"].get("Modality", "") in MODALITIES:
+                    yield found["ParentStudy"]
+
+    def _examine(self) -> None:
+        """Let studies wait that are stable, whether Orthanc has said so or not."""
+        for visit in self._visits.due(time.time(), SETTLING):
+            try:
+                found = self._peer.get(f"studies/{visit.study}").json()
+            except Rejected as error:
+                if error.status not in GONE:
+                    raise
+                self._visits.finish(visit)
+            else:
+                self._visits.settle(visit, bool(found["IsStable"]))
+
+    def _last(self) -> int:
+        return int(_expected(self._peer.get("changes?last").json())["Last"])
+
+    def objects(self, study: str) -> Iterator[Found]:
+        """Yield the objects of the study's radiographic series."""
+        for series in _listed(self._peer.get(f"studies/{study}/series").json()):
+            modality = series["MainDicomTags"].get("Modality", "")
+            if modality not in MODALITIES:
+                continue
+            for one in _listed(self._peer.get(f"series/{series['ID']}/instances").json()):
+                sop = one["MainDicomTags"].get("SOPInstanceUID", "")
+                fetch = partial(self._fetch, one["ID"])
+                # Each stored file has an id of its own, also one that replaces another.
+                yield Found(sop, modality, str(one.get("FileUuid", "")), fetch)
+
+    def _fetch(self, instance: str, stream: Stream) -> None:
+        self._peer.request("GET", f"instances/{instance}/file", into=stream)
+
+
+def _expected(found: JsonObject | None) -> JsonObject:
+    if not isinstance(found, dict) or "Last" not in found:
+        raise BadData(
+            "[source.orthanc] url: the server does not answer as an Orthanc; expected its REST "
+            "interface, as http://127.0.0.1:8042"
+        )
+    return found
+
+
+def _listed(found: Iterable[JsonObject] | None) -> Iterable[JsonObject]:
+    return found or ()

@@ -1,0 +1,229 @@
+"""Serve OHIF's viewer to this machine, with the archive's DICOMweb services under the same address.
+
+    /                the viewer (`hilum.node.viewer_package`)
+    /dicom-web/…     the archive, for reading: GET of studies, series and instances
+
+One origin serves both, so a browser needs nothing from elsewhere, and a policy forbids it
+(Content-Security-Policy). The credentials of the archive stay with the node. Whoever uses this
+machine sees the studies, as with any other program here; nobody else does: the server listens on
+loopback alone, and a request under another host's name, as a page in a browser could send one, is
+refused.
+"""
+
+from __future__ import annotations
+
+import json
+import mimetypes
+import re
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
+
+from hilum.errors import BadRecipe, CannotWrite, HilumError
+from hilum.node.http_client import Answer, Login, Peer, Rejected, Unreachable
+from hilum.node.settings import DICOMWEB, Settings, is_local, secret
+
+HOST, PORT = "127.0.0.1", 8044
+ROOT = "dicom-web"  # of the archive's services here
+_SECONDS = 30.0  # that a browser may be silent
+_FORWARDED = (200, 204, 206, 304, 400, 404, 406, 415)
+_READ = re.compile(r"/(studies|series|instances)([/?][\x21-\x7e]*)?")
+_TYPES = {".wasm": "application/wasm", ".js": "text/javascript", ".mjs": "text/javascript"}
+_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Embedder-Policy": "require-corp",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    # OHIF compiles WebAssembly, and runs its decoders as workers from blobs.
+    "Content-Security-Policy": (
+        "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
+        "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; worker-src 'self' blob:; "
+        "connect-src 'self' data: blob:; font-src 'self' data:; frame-ancestors 'none'; "
+        "form-action 'self'; base-uri 'self'"
+    ),
+}
+# In place of what would register a worker that keeps pages in the browser.
+_REPLACED = {"init-service-worker.js": b"", "sw.js": b""}
+
+Page = tuple[int, str, bytes]  # status, type, body
+
+
+def archive(settings: Settings) -> tuple[str, Callable[[], Peer]]:
+    """Return the root of the archive's DICOMweb services, and what connects to it.
+
+    It is the archive that results go to. Raises `BadRecipe` where it speaks no DICOMweb.
+    """
+    to, seconds = settings.destination, settings.limits.request_seconds
+    if to.to == DICOMWEB:
+        url, of, token = to.url, to, secret(to.token_file)
+    elif settings.orthanc:
+        of, token = settings.orthanc, ""
+        url = f"{of.url.rstrip('/')}/{of.dicomweb.strip('/')}"
+    elif settings.dicomweb:
+        url, of, token = (
+            settings.dicomweb.url,
+            settings.dicomweb,
+            secret(settings.dicomweb.token_file),
+        )
+    else:
+        raise BadRecipe(
+            f"{settings.path} names no DICOMweb server, which the viewer reads from; add "
+            f"[source.orthanc], [source.dicomweb], or a [destination] with to = 'dicomweb'"
+        )
+    login = Login(of.user, secret(of.password_file), token, of.ca)
+    return url.rstrip("/"), lambda: Peer(url, login, seconds)
+
+
+@contextmanager
+def serving(
+    files: Mapping[str, bytes], url: str, connect: Callable[[], Peer], port: int = PORT
+) -> Iterator[int]:
+    """Serve the viewer's files and the archive while the block runs; give the port.
+
+    Raises `CannotWrite` where the port is taken.
+    """
+    local = threading.local()
+
+    class Handler(_Handler):
+        """Answers with these files and this archive."""
+
+        def peer(self) -> Peer:
+            """Return the connection to the archive: one for each thread."""
+            if not hasattr(local, "peer"):
+                local.peer = connect()
+            return local.peer
+
+    Handler.files, Handler.archive = {**files, **_REPLACED, "app-config.js": configuration()}, url
+    try:
+        server = ThreadingHTTPServer((HOST, port), Handler)
+    except OSError as error:
+        raise CannotWrite(
+            f"cannot listen on {HOST}:{port} ({error.strerror}); choose another --port"
+        ) from error
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True)
+    thread.start()
+    try:
+        yield int(server.server_address[1])
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def configuration() -> bytes:
+    """Return OHIF's settings as a script (https://docs.ohif.org, configuration)."""
+    root = f"/{ROOT}"
+    source = {
+        "namespace": "@ohif/extension-default.dataSourcesModule.dicomweb",
+        "sourceName": "archive",
+        "configuration": {
+            "friendlyName": "the node's archive",
+            "name": "archive",
+            "qidoRoot": root,
+            "wadoRoot": root,
+            "wadoUriRoot": root,
+            "qidoSupportsIncludeField": True,
+            "supportsReject": False,
+            "supportsStow": False,
+            "supportsFuzzyMatching": False,
+            "supportsWildcard": True,
+            "imageRendering": "wadors",
+            "thumbnailRendering": "wadors",
+            "enableStudyLazyLoad": True,
+            "dicomUploadEnabled": False,
+            "omitQuotationForMultipartRequest": True,
+            "bulkDataURI": {"enabled": True, "relativeResolution": "studies"},
+        },
+    }
+    settings = {
+        "routerBasename": "/",
+        "extensions": [],
+        "modes": [],
+        "customizationService": {},
+        "showStudyList": True,
+        "maxNumberOfWebWorkers": 2,
+        "showWarningMessageForCrossOrigin": False,
+        "showCPUFallbackMessage": False,
+        "showLoadingIndicator": True,
+        "disableConfirmationPrompts": True,
+        "strictZSpacingForVolumeViewport": True,
+        "investigationalUseDialog": {"option": "always"},
+        "defaultDataSourceName": "archive",
+        "dataSources": [source],
+    }
+    return f"window.config = {json.dumps(settings)};\n".encode()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """Answers GET and HEAD, quietly."""
+
+    protocol_version = "HTTP/1.1"
+    timeout, wbufsize = _SECONDS, 1 << 16
+    server_version, sys_version = "Hilum", ""
+    files: Mapping[str, bytes] = {}
+    archive = ""
+
+    def peer(self) -> Peer:
+        """Return a connection to the archive."""
+        raise NotImplementedError
+
+    def do_GET(self) -> None:
+        """Answer with a file of the viewer or with what the archive has."""
+        named = urlsplit(f"//{self.headers.get('Host', '')}").hostname or ""
+        if not is_local(named):
+            self._answer(421, "text/plain", b"this server has another name\n", stored=False)
+            return
+        path = urlsplit(self.path).path
+        if path.startswith(f"/{ROOT}/"):
+            status, kind, body = self._of_archive(self.path.removeprefix(f"/{ROOT}"))
+            self._answer(status, kind, body, stored=False)
+        else:
+            self._answer(*self._of_viewer(path), stored=path.endswith((".js", ".wasm", ".css")))
+
+    do_HEAD = do_GET
+
+    def _of_viewer(self, path: str) -> Page:
+        name = path.lstrip("/")
+        if name not in self.files:
+            if "." in name.rpartition("/")[2]:
+                return 404, "text/plain", b"the viewer has no such file\n"
+            name = "index.html"  # a page of the viewer, which routes in the browser
+        ending = name[name.rfind(".") :]
+        kind = _TYPES.get(ending) or mimetypes.guess_type(name)[0] or "application/octet-stream"
+        return 200, kind, self.files[name]
+
+    def _of_archive(self, path: str) -> Page:
+        if not _READ.fullmatch(path) or ".." in path:
+            return 403, "text/plain", b"only studies, series and instances are read here\n"
+        headers = {"Accept": self.headers.get("Accept", "*/*")}
+        try:
+            answer = self.peer().request("GET", path.lstrip("/"), None, headers, None, _FORWARDED)
+        except (Unreachable, Rejected) as error:
+            return 502, "text/plain", f"{error}\n".encode()
+        except HilumError:
+            return 502, "text/plain", b"the archive's answer cannot be passed on\n"
+        return answer.status, answer.kind or "text/plain", self._here(answer)
+
+    def _here(self, answer: Answer) -> bytes:
+        """Return an answer's body with this server's addresses in place of the archive's."""
+        if "json" not in answer.kind:
+            return answer.body
+        own = f"http://{self.headers['Host']}/{ROOT}"
+        return answer.body.replace(self.archive.encode(), own.encode())
+
+    def _answer(self, status: int, kind: str, body: bytes, *, stored: bool) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Cache-Control", "private, max-age=3600" if stored else "no-store")
+        for name, value in _HEADERS.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Write nothing: addresses name studies."""
