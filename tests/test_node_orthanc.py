@@ -118,3 +118,23 @@ def test_films_by_c_store_and_results_by_c_store(archive, tmp_path, monkeypatch)
 
     run(given, monkeypatch, whole_reader(), work)
     assert archive.modalities(study(4)) == RESULTS
+
+
+def test_a_film_that_orthanc_received_just_before_it_died_is_read_all_the_same(
+    tmp_path, monkeypatch
+):
+    archive = Orthanc(tmp_path / "orthanc", stable_seconds=600).start()
+    given = settings(tmp_path / "state", archive)
+    monkeypatch.setattr("hilum.node.visits.RECHECK_SECONDS", 0.2)
+    try:
+        run(
+            given, monkeypatch, reader(),
+            lambda: until(lambda: service.journal_of(given).cursor("orthanc")),
+        )  # fmt: skip
+        store(archive.dicom, [film(tmp_path, 5)])
+        archive.stop(kill=True)
+        archive.start()
+        run(given, monkeypatch, reader(), lambda: until(lambda: sent(given) == 1))
+        assert archive.modalities(study(5)) == ["DX", "SEG", "SR"]
+    finally:
+        archive.stop(kill=True)

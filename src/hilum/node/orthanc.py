@@ -2,25 +2,30 @@
 
 `/changes` is the truth, whatever was missed while the node was down; its `Last` is kept in the
 journal. Where Orthanc's database was made anew, its numbers begin again, and so does the node.
+
+An Orthanc that is restarted before a study is stable never says that it is (seen with 1.10.1), so
+studies with new radiographs are recorded too, and examined until they are stable.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from functools import partial
 
 from hilum.errors import BadData
 from hilum.node.films import MODALITIES
-from hilum.node.http_client import Peer
+from hilum.node.http_client import Peer, Rejected
 from hilum.node.inbox import Stream
 from hilum.node.journal import Journal
 from hilum.node.settings import Orthanc
-from hilum.node.source import Found
-from hilum.node.visits import Visits
+from hilum.node.source import GONE, Found
+from hilum.node.visits import SETTLING, Visits
 from hilum.storage import JsonObject
 
 _CHANGES = 1000  # of one request
-_STABLE = "StableStudy"
+_STABLE, _NEW_STUDY, _NEW_SERIES = "StableStudy", "NewStudy", "NewSeries"
 
 
 class OrthancServer:
@@ -43,10 +48,34 @@ class OrthancServer:
         if last < int(since):  # another database
             self._visits.notice([], "0")
             return True
-        studies = [one["ID"] for one in found["Changes"] if one["ChangeType"] == _STABLE]
-        if studies or last != int(since):
-            self._visits.notice(dict.fromkeys(studies), str(last))
+        by_kind = {kind: [] for kind in (_STABLE, _NEW_STUDY, _NEW_SERIES)}
+        for one in found["Changes"]:
+            by_kind.get(one["ChangeType"], []).append(one["ID"])
+        if last != int(since):
+            changing = [*by_kind[_NEW_STUDY], *self._studies_of(by_kind[_NEW_SERIES])]
+            self._visits.notice(by_kind[_STABLE], str(last), changing)
+        self._examine()
         return not found["Done"]
+
+    def _studies_of(self, series: Iterable[str]) -> Iterator[str]:
+        """Yield the studies of the radiographic series among some."""
+        for one in series:
+            with suppress(Rejected):  # deleted meanwhile
+                found = self._peer.get(f"series/{one}").json()
+                if found["MainDicomTags"].get("Modality", "") in MODALITIES:
+                    yield found["ParentStudy"]
+
+    def _examine(self) -> None:
+        """Let studies wait that are stable, whether Orthanc has said so or not."""
+        for visit in self._visits.due(time.time(), SETTLING):
+            try:
+                found = self._peer.get(f"studies/{visit.study}").json()
+            except Rejected as error:
+                if error.status not in GONE:
+                    raise
+                self._visits.finish(visit)
+            else:
+                self._visits.settle(visit, bool(found["IsStable"]))
 
     def _last(self) -> int:
         return int(_expected(self._peer.get("changes?last").json())["Last"])

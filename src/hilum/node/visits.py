@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from hilum.node.journal import Journal
 
+RECHECK_SECONDS = 10.0  # until a changing study is examined
 SETTLING, WAITING, DONE, DEAD = ("settling", "waiting", "done", "dead")
 
 
@@ -44,16 +45,23 @@ class Visits:
     def __init__(self, journal: Journal, source: str) -> None:
         self.journal, self.source = journal, source
 
-    def notice(self, studies: Iterable[str], cursor: str) -> None:
-        """Record that studies are to be visited, and where the polling has come to."""
+    def notice(self, stable: Iterable[str], cursor: str, changing: Iterable[str] = ()) -> None:
+        """Record stable studies, which wait, changing ones, and where the polling has come to."""
         now = time.time()
+        states = dict.fromkeys(changing, (SETTLING, now + RECHECK_SECONDS))
+        states |= dict.fromkeys(stable, (WAITING, 0.0))
         with self.journal.transaction() as run:
-            for study in studies:
+            for study, (state, due) in states.items():
                 run(
-                    "INSERT OR REPLACE INTO visits VALUES (?, ?, 0, ?, ?, 0, 0.0, '')",
-                    (self.source, study, now, WAITING),
+                    "INSERT OR REPLACE INTO visits VALUES (?, ?, 0, ?, ?, 0, ?, '')",
+                    (self.source, study, now, state, due),
                 )
             run("INSERT OR REPLACE INTO cursors VALUES (?, ?)", (self.source, cursor))
+
+    def settle(self, visit: Visit, stable: bool) -> None:
+        """Record whether a study that was changing is stable; else it is to be examined later."""
+        due = 0.0 if stable else time.time() + RECHECK_SECONDS
+        self._change(visit, WAITING if stable else SETTLING, 0, due, "")
 
     def see(self, study: str, objects: int, stable_seconds: float) -> None:
         """Record the number of a study's objects; it waits once that has been stable."""
@@ -73,12 +81,12 @@ class Visits:
         rows = self.journal.rows(f"{_VISIT} WHERE source = ? AND study = ?", self.source, study)
         return Visit(*rows[0]) if rows else None
 
-    def due(self, now: float) -> list[Visit]:
-        """Return the studies to be visited now, those noticed first first."""
+    def due(self, now: float, state: str = WAITING) -> list[Visit]:
+        """Return the studies of a state whose time has come, those noticed first first."""
         rows = self.journal.rows(
             f"{_VISIT} WHERE source = ? AND state = ? AND due <= ? ORDER BY since LIMIT 100",
             self.source,
-            WAITING,
+            state,
             now,
         )
         return [Visit(*row) for row in rows]
