@@ -127,7 +127,7 @@ class ScoringRun:
         trusted = found.quality >= lung_finder.GOOD
         of_lungs = Findings(file, found.lungs, found.quality, trusted, models.pop("lungs", None))
         scored = of_lungs.classified(result, models.values(), self.digest)
-        return replace(scored, regions=tuple(_regions(found, result)))
+        return replace(scored, regions=tuple(regions(found, result)))
 
     def _scores(
         self,
@@ -234,7 +234,7 @@ class ScoringRun:
         )
 
 
-def _regions(found: predict.Prediction, result: ImageResult) -> Iterator[Region]:
+def regions(found: predict.Prediction, result: ImageResult) -> Iterator[Region]:
     """Yield where the anomaly is that the run's model calls present.
 
     The model has no threshold for a pixel, so the region is where its map is at least half of its
