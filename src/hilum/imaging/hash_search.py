@@ -22,6 +22,7 @@ from hilum.safety import threads
 BLOCK = 512  # hashes compared at once
 _THREADS = min(8, os.cpu_count() or 1)
 _AXES = 40  # of the even and of the odd half each
+_TRIMMED = 4 * BLOCK  # times `most` pairs, beyond which farther ones are dropped on the way
 _SAMPLED = 4000  # hashes from which the axes are computed
 _SLACK = 0.1  # far above what rounding changes in sums of float32
 _ODD = np.unpackbits(MIRROR.view(np.uint8)) == 1
@@ -48,24 +49,37 @@ class _Projected:
     half_square: np.ndarray  # float32 (n,): half the squared length of both together
 
 
-def near(hashes: np.ndarray, distance: int, others: np.ndarray | None = None) -> Near:
+def near(
+    hashes: np.ndarray,
+    distance: int,
+    others: np.ndarray | None = None,
+    *,
+    most: int | None = None,
+) -> Near:
     """Find all pairs within `distance` bits, second after first. The search is exact.
 
-    With `others`, pairs are of one in `hashes` and one in `others`. The product of the odd columns
-    changes its sign in a mirrored image, the whole product in an inverted one.
+    With `others`, pairs are of one in `hashes` and one in `others`. With `most`, each first has at
+    most so many pairs, the nearest: among very many images that are all alike, all pairs would not
+    fit into memory. The product of the odd columns changes its sign in a mirrored image, the whole
+    product in an inverted one.
     """
     alone, others = others is None, hashes if others is None else others
+    if not len(hashes) or not len(others):
+        nothing = np.empty(0, np.int64)
+        return Near(nothing, nothing, nothing, nothing > 0, nothing > 0)
     axes = _axes(others)
     one = _projected(hashes, axes)
     other = one if alone else _projected(others, axes)
 
     def searched(start: int) -> np.ndarray:
         """Return the pairs of one block of rows."""
-        found = [np.empty((0, 2), np.int64)]
+        found = np.empty((0, 3), np.int64)
         for pairs in _sieved(one, other, start, distance, alone=alone):
-            within = _distances(hashes[pairs[:, 0]], others[pairs[:, 1]]).min(0) <= distance
-            found.append(pairs[within])
-        return np.concatenate(found)
+            bits = _distances(hashes[pairs[:, 0]], others[pairs[:, 1]]).min(0)
+            found = np.concatenate([found, np.column_stack([pairs, bits])[bits <= distance]])
+            if most and len(found) > _TRIMMED * most:
+                found = _nearest(found, most)
+        return (_nearest(found, most) if most else found)[:, :2]
 
     with threads.numeric_pool(_THREADS) as pool:
         found = list(pool.map(searched, range(0, len(hashes), BLOCK)))
@@ -73,6 +87,14 @@ def near(hashes: np.ndarray, distance: int, others: np.ndarray | None = None) ->
     way = _distances(hashes[first], others[second])
     best = way.argmin(0)
     return Near(first, second, way.min(0), best // 2 == 1, best % 2 == 1)
+
+
+def _nearest(pairs: np.ndarray, most: int) -> np.ndarray:
+    """Return the `most` nearest pairs of each first, of (first, second, distance)."""
+    pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 2], pairs[:, 0]))]
+    begin = np.searchsorted(pairs[:, 0], pairs[:, 0])
+    chosen = pairs[np.arange(len(pairs)) - begin < most]
+    return chosen[np.lexsort((chosen[:, 1], chosen[:, 0]))]
 
 
 def any_near(key: np.ndarray, distance: int, others: np.ndarray) -> bool:

@@ -147,6 +147,21 @@ def fit(
     return Fit(agreement(first, second, warp), inverted, warp)
 
 
+def fit_one(
+    first: tuple[np.ndarray, np.ndarray],
+    second: tuple[np.ndarray, np.ndarray],
+    view: int,
+    *,
+    mirrored: bool,
+) -> Fit:
+    """Fit one image, its phases and its fine detail, onto another, or its mirror image."""
+    angles, detail = second[0][view], second[1]
+    if mirrored:
+        angles, detail = mirrored_phases(angles), np.ascontiguousarray(detail[:, ::-1])
+    height, down, across = (part.item() for part in shifts(first[0][:1], angles[None]))
+    return fit(first[1], detail, view, height, down, across)
+
+
 def _refined(first: np.ndarray, second: np.ndarray, begin: np.ndarray, rounds: int) -> np.ndarray:
     """Return the affine map that fits the second image best onto the first, else `begin`."""
     until = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, rounds, _ENOUGH)
