@@ -51,7 +51,7 @@ EQUAL = {SAME_FILE: "file_digest", SAME_PIXELS: "pixel_digest"}
 DISTANCE = 40
 # Hashes within it that are candidates of one image: of more, which are all alike, the others are
 # met from the next.
-MOST = 32
+MOST = 8
 NEIGHBOURS = 3  # nearest spectra of each image that are candidates
 ALIKE_FROM = 0.88  # agreement from which a pair is reported at all
 # Agreement from which a pair is one exposure. Two exposures taken moments apart can be fitted onto
