@@ -264,7 +264,7 @@ def whole(table: pl.DataFrame, squares: np.ndarray) -> tuple[pl.DataFrame, float
 
 def stored(table: pl.DataFrame, squares: np.ndarray, folder: Path) -> pixel_cache.Cache:
     squares.tofile(folder / pixel_cache.IMAGES[8])
-    sums = pl.Series("image_crc32", [checksum(one) for one in squares], pl.Int64)
+    sums = pl.Series("image_crc32", [checksum(squares[row]) for row in table["row"]], pl.Int64)
     return pixel_cache.Cache(folder, SIDE, table.with_columns(sums))
 
 
