@@ -78,9 +78,7 @@ def opened(arguments: argparse.Namespace) -> tuple[Manifest, Cache]:
     if arguments.made_up:
         return made_up_films.opened(arguments.work / "films")
     manifest = ingest.ingest(arguments.data)
-    return manifest, Cache.open(
-        arguments.work / cache.name(Pixels()), Pixels().size, manifest
-    )
+    return manifest, Cache.open(arguments.work / cache.name(Pixels()), Pixels().size, manifest)
 
 
 def ask(tree: Path, arguments: argparse.Namespace, to: Path) -> dict:

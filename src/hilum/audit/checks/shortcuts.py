@@ -41,6 +41,10 @@ EFFECT = 0.1  # least Cramer's V, or Kolmogorov-Smirnov distance, of a reported 
 CHANCE = 0.001  # largest p-value of a reported difference, after Bonferroni's correction
 CATEGORIES = ("source", "view", "modality", "sex", "bits", "kind", "size")
 NUMBERS = ("age_years", "height", "width")
+_STATED = (
+    "dataset", "patient_id", "given_part", "source", "view", "modality", "sex", "age_years",
+    "stated_height", "stated_width",
+)  # fmt: skip
 WORDS = {"age_years": "age", "bits": "bit depth", "kind": "kind of file"}
 
 CARD = Card(
@@ -100,7 +104,8 @@ def _facts(table: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
         .replace({"jpeg": "jpg", "tiff": "tif", "dicom": "dcm"})
     )
     joined = (
-        table.join(read, on="image_id", how="left")
+        table.select("image_id", "path", *_STATED)
+        .join(read, on="image_id", how="left")
         .sort("image_id")
         .with_columns(
             pl.coalesce("height", "stated_height"),

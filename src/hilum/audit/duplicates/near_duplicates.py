@@ -68,7 +68,7 @@ def within(table: pl.DataFrame, cache: Cache | None = None) -> pl.DataFrame:
     All copies of one image are connected by such pairs.
     """
     usable = _usable(table)
-    alone = usable.unique("pixel_digest", keep="first", maintain_order=True)
+    alone = usable.filter(pl.col("pixel_digest").is_first_distinct())
     return pl.concat([*_equal(usable), _processed(alone, cache)])
 
 
@@ -96,21 +96,21 @@ def shared(
 
 def _usable(table: pl.DataFrame) -> pl.DataFrame:
     """Return the readable images by image_id, without constant ones: equal, but nobody's."""
-    return (
-        table.select(NEEDED)
-        .filter(pl.col("pixel_digest").is_not_null() & (pl.col("minimum") < pl.col("maximum")))
-        .sort("image_id")
+    usable = table.select(NEEDED).filter(
+        pl.col("pixel_digest").is_not_null() & (pl.col("minimum") < pl.col("maximum"))
     )
+    return usable if usable["image_id"].is_sorted() else usable.sort("image_id")
 
 
 def _equal(usable: pl.DataFrame) -> Iterator[pl.DataFrame]:
     for kind, digest in EQUAL.items():
-        first = usable.drop_nulls(digest).unique(digest, keep="first", maintain_order=True)
-        pairs = usable.join(
+        alike = usable.filter(pl.col(digest).is_not_null() & pl.col(digest).is_duplicated())
+        first = alike.unique(digest, keep="first", maintain_order=True)
+        pairs = alike.join(
             first.select(digest, other_image_id="image_id"), on=digest, maintain_order="left"
         )
         yield _equal_pairs(pairs.filter(pl.col("image_id") != pl.col("other_image_id")), kind)
-        usable = first
+        usable = usable.filter(pl.col(digest).is_not_null() & pl.col(digest).is_first_distinct())
 
 
 def _equal_pairs(pairs: pl.DataFrame, kind: str) -> pl.DataFrame:

@@ -89,7 +89,8 @@ def registered(
                 tasks = [
                     (firsts[first], _turned(seconds[second], mirrored), view, *moved)
                     for (first, second, view, mirrored), *moved in zip(
-                        pairs.tolist(), *(part[batch][chosen].tolist() for part in found),
+                        pairs.tolist(),
+                        *(part[batch][chosen].tolist() for part in found),
                         strict=True,
                     )
                 ]

@@ -118,9 +118,7 @@ def shifts(first: np.ndarray, second: np.ndarray) -> Shifts:
     surface = fft.irfft(columns, n=_SMALL, axis=2).reshape(len(first), -1)
     place = np.abs(surface).argmax(1)
     height = surface[np.arange(len(first)), place] / _DEVIATION
-    down, across = (
-        np.where(at >= _SMALL // 2, at - _SMALL, at) for at in np.divmod(place, _SMALL)
-    )
+    down, across = (np.where(at >= _SMALL // 2, at - _SMALL, at) for at in np.divmod(place, _SMALL))
     return Shifts(height, down, across)
 
 
@@ -146,8 +144,7 @@ def fit(
     )
     second = -second if inverted else second
     small = (
-        cv2.resize(one, (_COARSE, _COARSE), interpolation=cv2.INTER_AREA)
-        for one in (first, second)
+        cv2.resize(one, (_COARSE, _COARSE), interpolation=cv2.INTER_AREA) for one in (first, second)
     )
     coarse = _refined(*small, begin * _HALVED, _COARSE_ROUNDS) / _HALVED
     if agreement(first, second, coarse) < HOPELESS:
