@@ -19,8 +19,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from inspect import signature
 from pathlib import Path
+from types import ModuleType
 
 import polars as pl
 
@@ -29,6 +31,7 @@ from benchmarks._lib.results import machine, record
 from benchmarks._lib.trees import REPOSITORY, environment
 from benchmarks.speed.audit import peak_gib
 from hilum.audit import checks
+from hilum.audit.issues import Issue
 from hilum.config import Pixels
 from hilum.dataset.manifest import Manifest
 from hilum.dataset.pixel_cache import Cache
@@ -108,11 +111,9 @@ def measured(arguments: argparse.Namespace) -> dict:
 
     facts = timed("orientation", lambda: orientation.describe_cache(cached, cached.index))
     found, modules = [], checks.modules()
+    offered = {"manifest": manifest, "facts": facts, "cache": cached, "include": ()}
     for module in modules:
-        extra = {"cache": cached, "include": ()}
-        wanted = {name: extra[name] for name in signature(module.check).parameters if name in extra}
-        name = module.__name__.rpartition(".")[2]
-        found += timed(name, lambda: list(module.check(manifest, facts, **wanted)))
+        found += timed(module.__name__.rpartition(".")[2], partial(_issues, module, offered))
     for module in modules:
         found += module.afterwards(manifest, found) if hasattr(module, "afterwards") else ()
     issues = audit.table(found, [rule for module in modules for rule in module.RULES])
@@ -127,6 +128,11 @@ def measured(arguments: argparse.Namespace) -> dict:
         "steps": steps,
         "rules": dict(issues.group_by("rule").len().sort("rule").iter_rows()),
     }
+
+
+def _issues(module: ModuleType, offered: dict[str, object]) -> list[Issue]:
+    """Return what a check finds, given what it takes."""
+    return list(module.check(*(offered[name] for name in signature(module.check).parameters)))
 
 
 def described(found: dict[str, dict], arguments: argparse.Namespace) -> str:
