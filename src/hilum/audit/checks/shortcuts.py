@@ -143,12 +143,10 @@ def _predicted_by_facts(images: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFr
         for name in (*CATEGORIES, *NUMBERS)
         if len(np.unique(codes := _groups(chosen[name]))) > 1
     }
-    stated = labels.filter(pl.col("state") != State.UNCERTAIN).select(
-        "image_id", "concept", "state"
+    stated = labels.select("image_id", "concept", "state").join(
+        chosen.select("image_id", "index", "patient_id"), on="image_id"
     )
-    stated = stated.join(chosen.select("image_id", "index", "patient_id"), on="image_id").sort(
-        "concept", "index"
-    )
+    stated = stated.filter(pl.col("state") != State.UNCERTAIN).sort("concept", "index")
     people = (
         stated.group_by("concept", "state")
         .agg(pl.col("patient_id").n_unique())
@@ -282,8 +280,10 @@ def _differences(dataset: str, rows: pl.DataFrame, labels: pl.DataFrame) -> pl.D
     two = people.filter(pl.col("given_part").is_in([first, other])).with_columns(
         second=pl.col("given_part") == other
     )
-    stated = labels.join(two.select("image_id", "second"), on="image_id").filter(
-        pl.col("state") != State.UNCERTAIN
+    stated = (
+        labels.select("image_id", "concept", "state")
+        .join(two.select("image_id", "second"), on="image_id")
+        .filter(pl.col("state") != State.UNCERTAIN)
     )
     found = [_categories(two[name], two["second"], WORDS.get(name, name)) for name in CATEGORIES]
     found += [_numbers(two[name], two["second"], WORDS.get(name, name)) for name in NUMBERS]
