@@ -214,7 +214,9 @@ def _search(what: Halves, among: Halves, wanted: int, *, alone: bool = False) ->
     each = 1 if count <= FEW else wanted
     with threads.numeric_pool(_THREADS) as pool:
         tasks = _all_with_all(what, among) if count <= FEW else _in_cells(what, among, pool)
-        for found in pool.map(lambda task: _compared(what, *task, each, alone=alone), tasks):
+        for found in pool.map(
+            lambda task: _compared(what, task[0], task[1], each, alone=alone), tasks
+        ):
             best.add(*found)
     return best.pairs()
 

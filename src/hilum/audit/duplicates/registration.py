@@ -100,7 +100,7 @@ def phases(image: np.ndarray) -> np.ndarray:
     """
     ranks = ranked(image)
     parts = [evened(middle(ranks, part), _SMALL, _SMALL_SPREAD) * _HANN for part in VIEWS]
-    spectrum = fft.rfft2(np.stack(parts))[:, _U, _V]
+    spectrum = np.asarray(fft.rfft2(np.stack(parts)))[:, _U, _V]
     steps = np.rint(np.angle(spectrum) * np.float32(_TURN / (2 * np.pi)))
     return steps.astype(np.int16).astype(np.uint8)
 
@@ -115,7 +115,7 @@ def shifts(first: np.ndarray, second: np.ndarray) -> Shifts:
     half = np.zeros((len(first), _SMALL, _HIGHEST + 1), np.complex64)
     half[:, _U, _V] = _UNIT[first - second]
     columns = fft.ifft(half, axis=1, overwrite_x=True)
-    surface = fft.irfft(columns, n=_SMALL, axis=2).reshape(len(first), -1)
+    surface = np.asarray(fft.irfft(columns, n=_SMALL, axis=2)).reshape(len(first), -1)
     place = np.abs(surface).argmax(1)
     height = surface[np.arange(len(first)), place] / _DEVIATION
     down, across = (np.where(at >= _SMALL // 2, at - _SMALL, at) for at in np.divmod(place, _SMALL))
@@ -143,10 +143,10 @@ def fit(
         [[fraction, 0, corner - across * step], [0, fraction, corner - down * step]], np.float32
     )
     second = -second if inverted else second
-    small = (
+    small = [
         cv2.resize(one, (_COARSE, _COARSE), interpolation=cv2.INTER_AREA) for one in (first, second)
-    )
-    coarse = _refined(*small, begin * _HALVED, _COARSE_ROUNDS) / _HALVED
+    ]
+    coarse = _refined(small[0], small[1], begin * _HALVED, _COARSE_ROUNDS) / _HALVED
     if agreement(first, second, coarse) < HOPELESS:
         return Fit(0.0, inverted, coarse)
     warp = _refined(first, second, coarse, _FINE_ROUNDS)
