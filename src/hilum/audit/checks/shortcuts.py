@@ -103,16 +103,13 @@ def _facts(table: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
         .str.to_lowercase()
         .replace({"jpeg": "jpg", "tiff": "tif", "dicom": "dcm"})
     )
-    joined = (
-        table.select("image_id", "path", *_STATED)
-        .join(read, on="image_id", how="left")
-        .sort("image_id")
-        .with_columns(
-            pl.coalesce("height", "stated_height"),
-            pl.coalesce("width", "stated_width"),
-            pl.col("bits").cast(pl.String),
-            kind=kind,
-        )
+    images = table.select("image_id", "path", *_STATED)
+    images = images if images["image_id"].is_sorted() else images.sort("image_id")
+    joined = images.join(read, on="image_id", how="left", maintain_order="left").with_columns(
+        pl.coalesce("height", "stated_height"),
+        pl.coalesce("width", "stated_width"),
+        pl.col("bits").cast(pl.String),
+        kind=kind,
     )
     size = pl.format("{}x{}", "height", "width")
     common = (
