@@ -81,7 +81,7 @@ def films_of(patient: int, films: int) -> Iterator[np.ndarray]:
 
 
 def changed(image: np.ndarray, way: int) -> np.ndarray:
-    """Return a copy of a film: smaller, saved as JPEG, mirrored, cropped or turned."""
+    """Return a copy of a film: smaller, saved as JPEG, mirrored, cropped or rotated."""
     match way % 5:
         case 0:
             half = cv2.resize(image, (SIDE // 2, SIDE // 2), interpolation=cv2.INTER_AREA)

@@ -1,4 +1,4 @@
-"""Search the nearest spectra of images: candidates for copies that were cropped, turned or marked.
+"""Search the nearest spectra of images: candidates for copies that were cropped, rotated or marked.
 
 See `hilum.imaging.perceptual_hash` for the spectra, of the whole image and of its middle parts
 (views). They are whitened and rounded, so that all values and sums are integers below 2**24, which

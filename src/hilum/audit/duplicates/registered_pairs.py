@@ -87,7 +87,7 @@ def registered(
             if len(pairs):
                 firsts, seconds = one.fine(pairs[:, 0], pool), other.fine(pairs[:, 1], pool)
                 tasks = [
-                    (firsts[first], _turned(seconds[second], mirrored), view, *moved)
+                    (firsts[first], _reflected(seconds[second], mirrored), view, *moved)
                     for (first, second, view, mirrored), *moved in zip(
                         pairs.tolist(),
                         *(part[batch][chosen].tolist() for part in found),
@@ -97,7 +97,7 @@ def registered(
                 yield pairs, list(pool.map(lambda task: registration.fit(*task), tasks))
 
 
-def _turned(fine: np.ndarray, mirrored: int) -> np.ndarray:
+def _reflected(fine: np.ndarray, mirrored: int) -> np.ndarray:
     return np.ascontiguousarray(fine[:, ::-1]) if mirrored else fine
 
 
