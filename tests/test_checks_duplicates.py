@@ -133,7 +133,8 @@ def test_the_order_of_rows_and_the_threads_change_nothing(planted, monkeypatch):
     expected = list(duplicates.check(manifest, facts, cache))
     for seed, threads in ((1, 1), (2, 3)):
         monkeypatch.setattr("hilum.imaging.hash_search._THREADS", threads)
-        monkeypatch.setattr("hilum.audit.duplicates.near_duplicates._THREADS", threads)
+        monkeypatch.setattr("hilum.imaging.spectrum_search._THREADS", threads)
+        monkeypatch.setattr("hilum.audit.duplicates.registered_pairs._THREADS", threads)
         shuffled = facts.sample(fraction=1, shuffle=True, seed=seed)
         assert (
             list(duplicates.check(manifest, shuffled, Cache(cache.folder, cache.size, shuffled)))

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from hilum.audit.duplicates import registration
-from hilum.imaging import hash_search, perceptual_hash
+from hilum.imaging import hash_search, perceptual_hash, spectrum_search
 from hilum.imaging.geometry import Letterbox
 
 SIZE = (200, 180)
@@ -156,16 +156,27 @@ def test_a_whole_that_equals_the_middle_of_another_is_nearest_to_it(count):
     spectra = np.clip(noise.normal(size=(count, 3, 112)) @ mix, -127, 127).astype(np.int8)
     spectra[0, 0] = spectra[5, 2]
     spectra[1, 0] = spectra[6, 1] * np.where(np.arange(112) < perceptual_hash.EVEN, 1, -1)
-    nearest = hash_search.nearest(
+    nearest = spectrum_search.nearest(
         perceptual_hash.HashKeys(np.zeros((count, 4), np.uint64), spectra), 1
     ).tolist()
     assert nearest[:2] == [[0, 5, 2, 0], [1, 6, 1, 1]]
 
 
+def test_of_hashes_that_are_all_alike_each_has_its_nearest(monkeypatch):
+    monkeypatch.setattr(hash_search, "BLOCK", 64)
+    monkeypatch.setattr(hash_search, "_TRIMMED", 8)
+    hashes = np.tile(clustered(3, 1), (100, 1))
+    found = hash_search.near(hashes, 12, most=5)
+    every = hash_search.near(hashes, 12)
+    assert np.bincount(found.first).max() == 5 < np.bincount(every.first).max()
+    reached = {int(second) for second in found.second}
+    assert reached == {int(second) for second in every.second}  # no group falls apart
+
+
 def test_few_or_no_hashes_are_no_trouble():
     for count in (0, 1):
         assert len(hash_search.near(clustered(count, 0), 40).first) == 0
-        assert hash_search.nearest(
+        assert spectrum_search.nearest(
             keys(*[radiograph(0)] * count)
             if count
             else perceptual_hash.decode(pl.Series([], dtype=pl.String)),
@@ -185,54 +196,67 @@ CHANGES = {
 }
 
 
+def described(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    square = Letterbox(image.shape, 256).forward(image)
+    content = perceptual_hash.content(square, image.shape)
+    return registration.phases(content), registration.fine(content)
+
+
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_changed_copy_is_among_the_nearest_and_fits(change):
     images = [radiograph(seed) for seed in range(60)]
     copy = np.ascontiguousarray(CHANGES[change](images[7]))
-    pairs = hash_search.nearest(keys(*images, copy), 3)
+    pairs = spectrum_search.nearest(keys(*images, copy), 3)
     assert np.bincount(pairs[:, 0]).max() <= 3
     met = [pair for pair in pairs.tolist() if {pair[0], pair[1]} == {7, 60}]
     assert met
-    details = {
-        at: registration.detail(
-            perceptual_hash.content(Letterbox(one.shape, 256).forward(one), one.shape)
-        )
-        for at, one in ((7, images[7]), (60, copy))
-    }
+    details = {at: described(one) for at, one in ((7, images[7]), (60, copy))}
     fits = [
-        registration.fit(
-            details[first],
-            registration.mirrored(details[second]) if rotated else details[second],
-            view,
-        )
-        for first, second, view, rotated in met
+        registration.fit_one(details[first], details[second], view, mirrored=mirrored == 1)
+        for first, second, view, mirrored in met
     ]
     assert max(fit.agreement for fit in fits) > 0.95
 
 
 def test_other_images_do_not_fit():
-    details = [registration.detail(radiograph(seed)) for seed in range(12)]
-    assert max(registration.fit(details[0], other, 0).agreement for other in details[1:]) < 0.5
+    first, *others = (described(radiograph(seed)) for seed in range(12))
+    fits = [registration.fit_one(first, other, 0, mirrored=False) for other in others]
+    assert max(fit.agreement for fit in fits) < 0.5
 
 
 def test_an_inverted_image_fits_and_is_called_so():
-    fit = registration.fit(
-        registration.detail(radiograph(3)), registration.detail(255 - radiograph(3)), 0
-    )
+    image, inverted = described(radiograph(3)), described(255 - radiograph(3))
+    fit = registration.fit_one(image, inverted, 0, mirrored=False)
     assert fit.inverted and fit.agreement > 0.98
     assert np.allclose(fit.place, [[1, 0, 0], [0, 1, 0]], atol=0.02)
 
 
-def test_mirroring_a_detail_is_that_of_the_mirrored_image():
+def test_the_phases_of_a_mirrored_image_are_derived_from_its_own():
     image = radiograph(4, (192, 192))
-    rotated, expected = (
-        registration.mirrored(registration.detail(image)),
-        registration.detail(np.ascontiguousarray(image[:, ::-1])),
-    )
-    assert np.allclose(rotated.fine, expected.fine, atol=1e-3)
-    for view in range(len(perceptual_hash.VIEWS)):
-        one, other = (
-            registration.Detail(side.fine, side.phases[[view]]) for side in (rotated, expected)
-        )
-        clear, down, across = registration.shift(one, other, 0)
-        assert clear > 20 and (down, across) == (0, 0)
+    derived = registration.mirrored_phases(registration.phases(image))
+    computed = registration.phases(np.ascontiguousarray(image[:, ::-1]))
+    found = registration.shifts(derived, computed)
+    assert (found.height > 20).all()
+    assert not found.down.any() and not found.across.any()
+
+
+def test_a_shift_is_found_where_the_image_lies_in_the_other():
+    image = radiograph(4, (256, 256))
+    moved = np.roll(image, (12, -20), axis=(0, 1))  # pixels of 256: 3 and -5 of 64
+    first, second = (registration.phases(one)[:1] for one in (moved, image))
+    found = registration.shifts(first, second)
+    assert (found.height[0] > 11, found.down[0], found.across[0]) == (True, 3, -5)
+
+
+def test_in_cells_the_nearest_are_those_of_all(monkeypatch):
+    noise = np.random.default_rng(5)
+    spectra = noise.integers(-100, 100, (900, 3, 112)).astype(np.int8)
+    spectra[450:] = np.clip(spectra[:450] + noise.integers(-40, 40, (450, 3, 112)), -127, 127)
+    keys = perceptual_hash.HashKeys(np.zeros((900, 4), np.uint64), spectra)
+    expected = spectrum_search.nearest(keys, 1)
+    monkeypatch.setattr(spectrum_search, "FEW", 100)
+    monkeypatch.setattr(spectrum_search, "_IN_CELL", 30)
+    monkeypatch.setattr(spectrum_search, "PROBED", 15)  # of 90
+    found = spectrum_search.nearest(keys, 1)
+    assert (expected[:450, 1] == np.arange(450, 900)).all()
+    assert (found[:, :2] == expected[:, :2]).all(1).mean() > 0.98

@@ -198,12 +198,12 @@ def describe(reported: dict[str, dict], command: str) -> str:
             "",
             (
                 "| table | rows | processor (s) | wall (s) | peak memory (GiB) | of it the tables |"
-                " findings | slowest checks (s) |"
+                " issues | slowest checks (s) |"
             ),
             "| --- | --: | --: | --: | --: | --: | --: | --- |",
             *(
                 f"| {name} | {one['rows']:,} | {one['processor']:.2f} | {one['wall']:.2f} |"
-                f" {one['gib']:.2f} | {one['tables_gib']:.2f} | {one['findings']:,} | "
+                f" {one['gib']:.2f} | {one['tables_gib']:.2f} | {one['issues']:,} | "
                 + ", ".join(
                     f"{check} {value:.2f}"
                     for check, value in sorted(one["seconds"].items(), key=lambda it: -it[1])[:4]

@@ -35,7 +35,7 @@ from hilum.audit.duplicates import near_duplicates
 from hilum.config import Pixels
 from hilum.dataset import pixel_cache
 from hilum.errors import HilumError
-from hilum.imaging import hash_search, perceptual_hash
+from hilum.imaging import hash_search, perceptual_hash, spectrum_search
 from hilum.imaging.files import image_file
 from hilum.imaging.geometry import Letterbox
 from hilum.imaging.radiograph import preprocess
@@ -140,7 +140,7 @@ def speed(table: pl.DataFrame, squares: np.ndarray, arguments: argparse.Namespac
     found, near_wall, near_cpu = timed(
         lambda: hash_search.near(keys.hashes, near_duplicates.DISTANCE)
     )
-    pairs, wall, cpu = timed(lambda: hash_search.nearest(keys, near_duplicates.NEIGHBOURS))
+    pairs, wall, cpu = timed(lambda: spectrum_search.nearest(keys, near_duplicates.NEIGHBOURS))
     rows = [
         f"| make a fingerprint | 1 | | {making / min(500, len(squares)) * 1000:.2f} ms | |",
         (
@@ -264,7 +264,7 @@ def whole(table: pl.DataFrame, squares: np.ndarray) -> tuple[pl.DataFrame, float
 
 def stored(table: pl.DataFrame, squares: np.ndarray, folder: Path) -> pixel_cache.Cache:
     squares.tofile(folder / pixel_cache.IMAGES[8])
-    sums = pl.Series("image_crc32", [checksum(one) for one in squares], pl.Int64)
+    sums = pl.Series("image_crc32", [checksum(squares[row]) for row in table["row"]], pl.Int64)
     return pixel_cache.Cache(folder, SIDE, table.with_columns(sums))
 
 
@@ -437,7 +437,7 @@ def _found(
     own = {(at, origin.index(name)) for at, name in enumerate(requested["image_id"])}
     hashed = hash_search.near(first.hashes, near_duplicates.DISTANCE, second.hashes)
     by_hash = own & set(zip(hashed.first.tolist(), hashed.second.tolist(), strict=True))
-    there, back = hash_search.nearest_between(first, second, near_duplicates.NEIGHBOURS)
+    there, back = spectrum_search.nearest_between(first, second, near_duplicates.NEIGHBOURS)
     by_spectrum = own & (
         {tuple(pair) for pair in there[:, :2].tolist()}
         | {tuple(pair[::-1]) for pair in back[:, :2].tolist()}

@@ -111,16 +111,17 @@ def audit_tables(times: Times, data: Path) -> None:
 def duplicates(times: Times, inputs: Path) -> None:
     """Search the fingerprints and images that `two_trees` made for near duplicates."""
     doubles = name("audit.duplicates.near_duplicates", "doubles")
-    search = name("imaging.hash_search", "likeness")
+    near = name("imaging.hash_search:near", "likeness:near")
+    nearest = name("imaging.spectrum_search:nearest", "imaging.hash_search:nearest")
     keys = name("imaging.perceptual_hash:HashKeys", "fingerprint:Keys")
     cached = name("dataset.pixel_cache", "cached")
     made, squares = np.load(inputs / "keys.npz"), np.load(inputs / "squares.npy")
     index, digests = (pl.read_parquet(inputs / f"{one}.parquet") for one in ("index", "digests"))
     many = keys(made["hashes"], made["spectra"])
     with timed(times, f"hashes within {doubles.DISTANCE} bits, {len(many):,}"):
-        search.near(many.hashes, doubles.DISTANCE)
+        near(many.hashes, doubles.DISTANCE)
     with timed(times, f"nearest spectra, {len(many):,}"):
-        search.nearest(many, doubles.NEIGHBOURS)
+        nearest(many, doubles.NEIGHBOURS)
     with timed(times, f"equal files and pixels, {digests.height:,}"):
         doubles.within(digests)
     with tempfile.TemporaryDirectory() as folder:

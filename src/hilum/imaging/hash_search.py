@@ -1,9 +1,11 @@
-"""Search similar fingerprints: an exact range search of hashes, and nearest neighbours of spectra.
+"""Search pairs of perceptual hashes within a distance: exact, among all pairs.
 
-See `hilum.imaging.perceptual_hash` for both keys. All pairs are compared by matrix products, block
-by block, in memory that does not grow with their number. All values in them are integers below
-2**24, which float32 holds exactly: the result does not depend on the number of threads. Pairs are
-int64 positions (first, second).
+See `hilum.imaging.perceptual_hash` for the hashes. Pairs are compared by matrix products, block by
+block, in memory that does not grow with their number. A sieve comes first. Bits as signs are
+vectors of which d differing bits make a squared distance of 4 d, and projecting both onto a few
+orthogonal axes can only bring them nearer; on the axes along which hashes of the set vary most,
+nearly all pairs are too far apart already. What is left is compared bit by bit, so the result does
+not depend on the axes, on rounding, nor on the number of threads.
 """
 
 from __future__ import annotations
@@ -14,20 +16,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hilum.imaging.perceptual_hash import EVEN, MIRROR, HashKeys
+from hilum.imaging.perceptual_hash import MIRROR
 from hilum.safety import threads
 
-BLOCK = 1024  # fingerprints compared at once
+BLOCK = 512  # hashes compared at once
 _THREADS = min(8, os.cpu_count() or 1)
-_SIEVE = 128  # bits that are compared first
-_KEPT = 32  # components of the even and of the odd half of a spectrum
-_MANY = 2000  # images from which their own variance shows which components are uninformative
-_PRIOR = 200  # images' worth of weight for the assumption of equal variance
-_SCALE = 300  # of a spectrum of unit length, as integers
-_EACH = 8  # parts of a small set, each of which gives its nearest
-
-Slices = Iterator[tuple[slice, slice]]
-Halves = tuple[np.ndarray, np.ndarray]  # float32 (n, views, ...), even and odd
+_AXES = 40  # of the even and of the odd half each
+_TRIMMED = 4 * BLOCK  # times `most` pairs, beyond which farther ones are dropped on the way
+_SAMPLED = 4000  # hashes from which the axes are computed
+_SLACK = 0.1  # far above what rounding changes in sums of float32
+_ODD = np.unpackbits(MIRROR.view(np.uint8)) == 1
+_MEAN = 0  # the bit of the mean, which is never set, not in an inverted image either
 
 
 @dataclass(frozen=True)
@@ -41,36 +40,61 @@ class Near:
     inverted: np.ndarray
 
 
-def near(hashes: np.ndarray, distance: int, others: np.ndarray | None = None) -> Near:
+@dataclass(frozen=True)
+class _Projected:
+    """Signs of hashes on the axes of the sieve."""
+
+    even: np.ndarray  # float32 (n, _AXES)
+    odd: np.ndarray
+    half_square: np.ndarray  # float32 (n,): half the squared length of both together
+
+
+def near(
+    hashes: np.ndarray,
+    distance: int,
+    others: np.ndarray | None = None,
+    *,
+    most: int | None = None,
+) -> Near:
     """Find all pairs within `distance` bits, second after first. The search is exact.
 
-    With `others`, pairs are of one in `hashes` and one in `others`. A sieve of the bits of higher
-    frequency, which differ most, comes first: a pair within the distance differs there in at most
-    `distance` bits too. With bits as signs, a product gives the difference; that of odd columns
-    changes its sign in a mirrored image, the whole product in an inverted one.
+    With `others`, pairs are of one in `hashes` and one in `others`. With `most`, each first has at
+    most so many pairs, the nearest: among very many images that are all alike, all pairs would not
+    fit into memory. The product of the odd columns changes its sign in a mirrored image, the whole
+    product in an inverted one.
     """
     alone, others = others is None, hashes if others is None else others
-    one, other = _halves(hashes), _halves(others)
+    if not len(hashes) or not len(others):
+        nothing = np.empty(0, np.int64)
+        return Near(nothing, nothing, nothing, nothing > 0, nothing > 0)
+    axes = _axes(others)
+    one = _projected(hashes, axes)
+    other = one if alone else _projected(others, axes)
 
-    def searched(block: tuple[slice, slice]) -> np.ndarray:
-        """Return the pairs of one block."""
-        rows, columns = block
-        pairs = _sieved(
-            [half[rows] for half in one], [half[columns] for half in other], distance
-        ) + (rows.start, columns.start)
-        pairs = pairs[pairs[:, 0] < pairs[:, 1]] if alone else pairs
-        return (
-            pairs[_distances(hashes[pairs[:, 0]], others[pairs[:, 1]]).min(0) <= distance]
-            if len(pairs)
-            else pairs
-        )
+    def searched(start: int) -> np.ndarray:
+        """Return the pairs of one block of rows."""
+        found = np.empty((0, 3), np.int64)
+        for pairs in _sieved(one, other, start, distance, alone=alone):
+            bits = _distances(hashes[pairs[:, 0]], others[pairs[:, 1]]).min(0)
+            found = np.concatenate([found, np.column_stack([pairs, bits])[bits <= distance]])
+            if most and len(found) > _TRIMMED * most:
+                found = _nearest(found, most)
+        return (_nearest(found, most) if most else found)[:, :2]
 
-    with threads.pool(_THREADS) as pool:
-        found = list(pool.map(searched, _blocks(len(hashes), len(others), alone)))
+    with threads.numeric_pool(_THREADS) as pool:
+        found = list(pool.map(searched, range(0, len(hashes), BLOCK)))
     first, second = np.concatenate([np.empty((0, 2), np.int64), *found]).T
     way = _distances(hashes[first], others[second])
     best = way.argmin(0)
     return Near(first, second, way.min(0), best // 2 == 1, best % 2 == 1)
+
+
+def _nearest(pairs: np.ndarray, most: int) -> np.ndarray:
+    """Return the `most` nearest pairs of each first, of (first, second, distance)."""
+    pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 2], pairs[:, 0]))]
+    begin = np.searchsorted(pairs[:, 0], pairs[:, 0])
+    chosen = pairs[np.arange(len(pairs)) - begin < most]
+    return chosen[np.lexsort((chosen[:, 1], chosen[:, 0]))]
 
 
 def any_near(key: np.ndarray, distance: int, others: np.ndarray) -> bool:
@@ -81,33 +105,53 @@ def any_near(key: np.ndarray, distance: int, others: np.ndarray) -> bool:
     return bool((_distances(key[None], others) <= distance).any())
 
 
-def _halves(hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the sieve's bits as signs, float32 (n, 64) for even and for odd columns."""
-    bits = np.unpackbits(hashes.view(np.uint8), axis=1)
-    odd = np.unpackbits(MIRROR.view(np.uint8)) == 1
-    frequency = np.add.outer(np.arange(16), np.arange(16)).ravel()
-    halves = []
-    for half in (~odd, odd):
-        places = np.flatnonzero(half)
-        chosen = np.sort(places[np.argsort(-frequency[places], kind="stable")[: _SIEVE // 2]])
-        halves.append(bits[:, chosen].astype(np.float32) * 2 - 1)
-    return halves[0], halves[1]
+def _signs(hashes: np.ndarray) -> np.ndarray:
+    """Return bits as float32 (n, 256), -1 and 1; 0 for the bit that says nothing."""
+    signs = np.unpackbits(hashes.view(np.uint8), axis=1).astype(np.float32) * 2 - 1
+    signs[:, _MEAN] = 0
+    return signs
 
 
-def _blocks(rows: int, columns: int, alone: bool) -> Slices:
-    for start in range(0, rows, BLOCK):
-        for other in range(start if alone else 0, columns, BLOCK):
-            yield slice(start, min(start + BLOCK, rows)), slice(other, min(other + BLOCK, columns))
+def _axes(hashes: np.ndarray) -> list[np.ndarray]:
+    """Return the axes along which even and odd columns of hashes vary most, (128, _AXES) each."""
+    signs = _signs(hashes[:: max(1, len(hashes) // _SAMPLED)]).astype(np.float64)
+    halves = [signs[:, half] - signs[:, half].mean(0) for half in (~_ODD, _ODD)]
+    return [
+        np.linalg.eigh(half.T @ half)[1][:, ::-1][:, :_AXES].astype(np.float32) for half in halves
+    ]
 
 
-def _sieved(one: list[np.ndarray], other: list[np.ndarray], distance: int) -> np.ndarray:
-    """Return the pairs of rows that pass the sieve, int64 (n, 2)."""
-    alike, odd = (half @ against.T for half, against in zip(one, other, strict=True))
-    np.abs(alike, out=alike)
-    alike += np.abs(odd, out=odd)
-    # 2: an inverted image keeps the one bit that is never set.
-    passed = np.flatnonzero(alike >= _SIEVE - 2 * distance - 2)
-    return np.stack(np.divmod(passed, alike.shape[1]), axis=1)
+def _projected(hashes: np.ndarray, axes: list[np.ndarray]) -> _Projected:
+    even, odd = (np.empty((len(hashes), _AXES), np.float32) for _ in range(2))
+    for start in range(0, len(hashes), BLOCK):
+        rows = slice(start, start + BLOCK)
+        signs = _signs(hashes[rows])
+        even[rows], odd[rows] = signs[:, ~_ODD] @ axes[0], signs[:, _ODD] @ axes[1]
+    return _Projected(even, odd, ((even**2).sum(1) + (odd**2).sum(1)) / 2)
+
+
+def _sieved(
+    one: _Projected, other: _Projected, start: int, distance: int, *, alone: bool
+) -> Iterator[np.ndarray]:
+    """Yield the pairs of a block of rows that pass the sieve, int64 (n, 2)."""
+    rows = slice(start, start + BLOCK)
+    even, odd = one.even[rows], one.odd[rows]
+    least = one.half_square[rows, None] - np.float32(2 * distance + _SLACK)
+    space = np.empty((2, BLOCK * BLOCK), np.float32)  # allocated once: fresh memory costs time
+    for column in range(start if alone else 0, len(other.even), BLOCK):
+        columns = slice(column, column + BLOCK)
+        shape = len(even), len(other.even[columns])
+        alike, flipped = (half[: shape[0] * shape[1]].reshape(shape) for half in space)
+        np.matmul(even, other.even[columns].T, out=alike)
+        np.matmul(odd, other.odd[columns].T, out=flipped)
+        np.abs(alike, out=alike)
+        alike += np.abs(flipped, out=flipped)
+        alike -= other.half_square[columns]
+        first, second = np.divmod(np.flatnonzero(alike >= least), shape[1])
+        pairs = np.stack([first + start, second + column], axis=1)
+        pairs = pairs[pairs[:, 0] < pairs[:, 1]] if alone else pairs
+        if len(pairs):
+            yield pairs
 
 
 def _distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -120,168 +164,3 @@ def _distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:
         np.bitwise_count(bits).sum(1, dtype=np.int64) for bits in (differ, differ ^ MIRROR)
     )
     return np.stack([plain, 255 - plain, mirrored, 255 - mirrored])
-
-
-def nearest(keys: HashKeys, wanted: int) -> np.ndarray:
-    """Return candidate pairs, int64 (n, 4): first, second, view, mirrored (0 or 1).
-
-    The whole of `first` resembles the view of `second`. Each first has at most `wanted` pairs.
-    """
-    even, odd = _whitened(keys.spectra)
-    return _search((even, odd), (even, odd), wanted, alone=True)
-
-
-def nearest_between(keys: HashKeys, others: HashKeys, wanted: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the same from each in `keys` to `others`, and from each in `others` to `keys`."""
-    even, odd = _whitened(np.concatenate([keys.spectra, others.spectra]))
-    count = len(keys)
-    mine, theirs = (even[:count], odd[:count]), (even[count:], odd[count:])
-    return _search(mine, theirs, wanted), _search(theirs, mine, wanted)
-
-
-class IndexedHashes:
-    """A set of fingerprints, prepared once, in which single ones are searched.
-
-    The statistics of the spectra are those of this set alone.
-    """
-
-    def __init__(self, keys: HashKeys) -> None:
-        parts = ((keys.spectra[:, :, :EVEN], True), (keys.spectra[:, :, EVEN:], False))
-        self._hashes = keys.hashes
-        self._spread = [_Spread.of(half, centred) for half, centred in parts]
-        self._halves = self._prepared(keys.spectra)
-
-    def _prepared(self, spectra: np.ndarray) -> Halves:
-        even, odd = self._spread
-        return _of_one_length(even.equal(spectra[:, :, :EVEN]), odd.equal(spectra[:, :, EVEN:]))
-
-    def candidates(
-        self, keys: HashKeys, distance: int, wanted: int
-    ) -> list[tuple[int, int, bool, bool]]:
-        """Return candidate pairs of the one fingerprint in `keys`, the most similar ones first.
-
-        A pair is the position in this set, the view, whether it is mirrored, and whether the whole
-        of the known image resembles the view of the new one, instead of the reverse.
-        """
-        found = near(keys.hashes, distance, self._hashes)
-        order = np.lexsort((found.second, found.distance))[:wanted]
-        pairs = [(int(found.second[at]), 0, bool(found.mirrored[at]), False) for at in order]
-        new, every, whole = self._prepared(keys.spectra), slice(None), slice(0, 1)
-        for known_view, new_view, reverse in ((every, whole, False), (whole, every, True)):
-            even, odd = (
-                np.einsum("nvk,wk->nvw", half[:, known_view], own[0, new_view])
-                for half, own in zip(self._halves, new, strict=True)
-            )
-            alike = (even + np.abs(odd)).reshape(len(even), -1)
-            views = alike.argmax(1)
-            best = np.argsort(-alike[np.arange(len(alike)), views], kind="stable")[:wanted]
-            mirrored = odd.reshape(alike.shape)[best, views[best]] < 0
-            pairs += [
-                (int(at), int(views[at]), bool(flag), reverse)
-                for at, flag in zip(best, mirrored, strict=True)
-            ]
-        return pairs
-
-
-def _whitened(spectra: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Whiten the even and the odd half of spectra; each float32 (n, views, ...) of integers.
-
-    Every component then has the same variance: what all chest radiographs have in common says
-    nothing. The statistics are sums of integers, the same in any order.
-    """
-    even, odd = spectra[:, :, :EVEN], spectra[:, :, EVEN:]
-    return _of_one_length(_Spread.of(even, True).equal(even), _Spread.of(odd, False).equal(odd))
-
-
-def _of_one_length(*halves: np.ndarray) -> Halves:
-    length = np.sqrt(sum((half**2).sum(2, keepdims=True) for half in halves))
-    even, odd = (
-        np.rint(half / np.maximum(length, 1e-9) * _SCALE).astype(np.float32) for half in halves
-    )
-    return even, odd
-
-
-@dataclass(frozen=True)
-class _Spread:
-    """Mean and whitening matrix of whole images' spectra.
-
-    Every view of any image is scaled by them, so that a whole and a view can be compared.
-    """
-
-    mean: np.ndarray
-    scaled: np.ndarray  # float64 (width, kept)
-
-    @classmethod
-    def of(cls, numbers: np.ndarray, centred: bool) -> _Spread:
-        """Compute it from integers (n, views, width); the first view is the whole image."""
-        count, _, width = numbers.shape
-        whole = numbers[:, 0].astype(np.float64)
-        mean = whole.sum(0) / max(count, 1) if centred else np.zeros(width)
-        covariance = whole.T @ whole / max(count, 1) - np.outer(mean, mean)
-        equal = np.eye(width) * max(np.trace(covariance) / width, 1e-6)
-        values, vectors = np.linalg.eigh((count * covariance + _PRIOR * equal) / (count + _PRIOR))
-        scaled = vectors[:, ::-1] / np.sqrt(values[::-1] + 0.02 * values[-1])
-        return cls(mean, scaled[:, : min(width, _KEPT) if count >= _MANY else width])
-
-    def equal(self, numbers: np.ndarray) -> np.ndarray:
-        """Return whitened components, float32 (n, views, kept)."""
-        views = np.moveaxis(numbers, 1, 0)  # one product a view: products of single images are slow
-        return np.stack(
-            [((view - self.mean) @ self.scaled).astype(np.float32) for view in views], 1
-        )
-
-
-def _search(what: Halves, among: Halves, wanted: int, *, alone: bool = False) -> np.ndarray:
-    """Return the `wanted` nearest of each row of `what`, at most one per block and view of `among`.
-
-    `alone`: `among` are the same images.
-    """
-    size = min(BLOCK, max(16, -(-len(among[0]) // _EACH)))
-    parts = [
-        (slice(start, start + size), view)
-        for view in range(what[0].shape[1])
-        for start in range(0, len(among[0]), size)
-    ]
-
-    def searched(start: int) -> np.ndarray:
-        """Return the pairs of one block of rows."""
-        rows = [half[start : start + BLOCK, 0] for half in what]
-        best = [
-            _best(
-                rows,
-                [half[part, view] for half in among],
-                start - part.start if alone else None,
-                part.start,
-                view,
-            )
-            for part, view in parts
-        ]
-        return _most_alike(np.stack(best), start, wanted)
-
-    with threads.pool(_THREADS) as pool:
-        found = list(pool.map(searched, range(0, len(what[0]), BLOCK))) if parts else []
-    return np.concatenate([np.empty((0, 4), np.int64), *found])
-
-
-def _best(
-    rows: list[np.ndarray], columns: list[np.ndarray], own: int | None, start: int, view: int
-) -> np.ndarray:
-    """Return each row's most similar column, float64 (n, 4): similarity, index, view, mirrored."""
-    alike, odd = (row @ column.T for row, column in zip(rows, columns, strict=True))
-    alike += np.abs(odd)
-    if own is not None:  # an image is not compared with itself
-        here = np.arange(len(alike)) + own
-        inside = (here >= 0) & (here < alike.shape[1])
-        alike[np.flatnonzero(inside), here[inside]] = -np.inf
-    column = alike.argmax(1)
-    at = np.arange(len(alike)), column
-    return np.stack([alike[at], column + start, np.full(len(alike), view), odd[at] < 0], axis=1)
-
-
-def _most_alike(best: np.ndarray, start: int, wanted: int) -> np.ndarray:
-    """Return the `wanted` most similar pairs of each row, of `best` (parts, n, 4)."""
-    order = np.argsort(-best[:, :, 0], axis=0, kind="stable")[:wanted]
-    chosen = np.take_along_axis(best, order[:, :, None], 0)
-    first = np.broadcast_to(np.arange(best.shape[1]) + start, order.shape)
-    pairs = np.concatenate([first[:, :, None], chosen[:, :, 1:]], axis=2).reshape(-1, 4)
-    return pairs[np.isfinite(chosen[:, :, 0]).ravel()].astype(np.int64)

@@ -116,7 +116,7 @@ def ranked(image: np.ndarray) -> np.ndarray:
     A rank is half the fraction of darker pixels minus that of brighter ones, so that of two pixels
     the brighter one keeps the higher rank.
     """
-    counts = np.bincount(image.ravel(), minlength=256)
+    counts = cv2.calcHist([image], [0], None, [256], [0, 256]).ravel().astype(np.int64)
     below = np.cumsum(counts) - counts / 2
     return cv2.LUT(image, (below / image.size - 0.5).astype(np.float32))
 

@@ -1,10 +1,13 @@
-"""Threads that end with the work they were started for."""
+"""Threads that end with the work they were started for, and leave the cores to each other."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+
+from threadpoolctl import ThreadpoolController
 
 
 @contextmanager
@@ -19,3 +22,38 @@ def pool(count: int, name: str = "") -> Iterator[ThreadPoolExecutor]:
         yield executor
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def numeric_pool(count: int, name: str = "") -> Iterator[ThreadPoolExecutor]:
+    """Start threads, as `pool` does, whose matrix products are computed where they are called.
+
+    A BLAS that spreads each product over all cores makes threads that multiply at the same time
+    wait for each other: the products of two threads then take several times as long as one
+    after the other. The setting is the process's, and goes back with the last of such blocks.
+    """
+    with _one_blas_thread, pool(count, name) as executor:
+        yield executor
+
+
+class _OneBlasThread:
+    """Keep BLAS at one thread from the first block that is entered to the last one left."""
+
+    def __init__(self) -> None:
+        self._lock, self._inside = threading.Lock(), 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._inside += 1
+            if self._inside == 1:
+                self._limit = ThreadpoolController().limit(limits=1, user_api="blas")
+                self._limit.__enter__()
+
+    def __exit__(self, *fault: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._limit.__exit__(None, None, None)
+
+
+_one_blas_thread = _OneBlasThread()

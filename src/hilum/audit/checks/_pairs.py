@@ -9,6 +9,36 @@ from collections.abc import Sequence
 import polars as pl
 
 
+def with_facts(table: pl.DataFrame, facts: pl.DataFrame, *columns: str) -> pl.DataFrame:
+    """Return images with these columns of their facts, in the order of `table`.
+
+    The index of a cache has the order of its manifest: nothing is searched for then.
+    """
+    measured = facts.select("image_id", *columns)
+    if table.height == facts.height and (table["image_id"] == facts["image_id"]).all():
+        return table.hstack(measured.drop("image_id"))
+    return table.join(measured, on="image_id", maintain_order="left")
+
+
+def mixed(rows: pl.DataFrame, alike: Sequence[str], differ: str) -> pl.DataFrame:
+    """Return rows of groups, equal in columns `alike`, with several values of `differ`.
+
+    A null is not a value.
+    """
+    column = pl.col(differ)
+    groups = (
+        rows.lazy()
+        .select(*alike, differ)
+        .drop_nulls()
+        .group_by(alike)
+        .agg(_several=(column != column.first()).any())
+        .filter("_several")
+        .drop("_several")
+        .collect()
+    )
+    return rows.join(groups, on=alike, how="semi", maintain_order="left")
+
+
 def pairs(rows: pl.DataFrame, alike: Sequence[str], differ: str) -> pl.DataFrame:
     """Pair rows that agree in columns `alike` and differ in column `differ`.
 
@@ -16,7 +46,8 @@ def pairs(rows: pl.DataFrame, alike: Sequence[str], differ: str) -> pl.DataFrame
     image_id, whose columns have the prefix `other_`. A null is not a value.
     """
     chosen = (
-        rows.drop_nulls([*alike, differ])
+        mixed(rows, alike, differ)
+        .drop_nulls([*alike, differ])
         .sort("image_id")
         .unique([*alike, differ], keep="first", maintain_order=True)
     )
@@ -33,7 +64,7 @@ def copies(images: pl.DataFrame, digest: str = "pixel_digest") -> pl.DataFrame:
     Constant images are left out: they are equal, but show nobody.
     """
     shown = images.filter(pl.col(digest).is_not_null() & (pl.col("minimum") < pl.col("maximum")))
-    return shown.filter(pl.len().over(digest) > 1)
+    return shown.filter(pl.col(digest).is_duplicated())
 
 
 def spans(rows: pl.DataFrame, alike: Sequence[str], value: str, widest: float) -> pl.DataFrame:

@@ -107,6 +107,7 @@ RULES = (
     IMPLAUSIBLE,
 )
 _BY_COLUMN = {"view": VIEW, "body_part": BODY_PART, "modality": MODALITY}
+_SIZES = ("row_spacing_mm", "column_spacing_mm", "stated_height", "stated_width")
 _KNOWN = {"body_part": acquisition.body_parts, "modality": acquisition.modalities}
 
 
@@ -114,20 +115,22 @@ def check(
     manifest: Manifest, facts: pl.DataFrame, include: Collection[str] = ()
 ) -> Iterator[Issue]:
     """Yield issues of what is stated, alone and against the image, and of the pixel spacing."""
-    table = manifest.table
+    table = manifest.table.select("image_id", "path", "source", *eligibility.COLUMNS, *_SIZES)
     for column, rule in _BY_COLUMN.items():
         yield from rule.issue(_excluded_by(table, column, include))
     for column, known in _KNOWN.items():
         yield from UNRECOGNISED.issue(_unrecognised(table, column, known()))
     if orientation.DISTANCE in facts.columns:  # the images were measured
         yield from AGAINST_IMAGE.issue(_against_image(table, facts))
+    spaced = pl.any_horizontal(pl.col("row_spacing_mm", "column_spacing_mm").is_not_null())
     yield from _spacing(
-        table.join(
+        table,
+        table.filter(spaced).join(
             facts.select("image_id", "height", "width"),
             on="image_id",
             how="left",
             maintain_order="left",
-        )
+        ),
     )
 
 
@@ -188,13 +191,14 @@ def _against_image(table: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _spacing(table: pl.DataFrame) -> Iterator[Issue]:
+def _spacing(table: pl.DataFrame, spaced: pl.DataFrame) -> Iterator[Issue]:
+    """Yield issues of the spacing of all images, and of those that state one."""
     row, column = pl.col("row_spacing_mm"), pl.col("column_spacing_mm")
     sources = table.group_by("source").agg(images=pl.len(), missing=row.null_count()).sort("source")
     some = sources.filter((pl.col("missing") > 0) & (pl.col("missing") < pl.col("images")))
     message = pl.format("{}: {} of {} images state no pixel spacing", "source", "missing", "images")
     yield from NO_SPACING.issue(some.select(message=message))
-    unequal = table.filter((row - column).abs() > UNEQUAL * pl.max_horizontal(row, column))
+    unequal = spaced.filter((row - column).abs() > UNEQUAL * pl.max_horizontal(row, column))
     pair = pl.format("{} x {} mm", row, column)
     yield from NOT_SQUARE.issue(
         unequal.select("image_id", message=pl.format("{}: {}", "path", pair))
@@ -203,7 +207,7 @@ def _spacing(table: pl.DataFrame) -> Iterator[Issue]:
         pl.coalesce("stated_height", "height") * row,
         pl.coalesce("stated_width", "width") * column,
     )
-    long = table.with_columns(field=pl.max_horizontal(*sides)).filter(
+    long = spaced.with_columns(field=pl.max_horizontal(*sides)).filter(
         ~pl.col("field").is_between(*FIELD_MM)
     )
     field = pl.format("{}: {} make it {} mm long", "path", pair, pl.col("field").round(1))

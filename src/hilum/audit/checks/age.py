@@ -60,9 +60,10 @@ RULES = (RANGE, FALLS, APART, STUDY)
 
 def check(manifest: Manifest, facts: pl.DataFrame) -> Iterator[Issue]:
     """Yield issues of ages that no person has, and that contradict one another."""
-    known = manifest.table.filter(
-        pl.col("age_years").is_not_null() & pl.col("age_years").is_finite()
+    table = manifest.table.select(
+        "image_id", "path", "patient_id", "study", "age_years", "follow_up"
     )
+    known = table.filter(pl.col("age_years").is_not_null() & pl.col("age_years").is_finite())
     age = pl.col("age_years")
     impossible = (age < 0) | (age > OLDEST_YEARS)
     yield from RANGE.issue(
@@ -98,11 +99,12 @@ def _falling(known: pl.DataFrame) -> pl.DataFrame:
     """Return each patient's largest decrease of age from one numbered examination to the next."""
     ordered = known.drop_nulls("follow_up").sort("patient_id", "follow_up", "image_id")
     before = [
-        pl.col(name).shift().over("patient_id").alias(f"other_{name}")
-        for name in ("image_id", "path", "age_years", "follow_up")
+        pl.col(name).shift().alias(f"other_{name}")
+        for name in ("image_id", "path", "age_years", "follow_up", "patient_id")
     ]
     falls = ordered.with_columns(*before).filter(
-        pl.col("other_age_years") - pl.col("age_years") > ROUNDED_YEARS
+        (pl.col("patient_id") == pl.col("other_patient_id"))
+        & (pl.col("other_age_years") - pl.col("age_years") > ROUNDED_YEARS)
     )
     fall = pl.col("other_age_years") - pl.col("age_years")
     deepest = falls.sort(fall, "image_id", descending=[True, False]).unique(

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import polars as pl
 
+from hilum.audit.checks._pairs import with_facts
 from hilum.audit.issues import Issue, Rule
 from hilum.dataset.manifest import Manifest
 from hilum.plugins import Card
@@ -84,11 +85,10 @@ _IN_HEADER = (  # rule, word in the column header_text, message
 
 def check(manifest: Manifest, facts: pl.DataFrame) -> Iterator[Issue]:
     """Yield issues of what headers state, and of recognised text."""
-    images = (
-        manifest.table.select("image_id", "path", "source")
-        .join(facts, on="image_id")
-        .filter(pl.col("error").is_null())
-    )
+    table = manifest.table.select("image_id", "path", "source")
+    images = with_facts(
+        table, facts, "error", "header_text", "text_words", "text_longest", "text_fraction"
+    ).filter(pl.col("error").is_null())
     stated = images.with_columns(pl.col("header_text").fill_null("").str.split(","))
     for rule, word, message in _IN_HEADER:
         yield from rule.issue(

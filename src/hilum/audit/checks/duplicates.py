@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import polars as pl
 
+from hilum.audit.checks._pairs import with_facts
 from hilum.audit.duplicates import near_duplicates
 from hilum.audit.issues import Issue, Rule
 from hilum.dataset.manifest import Manifest
@@ -103,7 +104,7 @@ _MESSAGES = {  # by the kind of a pair
 def check(manifest: Manifest, facts: pl.DataFrame, cache: Cache | None = None) -> Iterator[Issue]:
     """Yield an issue for each copy; without a cache only for equal files and pixels."""
     paths = manifest.table.select("image_id", "path")
-    images = facts.join(paths, on="image_id")
+    images = with_facts(paths, facts, *near_duplicates.NEEDED[1:])
     found = near_duplicates.within(images, cache).join(
         images.select("image_id", "path", "height", "width"), on="image_id", maintain_order="left"
     )

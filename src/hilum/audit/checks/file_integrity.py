@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import polars as pl
 
+from hilum.audit.checks._pairs import with_facts
 from hilum.audit.issues import Issue, Rule
 from hilum.dataset.manifest import Manifest
 from hilum.plugins import Card
@@ -90,12 +91,14 @@ DEPTH = Rule(
     "Export all images of a source in one way.",
     correction="leave out",
 )
+_MEASURED = ("error", "kind", "colour", "bits", "minimum", "maximum", "height", "width")
 RULES = (UNREADABLE, CONSTANT, FLAT, ENDING, COLOUR, SIZE, DEPTH)
 
 
 def check(manifest: Manifest, facts: pl.DataFrame) -> Iterator[Issue]:
     """Yield issues of each file's content, name and form."""
-    images = manifest.table.select("image_id", "path", "source").join(facts, on="image_id")
+    table = manifest.table.select("image_id", "path", "source")
+    images = with_facts(table, facts, *_MEASURED)
     yield from UNREADABLE.issue(
         images.filter(pl.col("error").is_not_null()).select("image_id", message="error")
     )

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import polars as pl
 
 from hilum.annotations import eligibility
+from hilum.audit.checks._pairs import with_facts
 from hilum.audit.issues import Issue, Rule
 from hilum.dataset.manifest import Manifest
 from hilum.inference import orientation
@@ -119,16 +120,15 @@ RANGE = Rule(
     "range.",
     correction="leave out",
 )
+_MEASURED = ("error", "bits", "minimum", "maximum")
 RULES = (INVERTED, ROTATED, MIRRORED, NOT_A_CHEST, EMPTY, CLIPPED, LOW_CONTRAST, BORDER, RANGE)
 
 
 def check(manifest: Manifest, facts: pl.DataFrame) -> Iterator[Issue]:
     """Yield issues of value ranges, and of orientation and grey levels where they were measured."""
-    images = (
-        manifest.table.select("image_id", "path", *eligibility.COLUMNS)
-        .join(facts, on="image_id")
-        .filter(pl.col("error").is_null())
-    )
+    table = manifest.table.select("image_id", "path", *eligibility.COLUMNS)
+    measured = [name for name in (*_MEASURED, *orientation.FEATURES) if name in facts.columns]
+    images = with_facts(table, facts, *measured).filter(pl.col("error").is_null())
     levels = pl.col("maximum") - pl.col("minimum") + 1
     yield from _range(images)
     few = pl.format("{}: values {} to {} of a {}-bit file", "path", "minimum", "maximum", "bits")

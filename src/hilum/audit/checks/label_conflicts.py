@@ -11,7 +11,7 @@ import polars as pl
 
 from hilum.annotations import lung_masks
 from hilum.annotations.vocabulary import LOCAL, State, ancestors, name_of
-from hilum.audit.checks._pairs import copies, pairs
+from hilum.audit.checks._pairs import copies, pairs, with_facts
 from hilum.audit.issues import Issue, Rule
 from hilum.dataset.manifest import Manifest
 from hilum.plugins import Card
@@ -194,7 +194,8 @@ def _against_annotation(manifest: Manifest, wider: pl.DataFrame) -> pl.DataFrame
 
 
 def _copies_differ(manifest: Manifest, facts: pl.DataFrame) -> Iterator[Issue]:
-    images = manifest.table.select("image_id", "path").join(facts, on="image_id")
+    table = manifest.table.select("image_id", "path")
+    images = with_facts(table, facts, "pixel_digest", "minimum", "maximum")
     stated = manifest.labels.filter(pl.col("state") != State.UNCERTAIN)
     found = pairs(copies(images).join(stated, on="image_id"), ["pixel_digest", "concept"], "state")
     message = pl.format(

@@ -15,6 +15,7 @@ Confident learning: estimating uncertainty in dataset labels, JAIR 70:1373-1411,
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
@@ -26,6 +27,7 @@ from hilum.dataset.manifest import Manifest
 from hilum.dataset.pixel_cache import Cache
 from hilum.imaging.geometry import resize
 from hilum.plugins import Card
+from hilum.safety import threads
 from hilum.statistics import folds
 from hilum.statistics.metrics.discrimination import auroc
 
@@ -38,6 +40,7 @@ PIXELS, EDGES, FIELD, DIRECTIONS = 32, 64, 8, 9
 AXES = (100, 150)  # kept of the pixels and of the edges
 RIDGE = 1.0  # keeps the fit finite where the features separate the classes
 AT_ONCE = 128  # images in memory
+_THREADS = min(8, os.cpu_count() or 1)
 STEPS = 25  # of Newton's method, far more than it takes
 
 CARD = Card(
@@ -179,13 +182,17 @@ def out_of_fold(seen: np.ndarray, state: np.ndarray, patients: pl.Series) -> np.
     most = FITTED * folds.FOLDS // (folds.FOLDS - 1)  # of which a fit sees all folds but one
     chosen = folds.subset_by_name_order(patients, most)
     answer = np.empty(len(state))
-    for left_out in range(folds.FOLDS):
+
+    def fill(left_out: int) -> None:
+        """Fit without one fold, and predict it."""
         at = fold == left_out
-        if not at.any():
-            continue
-        fitted = chosen & ~at
-        weights = _logistic(seen[fitted].astype(np.float64), state[fitted].astype(np.float64))
-        answer[at] = seen[at].astype(np.float64) @ weights[:-1] + weights[-1]
+        if at.any():
+            fitted = chosen & ~at
+            weights = _logistic(seen[fitted].astype(np.float64), state[fitted].astype(np.float64))
+            answer[at] = seen[at].astype(np.float64) @ weights[:-1] + weights[-1]
+
+    with threads.numeric_pool(_THREADS) as pool:
+        list(pool.map(fill, range(folds.FOLDS)))
     # Rounded, because the last bits depend on the number of threads.
     return np.round(1 / (1 + np.exp(-np.clip(answer, -30, 30))), 6)
 
@@ -217,10 +224,19 @@ def features(cache: Cache, rows: np.ndarray) -> np.ndarray:
 
     Up to `AXES` columns of pixels and of edges; the first axis of each has standard deviation 1.
     """
-    step = -(-len(rows) // SAMPLED)
-    sample = [np.concatenate(kind) for kind in zip(*_descriptors(cache, rows[::step]), strict=True)]
-    axes = [_axes(kind, count) for kind, count in zip(sample, AXES, strict=True)]
-    return np.concatenate([_projected(batch, axes) for batch in _descriptors(cache, rows)])
+    sampled = rows[:: -(-len(rows) // SAMPLED)]
+    with threads.numeric_pool(_THREADS) as pool:
+        some = pool.map(lambda batch: _descriptors(cache, batch), _batches(sampled))
+        sample = [np.concatenate(kind) for kind in zip(*some, strict=True)]
+        axes = list(pool.map(_axes, sample, AXES))
+        projected = pool.map(
+            lambda batch: _projected(_descriptors(cache, batch), axes), _batches(rows)
+        )
+        return np.concatenate(list(projected))
+
+
+def _batches(rows: np.ndarray) -> list[np.ndarray]:
+    return [rows[start : start + AT_ONCE] for start in range(0, len(rows), AT_ONCE)]
 
 
 def _projected(
@@ -232,21 +248,17 @@ def _projected(
     return np.column_stack(projections).astype(np.float16)
 
 
-def _descriptors(cache: Cache, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield pixels and edges, float32 (up to AT_ONCE, columns), batch by batch."""
-    for start in range(0, len(rows), AT_ONCE):
-        images = cache.images[rows[start : start + AT_ONCE]]
-        small, middle = (
-            np.stack([resize(image, (side, side)) for image in images]).astype(np.float32)
-            / np.iinfo(images.dtype).max
-            for side in (PIXELS, EDGES)
-        )
-        small = small.reshape(len(small), -1)
-        yield (
-            (small - small.mean(axis=1, keepdims=True))
-            / (small.std(axis=1, keepdims=True) + 0.004),
-            _edges(middle),
-        )
+def _descriptors(cache: Cache, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return pixels and edges of cached images, float32 (n, columns) each."""
+    images = cache.images[rows]
+    small, middle = (
+        np.stack([resize(image, (side, side)) for image in images]).astype(np.float32)
+        / np.iinfo(images.dtype).max
+        for side in (PIXELS, EDGES)
+    )
+    small = small.reshape(len(small), -1)
+    spread = small.std(axis=1, keepdims=True) + 0.004
+    return (small - small.mean(axis=1, keepdims=True)) / spread, _edges(middle)
 
 
 def _edges(images: np.ndarray) -> np.ndarray:

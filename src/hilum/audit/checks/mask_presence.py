@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import polars as pl
 
 from hilum.annotations import lung_masks
+from hilum.audit.checks._pairs import with_facts
 from hilum.audit.issues import Issue, Rule
 from hilum.dataset import mask_files
 from hilum.dataset.manifest import MASK_COLUMNS, Manifest
@@ -98,13 +99,19 @@ ONE_LUNG = Rule(
     "Complete the mask, unless the patient truly has one aerated lung.",
     correction="leave out mask",
 )
+_MEASURED = (
+    "mask_error", "mask_value_count", "mask_form", "right_pixels", "left_pixels", "height", "width",
+)  # fmt: skip
 RULES = (MISSING, UNUSABLE, GREY, INVERTED, UNLIKE, LABEL_MAP, SCALED, EMPTY, ONE_LUNG)
 
 
 def check(manifest: Manifest, facts: pl.DataFrame) -> Iterator[Issue]:
     """Yield issues of the presence, the files and the content of masks."""
-    masks = manifest.table.with_columns(
-        mask=pl.concat_str(MASK_COLUMNS, separator=" and ", ignore_nulls=True)
+    masks = manifest.table.select(
+        "image_id",
+        "dataset",
+        "path",
+        mask=pl.concat_str(MASK_COLUMNS, separator=" and ", ignore_nulls=True),
     )
     annotated = manifest.shapes.filter(pl.col("concept").is_in(list(lung_masks.REFERENCE)))[
         "image_id"
@@ -114,7 +121,7 @@ def check(manifest: Manifest, facts: pl.DataFrame) -> Iterator[Issue]:
     )
     masks = masks.with_columns(mask=pl.coalesce(pl.col("mask").replace("", None), outlined))
     yield from _missing(masks)
-    masks = masks.join(facts, on="image_id")
+    masks = with_facts(masks, facts, *_MEASURED)
     yield from UNUSABLE.issue(
         masks.filter(pl.col("mask_error").is_not_null()).select("image_id", message="mask_error")
     )

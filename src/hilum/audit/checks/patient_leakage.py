@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import polars as pl
 
-from hilum.audit.checks._pairs import copies, pairs
+from hilum.audit.checks._pairs import copies, mixed, pairs, with_facts
 from hilum.audit.issues import Issue, Rule
 from hilum.dataset.manifest import Manifest
 from hilum.plugins import Card
@@ -101,7 +101,8 @@ _NAMELESS = "no-patients"  # the remark of a data set in which nothing names the
 def check(manifest: Manifest, facts: pl.DataFrame) -> Iterator[Issue]:
     """Yield issues of patients, exact copies and examinations against parts and patients."""
     yield from _within_patients(manifest.table)
-    duplicated = copies(manifest.table.join(facts, on="image_id"))
+    table = manifest.table.select("image_id", "path", "patient_id", "given_part")
+    duplicated = copies(with_facts(table, facts, "pixel_digest", "minimum", "maximum"))
     parts = pl.format(
         "{} is in {} and the same image, {}, in {}",
         "path",
@@ -157,9 +158,10 @@ def afterwards(manifest: Manifest, found: Sequence[Issue]) -> Iterator[Issue]:
 
 def _within_studies(table: pl.DataFrame, *, named: bool) -> Iterator[Issue]:
     """Yield examinations of two patients, without their names where nothing names patients."""
-    separated = table.drop_nulls("study").filter(
-        pl.col("patient_id").n_unique().over("dataset", "source", "study") > 1
+    studies = table.select(
+        "image_id", "path", "dataset", "source", "study", "patient_id", "given_part"
     )
+    separated = mixed(studies.drop_nulls("study"), ["dataset", "source", "study"], "patient_id")
     for rule, column in (
         (STUDY_IN_TWO_PARTS, "given_part"),
         *([(STUDY_TWO_PATIENTS, "patient_id")] if named else []),
@@ -180,7 +182,10 @@ def _within_studies(table: pl.DataFrame, *, named: bool) -> Iterator[Issue]:
 
 def _within_patients(table: pl.DataFrame) -> Iterator[Issue]:
     for rule, column in ((IN_TWO_PARTS, "given_part"), (SEX_DIFFERS, "sex")):
-        counted = table.with_columns(images=pl.len().over("patient_id", column))
+        known = table.select("image_id", "path", "patient_id", column)
+        counted = mixed(known, ["patient_id"], column).with_columns(
+            images=pl.len().over("patient_id", column)
+        )
         message = pl.format(
             "patient {}: {} in {} images, {} in {}",
             "patient_id",

@@ -41,6 +41,10 @@ EFFECT = 0.1  # least Cramer's V, or Kolmogorov-Smirnov distance, of a reported 
 CHANCE = 0.001  # largest p-value of a reported difference, after Bonferroni's correction
 CATEGORIES = ("source", "view", "modality", "sex", "bits", "kind", "size")
 NUMBERS = ("age_years", "height", "width")
+_STATED = (
+    "dataset", "patient_id", "given_part", "source", "view", "modality", "sex", "age_years",
+    "stated_height", "stated_width",
+)  # fmt: skip
 WORDS = {"age_years": "age", "bits": "bit depth", "kind": "kind of file"}
 
 CARD = Card(
@@ -99,15 +103,13 @@ def _facts(table: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
         .str.to_lowercase()
         .replace({"jpeg": "jpg", "tiff": "tif", "dicom": "dcm"})
     )
-    joined = (
-        table.join(read, on="image_id", how="left")
-        .sort("image_id")
-        .with_columns(
-            pl.coalesce("height", "stated_height"),
-            pl.coalesce("width", "stated_width"),
-            pl.col("bits").cast(pl.String),
-            kind=kind,
-        )
+    images = table.select("image_id", "path", *_STATED)
+    images = images if images["image_id"].is_sorted() else images.sort("image_id")
+    joined = images.join(read, on="image_id", how="left", maintain_order="left").with_columns(
+        pl.coalesce("height", "stated_height"),
+        pl.coalesce("width", "stated_width"),
+        pl.col("bits").cast(pl.String),
+        kind=kind,
     )
     size = pl.format("{}x{}", "height", "width")
     common = (
@@ -138,12 +140,10 @@ def _predicted_by_facts(images: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFr
         for name in (*CATEGORIES, *NUMBERS)
         if len(np.unique(codes := _groups(chosen[name]))) > 1
     }
-    stated = labels.filter(pl.col("state") != State.UNCERTAIN).select(
-        "image_id", "concept", "state"
+    stated = labels.select("image_id", "concept", "state").join(
+        chosen.select("image_id", "index", "patient_id"), on="image_id"
     )
-    stated = stated.join(chosen.select("image_id", "index", "patient_id"), on="image_id").sort(
-        "concept", "index"
-    )
+    stated = stated.filter(pl.col("state") != State.UNCERTAIN).sort("concept", "index")
     people = (
         stated.group_by("concept", "state")
         .agg(pl.col("patient_id").n_unique())
@@ -277,8 +277,10 @@ def _differences(dataset: str, rows: pl.DataFrame, labels: pl.DataFrame) -> pl.D
     two = people.filter(pl.col("given_part").is_in([first, other])).with_columns(
         second=pl.col("given_part") == other
     )
-    stated = labels.join(two.select("image_id", "second"), on="image_id").filter(
-        pl.col("state") != State.UNCERTAIN
+    stated = (
+        labels.select("image_id", "concept", "state")
+        .join(two.select("image_id", "second"), on="image_id")
+        .filter(pl.col("state") != State.UNCERTAIN)
     )
     found = [_categories(two[name], two["second"], WORDS.get(name, name)) for name in CATEGORIES]
     found += [_numbers(two[name], two["second"], WORDS.get(name, name)) for name in NUMBERS]

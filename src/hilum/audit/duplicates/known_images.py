@@ -18,8 +18,10 @@ import polars as pl
 from hilum.audit.duplicates import near_duplicates, registration
 from hilum.dataset.pixel_cache import Cache
 from hilum.imaging.geometry import Size
-from hilum.imaging.hash_search import IndexedHashes
 from hilum.imaging.perceptual_hash import content, decode, hash_image
+from hilum.imaging.spectrum_search import IndexedHashes
+
+Details = tuple[np.ndarray, np.ndarray]  # phases and fine detail of an image
 
 
 @dataclass(frozen=True)
@@ -80,19 +82,20 @@ class KnownImages:
         own = hash_image(square, size)
         if own is None or self._known is None:
             return None
-        detail = registration.detail(content(square, size))
+        image = content(square, size)
+        new = registration.phases(image), registration.fine(image)
         candidates = self._known.candidates(
             decode(pl.Series([own])), near_duplicates.DISTANCE, near_duplicates.NEIGHBOURS
         )
         found = [
             copy
             for candidate in dict.fromkeys(candidates)
-            if (copy := self._compared(detail, *candidate))
+            if (copy := self._compared(new, *candidate))
         ]
         return max(found, key=lambda copy: copy.agreement, default=None)
 
     def _compared(
-        self, new: registration.Detail, at: int, view: int, mirrored: bool, swapped: bool
+        self, new: Details, at: int, view: int, mirrored: bool, swapped: bool
     ) -> Copy | None:
         """Return the known image in row `at` if it is the new one.
 
@@ -100,11 +103,10 @@ class KnownImages:
         the known image is registered onto the new one rather than the reverse.
         """
         row = self._rows.row(at, named=True)
-        known = registration.detail(
-            content(self._cache.images[row["row"]], (row["height"], row["width"]))
-        )
+        image = content(self._cache.images[row["row"]], (row["height"], row["width"]))
+        known = registration.phases(image), registration.fine(image)
         first, second = (known, new) if swapped else (new, known)
-        fit = registration.fit(first, registration.mirrored(second) if mirrored else second, view)
+        fit = registration.fit_one(first, second, view, mirrored=mirrored)
         if near_duplicates.kind_of(fit) != near_duplicates.PROCESSED:
             return None
         return Copy(

@@ -14,20 +14,17 @@ depend on the order of rows.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import cv2
 import numpy as np
 import polars as pl
 
 from hilum.audit.duplicates import registration
+from hilum.audit.duplicates.registered_pairs import Side, registered
 from hilum.dataset.pixel_cache import Cache
-from hilum.imaging import hash_search
-from hilum.imaging.perceptual_hash import content, decode
-from hilum.safety import threads
+from hilum.imaging import hash_search, spectrum_search
+from hilum.imaging.perceptual_hash import decode
 
 NEEDED = (
     "image_id",
@@ -52,13 +49,14 @@ ALIKE = "perhaps the same image"
 EQUAL = {SAME_FILE: "file_digest", SAME_PIXELS: "pixel_digest"}
 # Bits of 256 in which the hashes of candidates may differ; see benchmarks/speed/duplicates.py.
 DISTANCE = 40
+# Hashes within it that are candidates of one image: of more, which are all alike, the others are
+# met from the next.
+MOST = 8
 NEIGHBOURS = 3  # nearest spectra of each image that are candidates
 ALIKE_FROM = 0.88  # agreement from which a pair is reported at all
 # Agreement from which a pair is one exposure. Two exposures taken moments apart can be fitted onto
 # each other up to 0.947 by moving one of them, so a pair that was moved needs more.
 SURE, SURE_MOVED = 0.9, 0.95
-_AT_ONCE = 256  # pairs in memory
-_THREADS = min(8, os.cpu_count() or 1)
 # Of an image that was only resized, rounding leaves a fitted map this far from the identity at
 # most: off-diagonal elements, and corners as a fraction of the side.
 _ROTATED, _CROPPED = 0.012, 0.02
@@ -70,7 +68,7 @@ def within(table: pl.DataFrame, cache: Cache | None = None) -> pl.DataFrame:
     All copies of one image are connected by such pairs.
     """
     usable = _usable(table)
-    alone = usable.unique("pixel_digest", keep="first", maintain_order=True)
+    alone = usable.filter(pl.col("pixel_digest").is_first_distinct())
     return pl.concat([*_equal(usable), _processed(alone, cache)])
 
 
@@ -98,21 +96,21 @@ def shared(
 
 def _usable(table: pl.DataFrame) -> pl.DataFrame:
     """Return the readable images by image_id, without constant ones: equal, but nobody's."""
-    return (
-        table.select(NEEDED)
-        .filter(pl.col("pixel_digest").is_not_null() & (pl.col("minimum") < pl.col("maximum")))
-        .sort("image_id")
+    usable = table.select(NEEDED).filter(
+        pl.col("pixel_digest").is_not_null() & (pl.col("minimum") < pl.col("maximum"))
     )
+    return usable if usable["image_id"].is_sorted() else usable.sort("image_id")
 
 
 def _equal(usable: pl.DataFrame) -> Iterator[pl.DataFrame]:
     for kind, digest in EQUAL.items():
-        first = usable.drop_nulls(digest).unique(digest, keep="first", maintain_order=True)
-        pairs = usable.join(
+        alike = usable.filter(pl.col(digest).is_not_null() & pl.col(digest).is_duplicated())
+        first = alike.unique(digest, keep="first", maintain_order=True)
+        pairs = alike.join(
             first.select(digest, other_image_id="image_id"), on=digest, maintain_order="left"
         )
         yield _equal_pairs(pairs.filter(pl.col("image_id") != pl.col("other_image_id")), kind)
-        usable = first
+        usable = usable.filter(pl.col(digest).is_not_null() & pl.col(digest).is_first_distinct())
 
 
 def _equal_pairs(pairs: pl.DataFrame, kind: str) -> pl.DataFrame:
@@ -124,51 +122,20 @@ def _equal_pairs(pairs: pl.DataFrame, kind: str) -> pl.DataFrame:
 # Processed copies: the same image, but not equal pixels.
 
 
-@dataclass(frozen=True)
-class _Side:
-    """Images that can be registered onto others, by their position in `rows`."""
-
-    rows: pl.DataFrame
-    cache: Cache
-
-    @property
-    def ids(self) -> list[str]:
-        """Return image_id of each row."""
-        return self.rows["image_id"].to_list()
-
-    def details(
-        self, positions: np.ndarray, pool: ThreadPoolExecutor
-    ) -> dict[int, registration.Detail]:
-        """Return the fine detail of the images at these positions, each computed once."""
-        chosen = np.unique(positions)
-        some = self.rows[chosen]
-        squares = self.cache.images[self.cache.rows(some["image_id"])]
-        sizes = some.select("height", "width").rows()
-        return dict(
-            zip(
-                chosen.tolist(),
-                pool.map(
-                    lambda one: registration.detail(content(*one)), zip(squares, sizes, strict=True)
-                ),
-                strict=True,
-            )
-        )
-
-
 def _processed(alone: pl.DataFrame, cache: Cache | None) -> pl.DataFrame:
     rows = alone.drop_nulls("fingerprint")
     if cache is None or rows.height < 2:
         return pl.DataFrame(schema=COLUMNS)
-    keys, side = decode(rows["fingerprint"]), _Side(rows, cache)
-    found = hash_search.near(keys.hashes, DISTANCE)
+    keys, side = decode(rows["fingerprint"]), Side(rows, cache)
+    found = hash_search.near(keys.hashes, DISTANCE, most=MOST)
     by_hash = np.stack(
         [found.first, found.second, np.zeros_like(found.first), found.mirrored], axis=1
     )
     by_hash = by_hash[np.lexsort((found.second, found.first, found.distance))]
-    candidates = np.concatenate([by_hash, hash_search.nearest(keys, NEIGHBOURS)])
+    candidates = np.concatenate([by_hash, spectrum_search.nearest(keys, NEIGHBOURS)])
     ids, root = side.ids, np.arange(rows.height)
     found_pairs = []
-    for pairs, fits in _registered(
+    for pairs, fits in registered(
         side, side, candidates, lambda pairs: root[pairs[:, 0]] != root[pairs[:, 1]]
     ):
         for (first, second, _, mirrored), fit in zip(pairs.tolist(), fits, strict=True):
@@ -201,10 +168,10 @@ def _processed_between(
     first, second = first.drop_nulls("fingerprint"), second.drop_nulls("fingerprint")
     if not first.height or not second.height:
         return pl.DataFrame(schema=COLUMNS)
-    sides = _Side(first, caches[0]), _Side(second, caches[1])
+    sides = Side(first, caches[0]), Side(second, caches[1])
     keys = [decode(side.rows["fingerprint"]) for side in sides]
-    found = hash_search.near(keys[0].hashes, DISTANCE, keys[1].hashes)
-    there, back = hash_search.nearest_between(keys[0], keys[1], NEIGHBOURS)
+    found = hash_search.near(keys[0].hashes, DISTANCE, keys[1].hashes, most=MOST)
+    there, back = spectrum_search.nearest_between(keys[0], keys[1], NEIGHBOURS)
     ahead = np.concatenate(
         [
             np.stack(
@@ -218,9 +185,7 @@ def _processed_between(
         (sides[0], sides[1], ahead, False),
         (sides[1], sides[0], back, True),
     ):
-        for pairs, fits in _registered(
-            one, other, candidates, lambda pairs: np.ones(len(pairs), bool)
-        ):
+        for pairs, fits in registered(one, other, candidates):
             for (mine, theirs, _, mirrored), fit in zip(pairs.tolist(), fits, strict=True):
                 mine, theirs = (theirs, mine) if swapped else (mine, theirs)
                 if kind_of(fit) == PROCESSED and (
@@ -233,32 +198,6 @@ def _processed_between(
         for mine, (agreement, other, words) in sorted(best.items())
     ]
     return pl.DataFrame(rows, schema=COLUMNS, orient="row")
-
-
-def _registered(
-    one: _Side, other: _Side, candidates: np.ndarray, wanted: Callable[[np.ndarray], np.ndarray]
-) -> Iterator[tuple[np.ndarray, list[registration.Fit]]]:
-    """Register candidates (first, second, view, mirrored) and yield them batch by batch.
-
-    `wanted` selects from a batch the pairs that are still of interest when its turn comes.
-    """
-    with threads.pool(_THREADS) as pool:
-        for start in range(0, len(candidates), _AT_ONCE):
-            pairs = candidates[start : start + _AT_ONCE]
-            pairs = pairs[wanted(pairs)]
-            if len(pairs):
-                firsts, seconds = one.details(pairs[:, 0], pool), other.details(pairs[:, 1], pool)
-                tasks = [
-                    (firsts[first], seconds[second], view, mirrored)
-                    for first, second, view, mirrored in pairs.tolist()
-                ]
-                yield pairs, list(pool.map(lambda task: _fit(*task), tasks))
-
-
-def _fit(
-    first: registration.Detail, second: registration.Detail, view: int, mirrored: int
-) -> registration.Fit:
-    return registration.fit(first, registration.mirrored(second) if mirrored else second, view)
 
 
 def kind_of(fit: registration.Fit) -> str:
