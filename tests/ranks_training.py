@@ -1,5 +1,7 @@
-"""A training that torchrun starts: `tests/test_distributed.py` runs this file, and trains alike by
-itself.
+"""A training on two ranks: `tests/test_distributed.py` runs this file, and trains alike by itself.
+
+The ranks are started, watched and started again by what torchrun starts them by, and find the
+same environment; they are forked, so that PyTorch is imported once and not five times.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from hilum.cli import torchrun
 from hilum.training import classification, training_loop
@@ -82,5 +85,20 @@ def under_torchrun(folder: Path) -> None:
     np.savez(folder / "found.npz", **found)
 
 
+def rank(folder: str) -> None:
+    torchrun.run(lambda: under_torchrun(Path(folder)))
+
+
 if __name__ == "__main__":
-    torchrun.run(lambda: under_torchrun(Path(sys.argv[1])))
+    CONFIG = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=2,
+        rdzv_backend="c10d",
+        rdzv_endpoint="127.0.0.1:0",
+        local_addr="127.0.0.1",
+        max_restarts=1,
+        monitor_interval=0.1,
+        start_method="fork",
+    )
+    elastic_launch(CONFIG, rank)(sys.argv[1])

@@ -1,6 +1,6 @@
 """Training on two ranks under torchrun: the result of one, and through the death of a rank.
 
-One start of torchrun serves all tests. Its two processes talk by gloo over the loopback device; on
+One start serves all tests. Its two processes talk by gloo over the loopback device; on
 a machine without name lookup gloo would otherwise wait for ever.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -32,18 +31,13 @@ LIMIT = 240  # seconds, of a start that takes ten where nothing else runs
 def found(tmp_path_factory) -> dict[str, np.ndarray]:
     """What two ranks trained, of which one was killed in its second epoch."""
     folder = tmp_path_factory.mktemp("ranks")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     root = Path(__file__).parents[1]
     environment = os.environ | {
         "GLOO_SOCKET_IFNAME": "lo",
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": os.pathsep.join([str(root / "src"), str(root)]),
     }
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    command += ["--max-restarts", "1", "--monitor-interval", "0.1", "--master-addr", "127.0.0.1"]
-    command += ["--master-port", str(port), ranks_training.__file__, str(folder)]
+    command = [sys.executable, ranks_training.__file__, str(folder)]
     with open(folder / "log", "w+b") as log:
         started = subprocess.Popen(command, env=environment, stderr=log, start_new_session=True)
         try:
