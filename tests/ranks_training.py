@@ -90,6 +90,8 @@ def rank(folder: str) -> None:
 
 
 if __name__ == "__main__":
+    import torch._dynamo  # as optimizers do at their first use: once, not in every rank
+
     CONFIG = LaunchConfig(
         min_nodes=1,
         max_nodes=1,

