@@ -28,10 +28,13 @@ else
 endif
 
 # One thread a process: those of two would wait for one another, and take twice the processor's time.
+# The types are checked meanwhile; what was found stands after the tests.
+TYPES := $(BIN)/basedpyright --level error --pythonpath $(BIN)/python
 test: $(VENV)/installed
 	@$(BIN)/ruff check src tests tools benchmarks
-	@$(BIN)/basedpyright --level error --pythonpath $(BIN)/python
-	@OMP_NUM_THREADS=1 OPENCV_FOR_THREADS_NUM=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	@$(TYPES) > $(VENV)/types.txt 2>&1 & types=$$!; trap 'kill $$types; exit 130' INT TERM; \
+	OMP_NUM_THREADS=1 OPENCV_FOR_THREADS_NUM=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder; tested=$$?; \
+	wait $$types; typed=$$?; cat $(VENV)/types.txt; exit $$((tested || typed))
 
 test-versions:
 	@for version in $(VERSIONS); do \
@@ -51,7 +54,7 @@ $(RIVALS)/installed: benchmarks/rivals.txt $(VENV)/installed
 	@touch $@
 
 types: $(VENV)/installed
-	@$(BIN)/basedpyright --level error --pythonpath $(BIN)/python
+	@$(TYPES)
 
 lint: $(VENV)/installed
 	@$(BIN)/ruff check src tests tools benchmarks

@@ -39,7 +39,34 @@ if os.environ.get("PYTEST_XDIST_WORKER"):
     os.environ.setdefault("OPENCV_FOR_THREADS_NUM", "1")
 
 CERTAINTY = 4.0  # of the same model: so that its masks of phantoms are trusted
+# Files are dealt out whole, in this order and then by name: one that takes long would keep a worker
+# busy alone at the end. The first two need no `small_run`, for which a worker waits for another.
+LONGEST_FIRST = (
+    "test_cross_validation.py",
+    "test_dicom_results.py",
+    "test_browser_stories.py",
+    "test_killed.py",
+    "test_remote_folders.py",
+    "test_models_lungs.py",
+    "test_classifiers.py",
+    "test_image_outputs.py",
+    "test_left_out.py",
+    "test_docs.py",
+    "test_serve_changes.py",
+    "test_no_side_effects.py",
+    "test_node_hostile.py",
+    "test_distributed.py",
+    "test_findings_models.py",
+    "test_language.py",
+    "test_node.py",
+    "test_several_findings.py",
+)
 EVIDENCE = 20.0  # how much more darkness counts than place, for the lung model made by hand
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {name: number for number, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(place)))  # stable
 
 
 def hilum(*arguments: object, **options) -> subprocess.CompletedProcess:
