@@ -57,7 +57,6 @@ LONGEST_FIRST = (
     "test_node_hostile.py",
     "test_distributed.py",
     "test_findings_models.py",
-    "test_language.py",
     "test_node.py",
     "test_several_findings.py",
 )

@@ -2,9 +2,8 @@
 
 import ast
 import re
+from collections.abc import Callable
 from pathlib import Path
-
-import pytest
 
 import hilum
 
@@ -68,6 +67,7 @@ EXEMPT = {  # file: words that are there the user's own, another program's, or a
     },
     "benchmarks/accuracy/result_tables.py": {"doubts", "picture", "told"},
 }
+PHRASES = [word for word in PRIVATE if " " in word]
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
 
@@ -78,8 +78,15 @@ def name(path: Path) -> str:
 def private_words(text: str) -> set[str]:
     """Return the private words of a text, those within identifiers and over line ends too."""
     apart = re.sub(r"([a-z])([A-Z])", r"\1 \2", text).replace("_", " ")
-    words = " ".join(re.findall(r"[a-z]+|[^a-z\s]+", apart.lower()))
-    return {word for word in PRIVATE if re.search(rf"(?<![a-z]){word}(?![a-z])", words)}
+    words = re.findall(r"[a-z]+|[^a-z\s]+", apart.lower())
+    line = f" {' '.join(words)} "
+    return PRIVATE.keys() & set(words) | {word for word in PHRASES if f" {word} " in line}
+
+
+def faults(paths: list[Path], found: Callable[[Path, str], object]) -> dict[str, object]:
+    """Return what `found` finds in the text of each file where it finds anything."""
+    texts = ((path, path.read_text(encoding="utf-8")) for path in paths)
+    return {name(path): fault for path, text in texts if (fault := found(path, text))}
 
 
 def depth(node: ast.AST) -> int:
@@ -88,27 +95,36 @@ def depth(node: ast.AST) -> int:
     return below + isinstance(node, COMPREHENSIONS)
 
 
-@pytest.mark.parametrize("path", PROSE, ids=name)
-def test_no_private_word_stands_in_code_or_prose(path):
-    found = private_words(path.read_text(encoding="utf-8")) - EXEMPT.get(name(path), set())
-    assert not found, {word: f"say {PRIVATE[word]}" for word in found}
+def test_no_private_word_stands_in_code_or_prose():
+    def private(path: Path, text: str) -> dict[str, str]:
+        found = private_words(text) - EXEMPT.get(name(path), set())
+        return {word: f"say {PRIVATE[word]}" for word in found}
+
+    assert not faults(PROSE, private)
 
 
-@pytest.mark.parametrize("path", [*MODULES, *SCRIPTS], ids=name)
-def test_no_line_is_longer_than_100_columns(path):
-    lines = path.read_text(encoding="utf-8").split("\n")
-    assert not [number for number, line in enumerate(lines, 1) if len(line) > COLUMNS]
+def test_no_line_is_longer_than_100_columns():
+    def long(_: Path, text: str) -> list[int]:
+        return [number for number, line in enumerate(text.split("\n"), 1) if len(line) > COLUMNS]
+
+    assert not faults([*MODULES, *SCRIPTS], long)
 
 
-@pytest.mark.parametrize("path", [*MODULES, *SCRIPTS], ids=name)
-def test_no_expression_is_a_puzzle(path):
+def is_puzzle(node: ast.AST) -> bool:
+    if isinstance(node, COMPREHENSIONS):
+        return depth(node) > 2 or len(node.generators) > 2
+    return isinstance(node, ast.IfExp) and (
+        isinstance(node.body, ast.IfExp) or isinstance(node.orelse, ast.IfExp)
+    )
+
+
+def test_no_expression_is_a_puzzle():
     """Comprehensions are nested two deep at most, and no conditional expression holds another."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, COMPREHENSIONS):
-            assert depth(node) <= 2 and len(node.generators) <= 2, node.lineno
-        if isinstance(node, ast.IfExp):
-            assert not isinstance(node.body, ast.IfExp), node.lineno
-            assert not isinstance(node.orelse, ast.IfExp), node.lineno
+
+    def puzzles(_: Path, text: str) -> list[int]:
+        return [node.lineno for node in ast.walk(ast.parse(text)) if is_puzzle(node)]
+
+    assert not faults([*MODULES, *SCRIPTS], puzzles)
 
 
 def test_dictionaries_of_anything_stand_at_the_edges_only():
@@ -132,7 +148,9 @@ def exists(dotted: str) -> bool:
     return not parts or bool(re.search(rf"\b{parts[0]}\b", module.read_text(encoding="utf-8")))
 
 
-@pytest.mark.parametrize("path", PROSE, ids=name)
-def test_modules_and_functions_that_prose_names_exist(path):
-    named = set(re.findall(r"`(hilum(?:\.\w+)+)`", path.read_text(encoding="utf-8")))
-    assert not [one for one in sorted(named - {"hilum.toml"}) if not exists(one)]
+def test_modules_and_functions_that_prose_names_exist():
+    def missing(_: Path, text: str) -> list[str]:
+        named = set(re.findall(r"`(hilum(?:\.\w+)+)`", text)) - {"hilum.toml"}
+        return [one for one in sorted(named) if not exists(one)]
+
+    assert not faults(PROSE, missing)
