@@ -301,8 +301,8 @@ def test_a_region_of_an_anomaly_is_outlined_beside_the_lungs(tmp_path):
 def test_an_outline_of_any_length_fits_into_its_element(tmp_path):
     from hilum.dicom_out.regions_report import MOST, MOST_POINTS, outlines
 
-    comb = np.zeros((1200, 1200), np.uint8)
-    comb[::2] = comb[:, :2] = 1
+    comb = np.zeros((4400, 12), np.uint8)
+    comb[::2] = comb[:, :2] = 1  # 2,200 teeth of four corners each
     (outline,) = outlines(comb)
     assert 4 <= len(outline.points) <= MOST_POINTS + 1 and outline.pixels == comb.sum()
     dots = np.zeros((50, 50), np.uint8)
