@@ -301,10 +301,12 @@ def test_a_region_of_an_anomaly_is_outlined_beside_the_lungs(tmp_path):
 def test_an_outline_of_any_length_fits_into_its_element(tmp_path):
     from hilum.dicom_out.regions_report import MOST, MOST_POINTS, outlines
 
-    comb = np.zeros((4400, 12), np.uint8)
-    comb[::2] = comb[:, :2] = 1  # 2,200 teeth of four corners each
-    (outline,) = outlines(comb)
-    assert 4 <= len(outline.points) <= MOST_POINTS + 1 and outline.pixels == comb.sum()
+    for width in (12, 60):
+        comb = np.zeros((4400, width), np.uint8)
+        comb[::2] = comb[:, :2] = 1  # 2,200 teeth of four corners each
+        (outline,) = outlines(comb)
+        assert 4 <= len(outline.points) <= MOST_POINTS + 1 and outline.pixels == comb.sum()
+        assert (np.ptp(outline.points, axis=0) >= (width - 1, 4398)).all()
     dots = np.zeros((50, 50), np.uint8)
     dots[::3, ::3] = 1
     found_dots = outlines(dots)

@@ -66,8 +66,8 @@ def _polyline(part: np.ndarray) -> np.ndarray:
     while len(points) > MOST_POINTS or apart == _APART:
         points = cv2.approxPolyDP(np.ascontiguousarray(ring), apart, True)[:, 0]
         apart *= 2
-    if len(points) < 3:  # of a few pixels nothing would be left
-        points = ring
+    if len(points) < 3:  # nothing would be left of a few pixels, or of a narrow part
+        points = ring if len(ring) <= MOST_POINTS else cv2.convexHull(ring)[:, 0]
     return np.vstack([points, points[:1]]).astype(float)
 
 
