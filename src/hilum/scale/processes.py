@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 
 from hilum.errors import HilumError
-from hilum.scale.worker import Ended, NewWork, Task, Work
+from hilum.scale.worker import Begun, Ended, NewWork, Task, Work
 
 LEASE_SECONDS = 3600.0  # for one shard, before its process is taken for stuck and ended
 _PROGRAM = "from hilum.scale.worker import main; main({})"
@@ -38,7 +38,8 @@ class _Worker:
     connection: Connection
     work: Work | None = None
     tasks: deque[Task] = field(default_factory=deque)
-    since: float = 0.0  # when it began the first of them, seconds of `time.monotonic`
+    begun: bool = False  # it works on the first of them, and not on its own start
+    since: float = 0.0  # when that began or was sent, seconds of `time.monotonic`
 
     @classmethod
     def started(cls) -> _Worker:
@@ -121,21 +122,25 @@ class Processes:
             for connection in wait(list(busy), max(0.0, late)):
                 worker = busy[connection]  # type: ignore[index]
                 try:
-                    ended: Ended = worker.connection.recv()
+                    answer: Begun | Ended = worker.connection.recv()
                 except (EOFError, ConnectionResetError):
                     self._replace(worker)
                     continue
-                self._failed_starts = 0
-                worker.tasks.popleft()
-                worker.since = time.monotonic()
-                return ended
+                worker.since, worker.begun = time.monotonic(), isinstance(answer, Begun)
+                if isinstance(answer, Ended):
+                    self._failed_starts = 0
+                    worker.tasks.popleft()
+                    return answer
             for worker in busy.values():
                 if worker.tasks and time.monotonic() - worker.since > self._lease:
                     self._replace(worker)
         return self._lost.popleft()
 
     def _replace(self, worker: _Worker) -> None:
-        """Start a process in place of one that ended; only the shard it worked on is lost."""
+        """Start a process in place of one that ended; only the shard it worked on is lost.
+
+        A shard that waited for it, while it started say, goes to another.
+        """
         worker.end()
         self._workers.remove(worker)
         self._failed_starts += 1
@@ -146,10 +151,10 @@ class Processes:
                 f"want of memory; run the same command again with fewer --processes, or with "
                 f"--executor serial"
             )
-        first, *others = worker.tasks
-        self._lost.append(Ended(first.number, lost=True))
+        if worker.begun:
+            self._lost.append(Ended(worker.tasks.popleft().number, lost=True))
         self._workers.append(_Worker.started())
-        for task in others:
+        for task in worker.tasks:
             self.submit(task)
 
     def stop_running(self) -> None:

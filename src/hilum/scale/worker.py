@@ -1,8 +1,9 @@
 """Do the shards that come through a pipe, one after another, until the pipe is closed.
 
-A worker is a process of its own that Python starts with a call of `main`. Unlike a process of `multiprocessing` it does not import the program that started it, so that a script needs
-no guard around its first line. It uses one thread, ignores Ctrl-C, which its starter handles, and
-ends as soon as the starter is gone, so that none is left that writes beside its successor.
+A worker is a process of its own that begins with `main`. Unlike a process of `multiprocessing` it
+does not import the program that started it, so that a script needs no guard around its first line.
+It uses one thread, ignores Ctrl-C, which its starter handles, and ends as soon as the starter is
+gone, so that none is left that writes beside its successor.
 """
 
 from __future__ import annotations
@@ -55,6 +56,13 @@ class Ended:
 
 
 @dataclass(frozen=True)
+class Begun:
+    """A worker's word that it has started, and works on a shard now."""
+
+    number: int
+
+
+@dataclass(frozen=True)
 class NewWork:
     """The work of all tasks that follow."""
 
@@ -90,7 +98,7 @@ def _portable(error: Exception) -> Exception:
 
 
 def serve(connection: Connection) -> None:
-    """Answer each `Task` from the other end with an `Ended`, until that end is closed."""
+    """Answer each `Task` with a `Begun` and an `Ended`, until the other end is closed."""
     work: Work | Exception = RuntimeError("no work was sent before the first task")
     while True:
         try:
@@ -102,10 +110,10 @@ def serve(connection: Connection) -> None:
             continue
         if isinstance(message, NewWork):
             work = message.work
-        elif isinstance(work, Exception):
-            connection.send(Ended(message.number, error=work))
-        else:
-            connection.send(done(work, message))
+            continue
+        connection.send(Begun(message.number))
+        failed = isinstance(work, Exception)
+        connection.send(Ended(message.number, error=work) if failed else done(work, message))
 
 
 def _end_with(connection: Connection) -> None:
