@@ -115,9 +115,7 @@ def broken(number: int) -> bytes:
 
 
 @pytest.mark.parametrize(("work", "error"), [(no_space, CannotWrite), (broken, KeyError)])
-def test_an_error_that_is_no_fault_of_an_item_is_raised_with_where_it_happened(
-    in_two, work, error
-):
+def test_an_error_that_is_no_fault_of_an_item_is_raised_with_where_it_happened(in_two, work, error):
     with pytest.raises(error) as found:
         results(work)
     assert f"in {work.__name__}" in "".join(found.value.__notes__)
@@ -156,7 +154,7 @@ def test_a_spoilt_journal_costs_work_and_nothing_else(counted, tmp_path, spoilt)
 def test_a_result_that_was_changed_on_the_disk_is_done_again(counted, tmp_path):
     results(counted, journal=tmp_path / "j")
     with sqlite3.connect(tmp_path / "j") as database:
-        database.execute("UPDATE items SET result = X'00' WHERE name = 'image 009'")
+        database.execute("UPDATE items SET result = X'00' WHERE name LIKE '%image 009%'")
     database.close()
     assert results(counted, journal=tmp_path / "j") == EXPECTED
     assert counted.times()[9] == 2
@@ -239,14 +237,18 @@ def test_a_killed_program_goes_on_where_it_was_and_leaves_no_process(counted, tm
     """The script has no guard around its first line."""
     (tmp_path / "driver.py").write_text(DRIVER)
     command = [sys.executable, str(tmp_path / "driver.py"), str(counted.folder), "j"]
-    paths = os.pathsep.join([*filter(None, [os.environ.get("PYTHONPATH")]), os.path.dirname(__file__)])
+    paths = os.pathsep.join(
+        [*filter(None, [os.environ.get("PYTHONPATH")]), os.path.dirname(__file__)]
+    )
     named = {"cwd": tmp_path, "env": {**os.environ, "PYTHONPATH": paths}, "text": True}
     with subprocess.Popen(command, stdout=subprocess.PIPE, **named) as child:
         read = [child.stdout.readline() for _ in range(10)]
         workers = children(child.pid)
         child.kill()
     deadline = time.monotonic() + 5
-    while any(os.path.exists(f"/proc/{pid}/exe") for pid in workers) and time.monotonic() < deadline:
+    while (
+        any(os.path.exists(f"/proc/{pid}/exe") for pid in workers) and time.monotonic() < deadline
+    ):
         time.sleep(0.01)
     assert len(workers) == 2 and not any(os.path.exists(f"/proc/{pid}/exe") for pid in workers)
     before = counted.times()

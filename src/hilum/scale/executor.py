@@ -1,9 +1,9 @@
 """Choose what carries the shards of this process's jobs: `with executing(...)` around them.
 
-    serial       this process, one image after another
-    processes    as many processes as the machine has cores; a job that is short is done in this
-                 process, since starting others would take longer
-    dask         a Dask cluster
+serial       this process, one image after another
+processes    as many processes as the machine has cores; a job that is short is done in this
+             process, since starting others would take longer
+dask         a Dask cluster
 """
 
 from __future__ import annotations

@@ -34,9 +34,11 @@ class InProcess:
         """Take a shard."""
         if self.slots > 1 and self._pool is None:
             self._pool = self._open.enter_context(threads.pool(self.slots))
-        begun = [self._pool.submit(outcome, self._work, item) for item in task.items] if (
-            self._pool
-        ) else []
+        begun = (
+            [self._pool.submit(outcome, self._work, item) for item in task.items]
+            if (self._pool)
+            else []
+        )
         self._waiting.append((task, begun))
 
     def next(self) -> Ended:

@@ -5,7 +5,7 @@ One SQLite file, opened by the process that hands out the shards and by no other
     job       made_from: what results depend on besides their items
     shards    number, names (JSON), state (of STATES), owner, lease (seconds since 1970 until which
               the owner has it), tries, digest (of the results)
-    items     name, made_from (digest of the item), result, fault, poisoned, digest; finished ones
+    items     name (JSON), made_from (digest of the item), result, fault, poisoned, digest; finished ones
 
 The results of a shard and its new state are one transaction, so a kill leaves either both or
 neither. Rows of `shards` that are not done when the file is opened are of a process that was
@@ -16,7 +16,10 @@ and what it lost is done again.
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import json
+import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,7 +27,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hilum import storage
-from hilum.errors import CannotWrite, HilumError
+from hilum.errors import CannotWrite, HilumError, refused
 from hilum.scale.worker import Outcome
 
 STATES = ("running", "done", "lost")
@@ -56,13 +59,16 @@ class Journal:
         A poisoned item counts as not finished.
         """
         rows = self._database.execute(
-            f"{_FINISHED} WHERE name = ? AND made_from = ? AND NOT poisoned", (name, made_from)
+            f"{_FINISHED} WHERE name = ? AND made_from = ? AND NOT poisoned",
+            (_key(name), made_from),
         )
         return next(map(_sound, rows), None)
 
     def outcome(self, name: str) -> Outcome:
         """Return the outcome of an item that was committed by this process."""
-        found = _sound(self._database.execute(f"{_FINISHED} WHERE name = ?", (name,)).fetchone())
+        found = _sound(
+            self._database.execute(f"{_FINISHED} WHERE name = ?", (_key(name),)).fetchone()
+        )
         if found is None:
             raise HilumError(f"the journal lost the result of {name}; run the same command again")
         return found
@@ -79,22 +85,27 @@ class Journal:
     def begin(self, names: Sequence[str], owner: str, seconds: float, tries: int) -> int:
         """Enter a running shard, leased for some seconds; return its number."""
         with self._database:
-            values = (storage.as_json(list(names)), owner, time.time() + seconds, tries)
-            return self._database.execute(
-                "INSERT INTO shards (names, state, owner, lease, tries) "
-                "VALUES (?, 'running', ?, ?, ?)",
-                values,
-            ).lastrowid or 0
+            values = (json.dumps(list(names)), owner, time.time() + seconds, tries)
+            return (
+                self._database.execute(
+                    "INSERT INTO shards (names, state, owner, lease, tries) "
+                    "VALUES (?, 'running', ?, ?, ?)",
+                    values,
+                ).lastrowid
+                or 0
+            )
 
     def lose(self, number: int) -> None:
         """Enter that the process of a running shard was ended."""
         with self._database:
             self._database.execute("UPDATE shards SET state = 'lost' WHERE number = ?", (number,))
 
-    def commit(self, number: int, items: Iterable[tuple[str, str]], ended: Iterable[Outcome]) -> None:
+    def commit(
+        self, number: int, items: Iterable[tuple[str, str]], ended: Iterable[Outcome]
+    ) -> None:
         """Enter the outcomes of a shard's items, each (name, made_from), and that it is done."""
         rows = [
-            (name, made_from, one.result, one.fault, one.poisoned, _digest(one))
+            (_key(name), made_from, one.result, one.fault, one.poisoned, _digest(one))
             for (name, made_from), one in zip(items, ended, strict=True)
         ]
         whole = storage.digest([row[-1] for row in rows])
@@ -105,11 +116,6 @@ class Journal:
             self._database.execute(
                 "UPDATE shards SET state = 'done', digest = ? WHERE number = ?", (whole, number)
             )
-
-    def forget(self, name: str) -> None:
-        """Forget the outcome of an item."""
-        with self._database:
-            self._database.execute("DELETE FROM items WHERE name = ?", (name,))
 
 
 @contextmanager
@@ -123,6 +129,8 @@ def opened(path: Path | None, made_from: object = None) -> Iterator[Journal]:
         database = _connected(path, text)
     except sqlite3.OperationalError as error:
         raise _refused(path, error) from error
+    except OSError as error:
+        raise refused(path, error) from error
     try:
         yield Journal(database)
     except sqlite3.OperationalError as error:
@@ -182,6 +190,11 @@ def _check(database: sqlite3.Connection) -> None:
         raise sqlite3.DatabaseError(found)
 
 
+def _key(name: str) -> str:
+    """Return a name as JSON: SQLite takes no name with bytes that are no text."""
+    return json.dumps(name)
+
+
 def _sound(row: tuple[bytes, str, int, str]) -> Outcome | None:
     result, fault, poisoned, digest = row
     found = Outcome(result, fault, bool(poisoned))
@@ -200,7 +213,5 @@ def _refused(path: Path | None, error: sqlite3.OperationalError) -> HilumError:
             f"another hilum process uses {path}; wait until it ends, "
             "or choose another folder with --out"
         )
-    return CannotWrite(
-        f"cannot write {path}: {error}; if the disk is full, free some space and run the same "
-        f"command again, it continues where it stopped"
-    )
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    return CannotWrite.because(path, full if "full" in str(error) else OSError(str(error)))

@@ -1,6 +1,6 @@
 """Apply a function to many items, as shards with a journal, whoever carries them.
 
-A shard is so many items as take about `SHARD_SECONDS`. One whose process is ended is cut into its
+A shard is so many items as take about `SHARD_SECONDS`, in this process one. One whose process is ended is cut into its
 items, and these come last, each alone: the one that ended the process ends it again, and after
 `TRIES` of its own it is set aside as poisoned; the others are unharmed.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,7 +83,7 @@ class _Job:
         self._carrier: Carrier = self._here
         self._left = deque[str]()
         self._again = deque[_Shard]()  # of ended processes
-        self._running: dict[int, _Shard] = {}
+        self._running: dict[int, tuple[_Shard, list[str]]] = {}  # with the digests of its items
         self._finished = set[str]()  # and not yet yielded
         self._begun, self._done = 0.0, 0
         self._shards_here = 0
@@ -137,13 +137,19 @@ class _Job:
             number = self._journal.begin(
                 shard.names, self._carrier.owner, LEASE_SECONDS, shard.tries
             )
-            self._running[number] = shard
-            self._carrier.submit(Task(number, [self._items[name] for name in shard.names]))
+            items = [self._items[name] for name in shard.names]
+            self._running[number] = shard, [_made_from(item) for item in items]
+            self._carrier.submit(Task(number, items))
 
     def _cut(self) -> tuple[str, ...]:
-        """Take the items of the next shard: few at first, and few again at the end."""
+        """Take the items of the next shard: few at first, and few again at the end.
+
+        Here one, so that no more is repeated after an interruption.
+        """
         slots = self._carrier.slots
-        places = 1 if self._carrier is self._here else max(1, slots // 2)
+        if self._carrier is self._here:
+            return (self._left.popleft(),)
+        places = max(1, slots // 2)
         by_time = int(SHARD_SECONDS / max(1e-9, self._seconds_each() * places)) if self._done else 1
         even = -(-len(self._left) // (slots * _EACH))
         size = max(1, min(MOST, by_time, even))
@@ -157,26 +163,28 @@ class _Job:
         ended = self._carrier.next()
         if self._carrier is self._here:
             self._shards_here += 1
-            seconds = (time.monotonic() - begun) / len(self._running[ended.number].names)
+            seconds = (time.monotonic() - begun) / len(self._running[ended.number][0].names)
             self._fastest = min(self._fastest, seconds)
         self._take(ended)
 
     def _take(self, ended: Ended) -> None:
-        shard = self._running.pop(ended.number)
+        shard, made_from = self._running.pop(ended.number)
         if ended.error is not None:
             raise ended.error
         if ended.lost:
-            self._lose(ended.number, shard)
+            self._lose(ended.number, shard, made_from)
         else:
-            self._commit(ended.number, shard, ended.outcomes)
+            self._commit(ended.number, shard, made_from, ended.outcomes)
 
-    def _commit(self, number: int, shard: _Shard, outcomes: Any) -> None:
-        items = [(name, _made_from(self._items[name])) for name in shard.names]
+    def _commit(
+        self, number: int, shard: _Shard, made_from: list[str], outcomes: Sequence[Outcome]
+    ) -> None:
+        items = zip(shard.names, made_from, strict=True)
         self._journal.commit(number, items, outcomes)
         self._finished.update(shard.names)
         self._done += len(shard.names)
 
-    def _lose(self, number: int, shard: _Shard) -> None:
+    def _lose(self, number: int, shard: _Shard, made_from: list[str]) -> None:
         """Do the items of an ended process again, each alone, or set one aside."""
         self._journal.lose(number)
         if len(shard.names) > 1:
@@ -189,7 +197,7 @@ class _Job:
                 f"ended by the system, so it is set aside; its file may be made to crash or "
                 f"exhaust a decoder"
             )
-            self._commit(number, shard, [Outcome(fault=fault, poisoned=True)])
+            self._commit(number, shard, made_from, [Outcome(fault=fault, poisoned=True)])
 
 
 def _made_from(item: Any) -> str:
