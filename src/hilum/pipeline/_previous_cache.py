@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -106,5 +107,5 @@ def index(folder: Path, new: Sequence[bytes]) -> pl.DataFrame:
     if (folder / pixel_cache.INDEX).exists():
         parts.append(storage.read_table(folder / pixel_cache.INDEX).select(list(FACTS)))
     if new:
-        parts.append(pl.read_ndjson(b"\n".join(new), schema=FACTS))
+        parts.append(pl.read_ndjson(io.BytesIO(b"\n".join(new)), schema=FACTS))
     return pl.concat(parts).unique("image_id", keep="last", maintain_order=True).sort("row")

@@ -26,9 +26,11 @@ regions are whole images. Each predicted mask gets an estimate of its quality
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -38,10 +40,12 @@ from hilum.annotations import lung_masks
 from hilum.audit.issues import Rule, decided
 from hilum.config import Recipe
 from hilum.dataset.pixel_cache import Cache
-from hilum.imaging.image_stack import Checksums, ImageStack
+from hilum.imaging.geometry import Size
+from hilum.imaging.image_stack import AsUint8, Checksums, ImageStack
 from hilum.inference import lung_finder, pretrained
 from hilum.inference.onnx_model import OnnxModel
-from hilum.pipeline import audit, cache, division, reader_corrections, split
+from hilum.pipeline import _sharded, audit, cache, division, reader_corrections, split
+from hilum.pipeline._sharded import Rows
 from hilum.pipeline._training import TRAINING, TrainingJob, digests
 from hilum.pipeline.lung_model import LungModelChoice, choose
 from hilum.pipeline.mask_folds import WHOLE, lessons, plan
@@ -348,19 +352,58 @@ def _find_all(
             "image_id", "height", "width"
         ).iter_rows()
     }
-    index = []
-    with storage.writing(run / MASKS) as stream:
-        for row, (image_id, finder) in enumerate(planned.select("image_id", "finder").iter_rows()):
-            image = cached.images[cached.rows([image_id])[0]]
-            found = lung_finder.segment_lungs(models[finder], image, sizes[image_id])
-            stream.write(found.labels.tobytes())
-            areas = [
-                int((found.labels == side).sum()) for side in (lung_masks.RIGHT, lung_masks.LEFT)
-            ]
-            checksum = integrity.checksum(found.labels)
-            index.append([image_id, row, finder, *areas, found.quality, checksum])
-            progress(row + 1, planned.height)
-    storage.write_table(run / INDEX, pl.DataFrame(index, schema=LUNGS, orient="row"))
+    columns = planned.select("image_id", "finder").iter_rows()
+    items = {
+        image_id: _Place(row, finder, int(cached.rows([image_id])[0]), sizes[image_id])
+        for row, (image_id, finder) in enumerate(columns)
+    }
+    rows = Rows(run / MASKS, cached.size)
+    made_by = {name: integrity.digest_of(model.path) for name, model in models.items()}
+    found = _sharded.results(
+        run / "segment",
+        _Finding(models, cached.images, rows),
+        items,
+        progress,
+        made_from=[VERSION, made_by, cached.digest],
+        rows=rows,
+        kept=lambda result: rows.holds(*itemgetter("row", "crc32")(json.loads(result))),
+    )
+    table = pl.DataFrame(
+        [{"image_id": name, **json.loads(one)} for name, one in zip(items, found, strict=True)],
+        schema=LUNGS,
+    )
+    storage.write_table(run / INDEX, table)
+
+
+class _Place(NamedTuple):
+    """An image: row of its mask, name of its model, row in the cache, (height, width) of its
+    file.
+    """
+
+    row: int
+    finder: str
+    cached: int
+    size: Size
+
+
+@dataclass(frozen=True)
+class _Finding:
+    """Predicts the lungs of one image, writes the mask, and gives its row of LUNGS as JSON."""
+
+    models: Mapping[str, OnnxModel]
+    images: ImageStack | AsUint8
+    rows: Rows
+
+    def __call__(self, place: _Place) -> bytes:
+        model = self.models[place.finder]
+        found = lung_finder.segment_lungs(model, self.images[place.cached], place.size)
+        areas = {
+            f"{name}_pixels": int((found.labels == side).sum())
+            for name, side in lung_masks.SIDES.items()
+        }
+        checksum = self.rows.write(place.row, found.labels)
+        row = {"row": place.row, "model": place.finder, **areas}
+        return storage.as_json({**row, "quality": found.quality, "crc32": checksum}).encode()
 
 
 def _taken_over(run: Run, models: Mapping[str, OnnxModel]) -> bool:

@@ -159,6 +159,13 @@ def in_place(path: Path) -> Iterator[int]:
             os.close(descriptor)
 
 
+def settle(beside: Path, path: Path) -> None:
+    """Flush a finished file and give it its name. Raises as `replacing` does."""
+    with _os_errors_translated(path):
+        _settle(beside)
+        os.replace(beside, path)
+
+
 def write_at(descriptor: int, data: bytes, offset: int) -> None:
     """Write all of `data` from byte `offset` on.
 
