@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from hilum import storage
-from hilum.errors import BadData, NotFound
+from hilum.errors import BadData
 from hilum.progress import Progress
 from hilum.scale import journal, shards
 from hilum.scale.shards import always
@@ -47,11 +47,8 @@ class Rows:
 
     def holds(self, row: int, checksum: int) -> bool:
         """Return whether a row holds the image that was written."""
-        try:
-            with storage.in_place(self.filling) as descriptor:
-                content = os.pread(descriptor, self.size**2, row * self.size**2)
-        except NotFound:
-            return False
+        with storage.in_place(self.filling) as descriptor:
+            content = os.pread(descriptor, self.size**2, row * self.size**2)
         return integrity.checksum(content) == checksum
 
     def prepare(self, rows: int) -> None:

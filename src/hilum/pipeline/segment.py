@@ -26,26 +26,21 @@ regions are whole images. Each predicted mask gets an estimate of its quality
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from hilum import storage
-from hilum.annotations import lung_masks
 from hilum.audit.issues import Rule, decided
 from hilum.config import Recipe
 from hilum.dataset.pixel_cache import Cache
-from hilum.imaging.geometry import Size
-from hilum.imaging.image_stack import AsUint8, Checksums, ImageStack
+from hilum.imaging.image_stack import Checksums, ImageStack
 from hilum.inference import lung_finder, pretrained
 from hilum.inference.onnx_model import OnnxModel
-from hilum.pipeline import _sharded, audit, cache, division, reader_corrections, split
-from hilum.pipeline._sharded import Rows
+from hilum.pipeline import audit, cache, division, found_lungs, reader_corrections, split
 from hilum.pipeline._training import TRAINING, TrainingJob, digests
 from hilum.pipeline.lung_model import LungModelChoice, choose
 from hilum.pipeline.mask_folds import WHOLE, lessons, plan
@@ -246,7 +241,8 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> StepResult:
     storage.write_table(run / SEEN, seen_images)
     if not _taken_over(run, models):
         searched = planned if models else planned.clear()
-        _find_all(run, searched, models, cached, portion(progress, 1, 2))
+        rows = found_lungs.find(run / MASKS, searched, models, cached, portion(progress, 1, 2))
+        storage.write_table(run / INDEX, pl.DataFrame(rows, schema=LUNGS))
     found = storage.read_table(run / INDEX)
     storage.write_table(run / ISSUES, unreliable(found, recipe.crop.min_mask_quality))
     files = [f"segment/{model.path.name}" for model in models.values()]
@@ -336,74 +332,6 @@ def _epochs(models: Mapping[str, OnnxModel]) -> pl.DataFrame:
         for epoch in model.metadata["epochs"]
     ]
     return pl.DataFrame(rows, schema=HEARD)
-
-
-def _find_all(
-    run: Run,
-    planned: pl.DataFrame,
-    models: Mapping[str, OnnxModel],
-    cached: Cache,
-    progress: Progress,
-) -> None:
-    """Predict the lungs of every image of `planned`, and write masks and index."""
-    sizes = {
-        image_id: (height, width)
-        for image_id, height, width in cached.index.select(
-            "image_id", "height", "width"
-        ).iter_rows()
-    }
-    columns = planned.select("image_id", "finder").iter_rows()
-    items = {
-        image_id: _Place(row, finder, int(cached.rows([image_id])[0]), sizes[image_id])
-        for row, (image_id, finder) in enumerate(columns)
-    }
-    rows = Rows(run / MASKS, cached.size)
-    made_by = {name: integrity.digest_of(model.path) for name, model in models.items()}
-    found = _sharded.results(
-        run / "segment",
-        _Finding(models, cached.images, rows),
-        items,
-        progress,
-        made_from=[VERSION, made_by, cached.digest],
-        rows=rows,
-        kept=lambda result: rows.holds(*itemgetter("row", "crc32")(json.loads(result))),
-    )
-    table = pl.DataFrame(
-        [{"image_id": name, **json.loads(one)} for name, one in zip(items, found, strict=True)],
-        schema=LUNGS,
-    )
-    storage.write_table(run / INDEX, table)
-
-
-class _Place(NamedTuple):
-    """An image: row of its mask, name of its model, row in the cache, (height, width) of its
-    file.
-    """
-
-    row: int
-    finder: str
-    cached: int
-    size: Size
-
-
-@dataclass(frozen=True)
-class _Finding:
-    """Predicts the lungs of one image, writes the mask, and gives its row of LUNGS as JSON."""
-
-    models: Mapping[str, OnnxModel]
-    images: ImageStack | AsUint8
-    rows: Rows
-
-    def __call__(self, place: _Place) -> bytes:
-        model = self.models[place.finder]
-        found = lung_finder.segment_lungs(model, self.images[place.cached], place.size)
-        areas = {
-            f"{name}_pixels": int((found.labels == side).sum())
-            for name, side in lung_masks.SIDES.items()
-        }
-        checksum = self.rows.write(place.row, found.labels)
-        row = {"row": place.row, "model": place.finder, **areas}
-        return storage.as_json({**row, "quality": found.quality, "crc32": checksum}).encode()
 
 
 def _taken_over(run: Run, models: Mapping[str, OnnxModel]) -> bool:

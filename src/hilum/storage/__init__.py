@@ -150,6 +150,7 @@ def in_place(path: Path) -> Iterator[int]:
     Raises as `replacing` does.
     """
     with _os_errors_translated(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists() and not (path.is_file() or path.is_dir()):
             path.unlink()  # a pipe in its place cannot be written at an offset
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
