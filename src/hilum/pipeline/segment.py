@@ -241,8 +241,10 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> StepResult:
     storage.write_table(run / SEEN, seen_images)
     if not _taken_over(run, models):
         searched = planned if models else planned.clear()
-        rows = found_lungs.find(run / MASKS, searched, models, cached, portion(progress, 1, 2))
-        storage.write_table(run / INDEX, pl.DataFrame(rows, schema=LUNGS))
+        index_rows = found_lungs.find(
+            run / MASKS, searched, models, cached, portion(progress, 1, 2)
+        )
+        storage.write_table(run / INDEX, pl.DataFrame(index_rows, schema=LUNGS))
     found = storage.read_table(run / INDEX)
     storage.write_table(run / ISSUES, unreliable(found, recipe.crop.min_mask_quality))
     files = [f"segment/{model.path.name}" for model in models.values()]
