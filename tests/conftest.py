@@ -32,6 +32,8 @@ os.environ.setdefault(
     "OMP_WAIT_POLICY", "PASSIVE"
 )  # as the command line does, before PyTorch is loaded
 
+os.environ.setdefault("HILUM_EXECUTOR", "serial")  # what is replaced in a test is so here alone
+
 CERTAINTY = 4.0  # of the same model: so that its masks of phantoms are trusted
 EVIDENCE = 20.0  # how much more darkness counts than place, for the lung model made by hand
 

@@ -49,7 +49,7 @@ class DaskCluster:
                 f"tcp://HOST:8786, a scheduler file, or '{LOCAL}': start "
                 f"`dask scheduler` and `dask worker ADDRESS`, and try again"
             ) from error
-        self._ended = distributed.as_completed()
+        self._ended = distributed.as_completed(loop=self._client.loop)
 
     def _connected(self, address: str, count: int) -> Any:
         if address == LOCAL:
@@ -112,7 +112,7 @@ class DaskCluster:
         with suppress(Exception):  # the scheduler may be what was lost
             self._client.cancel(list(self._running), force=True)
         self._running.clear()
-        self._ended = self._dask.as_completed()
+        self._ended = self._dask.as_completed(loop=self._client.loop)
 
     def close(self) -> None:
         """Leave the cluster; a local one is ended."""

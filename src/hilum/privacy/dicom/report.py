@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import NamedTuple, TypedDict
@@ -22,6 +23,19 @@ class Outcome(NamedTuple):
     verdict: str = ""  # on the pixels
     whole: frozenset[int] = frozenset()  # digests of full names and numbers
     unsearchable: int = 0
+
+    def as_json(self) -> bytes:
+        """Return it as JSON, from which `of_json` makes it."""
+        counts = [[*key, count] for key, count in (self.account or {}).items()]
+        account = None if self.account is None else counts
+        return json.dumps(self._replace(account=account, whole=sorted(self.whole))).encode()  # type: ignore[arg-type]
+
+    @classmethod
+    def of_json(cls, data: bytes) -> Outcome:
+        """Return what `as_json` was given."""
+        one = cls(*json.loads(data))
+        account = None if one.account is None else {(tag, how): n for tag, how, n in one.account}  # type: ignore[misc]
+        return one._replace(account=account, whole=frozenset(one.whole))
 
 
 class Reported(TypedDict):
