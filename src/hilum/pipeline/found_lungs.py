@@ -32,10 +32,12 @@ def find(
     models: Mapping[str, OnnxModel],
     cached: Cache,
     progress: Progress,
+    *,
+    changes: bool = True,
 ) -> list[JsonObject]:
     """Predict the lungs of every image of `planned`, image_id and `finder` (a name of `models`).
 
-    Writes the file `masks`, and returns the rows of `hilum.pipeline.segment.LUNGS`.
+    `changes` as in `lung_finder.segment_lungs`. Writes the file `masks`, and returns the rows of `hilum.pipeline.segment.LUNGS`.
     """
     sizes = {
         image_id: (height, width)
@@ -52,10 +54,10 @@ def find(
     made_by = {name: integrity.digest_of(model.path) for name, model in models.items()}
     found = _sharded.results(
         masks.parent,
-        _Finding(models, cached.images, rows),
+        _Finding(models, cached.images, rows, changes),
         items,
         progress,
-        made_from=[VERSION, made_by, cached.digest],
+        made_from=[VERSION, made_by, cached.digest, changes],
         rows=rows,
         kept=lambda result: rows.holds(*itemgetter("row", "crc32")(json.loads(result))),
     )
@@ -80,10 +82,15 @@ class _Finding:
     models: Mapping[str, OnnxModel]
     images: ImageStack | AsUint8
     rows: Rows
+    changes: bool
 
     def __call__(self, place: _Place) -> bytes:
-        model = self.models[place.finder]
-        found = lung_finder.segment_lungs(model, self.images[place.cached], place.size)
+        found = lung_finder.segment_lungs(
+            self.models[place.finder],
+            self.images[place.cached],
+            place.size,
+            changes=self.changes,
+        )
         areas = {
             f"{name}_pixels": int((found.labels == side).sum())
             for name, side in lung_masks.SIDES.items()

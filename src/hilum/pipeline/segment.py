@@ -242,7 +242,12 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> StepResult:
     if not _taken_over(run, models):
         searched = planned if models else planned.clear()
         index_rows = found_lungs.find(
-            run / MASKS, searched, models, cached, portion(progress, 1, 2)
+            run / MASKS,
+            searched,
+            models,
+            cached,
+            portion(progress, 1, 2),
+            changes=recipe.segment.test_time_changes,
         )
         storage.write_table(run / INDEX, pl.DataFrame(index_rows, schema=LUNGS))
     found = storage.read_table(run / INDEX)
