@@ -168,22 +168,20 @@ def run_steps(root: Path) -> dict[str, dict[str, float]]:
             for done in run_all.perform(run, recipe, unwatched, until="predict"):
                 if isinstance(done, run_all.Done) and done.step in WANTED:
                     found.setdefault(f"run: {done.step}", {})[kind] = done.seconds
-            for name, step in (
-                (
-                    "apply",
-                    lambda films, to: predict_images.predict_images(run.folder, [films], to=to),
-                ),
-                (
-                    "explain",
-                    lambda films, to: explain_images.explain_images(run.folder, [films], to),
-                ),
-            ):
-                step(root / "few", root / "warm")
+            for name in ("apply", "explain"):
+                applied(name, run.folder, root / "few", root / "warm")
                 begun = time.perf_counter()
-                step(root / "films", root / "out")
+                applied(name, run.folder, root / "films", root / "out")
                 found.setdefault(name, {})[kind] = time.perf_counter() - begun
                 shutil.rmtree(root / "out"), shutil.rmtree(root / "warm")
     return found
+
+
+def applied(name: str, run: Path, films: Path, to: Path) -> None:
+    if name == "apply":
+        predict_images.predict_images(run, [films], to=to)
+    else:
+        explain_images.explain_images(run, [films], to)
 
 
 def row(name: str, seconds: dict[str, float]) -> str:
@@ -223,12 +221,10 @@ def cached_rates(root: Path, count: int) -> list[str]:
         for kind in ("1", "2"):
             chosen = executors()[kind]
             with executing(chosen):
-                find = lambda planned, name: found_lungs.find(  # noqa: E731
-                    root / name / "masks.u8", planned, models, cached, quietly, changes=changes
-                )
-                find(planned.head(200), "warm")
-                begun = time.perf_counter()
-                find(planned, "lungs")
+                for films, name in ((planned.head(200), "warm"), (planned, "lungs")):
+                    begun = time.perf_counter()
+                    masks = root / name / "masks.u8"
+                    found_lungs.find(masks, films, models, cached, quietly, changes=changes)
                 rates.append(count / (time.perf_counter() - begun))
         lines.append(
             f"Lungs of {count:,} cached films {words}: {rates[0]:.0f} films a second with one "
