@@ -9,6 +9,7 @@ the folders of the job under the same names.
 from __future__ import annotations
 
 import os
+import pickle
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -76,8 +77,6 @@ class DaskCluster:
 
     def start(self, work: Work) -> None:
         """All later tasks are of this work, which is packed once."""
-        import pickle
-
         self._work = pickle.dumps(work)
 
     def submit(self, task: Task) -> None:
@@ -131,7 +130,5 @@ def _done(work: bytes, task: Task) -> Ended:
 @lru_cache(maxsize=2)
 def _unpacked(work: bytes) -> Work:
     """Unpack the work once per process, so that its models are read once."""
-    import pickle
-
     # From whoever may submit to this scheduler, and so may run anything here already.
     return pickle.loads(work)  # noqa: S301

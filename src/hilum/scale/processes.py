@@ -8,12 +8,13 @@ the pool goes on, where one of `concurrent.futures` is broken by it.
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import time
 from collections import deque
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection, Pipe, wait
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from hilum.errors import HilumError
@@ -43,7 +44,7 @@ class _Worker:
 
     @classmethod
     def started(cls) -> _Worker:
-        here, there = Pipe()
+        here, there = socket.socketpair()
         package = Path(__file__).parents[2]
         paths = [str(package), *filter(None, [os.environ.get("PYTHONPATH")])]
         with there:
@@ -54,7 +55,7 @@ class _Worker:
                 stdin=subprocess.DEVNULL,
                 env={**os.environ, **_ONE_THREAD, "PYTHONPATH": os.pathsep.join(paths)},
             )
-        worker = cls(process, here)
+        worker = cls(process, Connection(here.detach()))
         worker.send(sys.path)
         return worker
 

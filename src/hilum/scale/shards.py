@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any
 
 from hilum import storage
 from hilum.scale import executor
-from hilum.scale.executor import Carrier
+from hilum.scale.executor import Carrier, Remote
 from hilum.scale.in_process import InProcess
 from hilum.scale.journal import Journal, opened
 from hilum.scale.processes import LEASE_SECONDS
@@ -51,7 +51,7 @@ def run(
     made_from: object = None,
     kept: Callable[[bytes], bool] = always,
     threads: int = 1,
-) -> Iterator[Outcome]:
+) -> Generator[Outcome, None, None]:
     """Yield what became of each item, in their order, as soon as it and all before it are done.
 
     `work` is a module-level function or a frozen dataclass with `__call__`: it is pickled, gives
@@ -81,6 +81,7 @@ class _Job:
         self._executor = executor.current()
         self._here = InProcess(work, threads)
         self._carrier: Carrier = self._here
+        self._remote: Remote | None = None
         self._left = deque[str]()
         self._again = deque[_Shard]()  # of ended processes
         self._running: dict[int, tuple[_Shard, list[str]]] = {}  # with the digests of its items
@@ -106,8 +107,8 @@ class _Job:
     def close(self) -> None:
         """Drop what is on its way."""
         self._here.close()
-        if self._running and not isinstance(self._carrier, InProcess):
-            self._carrier.stop_running()  # type: ignore[attr-defined]
+        if self._running and self._remote is not None:
+            self._remote.stop_running()
 
     def _is_left(self, name: str) -> bool:
         found = self._journal.find(name, _made_from(self._items[name]))
@@ -120,7 +121,7 @@ class _Job:
         if self._carrier is self._here and self._executor.is_remote and self._is_worth_it():
             while self._running:
                 self._take(self._here.next())
-            self._carrier = self._executor.started(self._work)
+            self._carrier = self._remote = self._executor.started(self._work)
 
     def _is_worth_it(self) -> bool:
         patience = self._executor.patience_seconds
@@ -187,13 +188,14 @@ class _Job:
     def _lose(self, number: int, shard: _Shard, made_from: list[str]) -> None:
         """Do the items of an ended process again, each alone, or set one aside."""
         self._journal.lose(number)
-        if len(shard.names) > 1:
-            self._again.extend(_Shard((name,)) for name in shard.names)
+        name, *others = shard.names
+        if others:
+            self._again.extend(_Shard((one,)) for one in shard.names)
         elif shard.tries + 1 < TRIES:
             self._again.append(_Shard(shard.names, shard.tries + 1))
         else:
             fault = (
-                f"{shard.names[0]}: each of the {TRIES} processes that worked on it alone was "
+                f"{name}: each of the {TRIES} processes that worked on it alone was "
                 f"ended by the system, so it is set aside; its file may be made to crash or "
                 f"exhaust a decoder"
             )

@@ -9,6 +9,7 @@ gone, so that none is left that writes beside its successor.
 from __future__ import annotations
 
 import os
+import pickle
 import select
 import signal
 import sys
@@ -87,11 +88,9 @@ def done(work: Work, task: Task) -> Ended:
 
 def _portable(error: Exception) -> Exception:
     """Return an error that another process can read, with this process's traceback as a note."""
-    from multiprocessing.reduction import ForkingPickler
-
     error.add_note("".join(traceback.format_exception(error)))
     try:
-        ForkingPickler.loads(ForkingPickler.dumps(error))
+        pickle.loads(pickle.dumps(error))  # noqa: S301 (made on this line)
     except Exception:  # noqa: BLE001 (whatever the class of a library does when it is pickled)
         return RuntimeError("".join(traceback.format_exception(error)))
     return error
@@ -112,8 +111,10 @@ def serve(connection: Connection) -> None:
             work = message.work
             continue
         connection.send(Begun(message.number))
-        failed = isinstance(work, Exception)
-        connection.send(Ended(message.number, error=work) if failed else done(work, message))
+        if isinstance(work, Exception):
+            connection.send(Ended(message.number, error=work))
+        else:
+            connection.send(done(work, message))
 
 
 def _end_with(connection: Connection) -> None:
