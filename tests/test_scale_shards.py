@@ -276,3 +276,26 @@ def test_without_the_package_dask_names_the_extra(monkeypatch):
         pytest.raises(MissingExtra, match=r"scale\]|distributed"),
     ):
         results(squared)
+
+
+def test_two_workers_of_a_dask_cluster_give_the_same_and_one_that_is_killed_is_replaced(counted):
+    pytest.importorskip("distributed")
+    work = Counted(counted.folder, faulty=frozenset({3}), deadly=frozenset({9}))
+    chosen = Executor(executor.DASK, 2, "local", patience_seconds=0)
+    with executing(chosen):
+        ended = list(shards.run(work, dict(list(ITEMS.items())[:12]), None))
+    assert next(one.fault for one in ended if one.fault) == "number 3 is at fault"
+    assert [one.poisoned for one in ended].index(True) == 9
+    assert [one.result for one in ended if not one.fault] == [
+        result for number, result in enumerate(EXPECTED[:12]) if number not in (3, 9)
+    ]
+
+
+def test_no_scheduler_at_an_address_is_one_sentence(monkeypatch):
+    pytest.importorskip("distributed")
+    monkeypatch.setattr("hilum.scale.dask_cluster._SECONDS_TO_CONNECT", 0.2)
+    with (
+        executing(Executor(executor.DASK, cluster="tcp://127.0.0.1:9", patience_seconds=0)),
+        pytest.raises(HilumError, match="no Dask scheduler with a worker answers at tcp://127"),
+    ):
+        results(squared)
