@@ -1,4 +1,4 @@
-"""Kill workers, schedulers and the command itself at random moments; compare what it writes at last.
+"""Kill workers, schedulers and the command itself at random moments; compare what is written.
 
     python -m benchmarks.robustness.killed_shards [--films 60] [--kills 20] [--record]
 
@@ -45,24 +45,24 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", default="", help="one of the victims")
     parser.add_argument("--record", action="store_true")
-    asked = parser.parse_args()
-    lines, moments = [], random.Random(asked.seed)
+    requested = parser.parse_args()
+    lines, moments = [], random.Random(requested.seed)
     with tempfile.TemporaryDirectory(prefix="hilum-killed-shards-") as place:
         root = Path(place)
-        make_films(root / "films", asked.films)
+        make_films(root / "films", requested.films)
         begun = time.monotonic()
         command(root, "--executor", "serial").wait(LONGEST)
         seconds, whole = time.monotonic() - begun, digests(root / "out")
         shutil.rmtree(root / "out")
-        for victim in VICTIMS if not asked.only else (asked.only,):
-            trial = Trial(root, victim, seconds, whole, asked.films, moments)
-            trial.kill(asked.kills)
+        for victim in VICTIMS if not requested.only else (requested.only,):
+            trial = Trial(root, victim, seconds, whole, requested.films, moments)
+            trial.kill(requested.kills)
             lines.append(f"| {victim} | {trial.kills} | {trial.ended} | {trial.faults} |")
             print(lines[-1], flush=True)
     text = "\n".join(
         [
-            f"`python -m benchmarks.robustness.killed_shards --films {asked.films} "
-            f"--kills {asked.kills}` on {machine('onnxruntime', 'distributed')}.",
+            f"`python -m benchmarks.robustness.killed_shards --films {requested.films} "
+            f"--kills {requested.kills}` on {machine('onnxruntime', 'distributed')}.",
             "",
             "| killed | kills | commands that ended | with other files or films |",
             "| --- | --: | --: | --: |",
@@ -70,7 +70,7 @@ def main() -> None:
         ]
     )
     print(text)
-    if asked.record:
+    if requested.record:
         record("Shards whose workers, scheduler or command are killed", text)
     sys.exit(any(not line.endswith(" 0 |") for line in lines))
 

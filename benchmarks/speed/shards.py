@@ -2,7 +2,7 @@
 
     python -m benchmarks.speed.shards [--films 400] [--cached 10000] [--record]
 
-Films are made up, 1024 x 900 pixels, PNG; headers for `deidentify` as in benchmarks.speed.deidentify.
+Films are made up, 1024 x 900 pixels, PNG; headers are those of benchmarks.speed.deidentify.
 Each step is first done on a few films, so that processes are started and models read, then timed
 by the wall clock on all: with one worker process, with two, and with two workers of a local Dask
 cluster. Nothing else may run on the machine. x2 is one process against two (to reach: 1.8), dask
@@ -83,24 +83,27 @@ def main() -> None:
     parser.add_argument("--cached", type=int, default=10_000)
     parser.add_argument("--only", default="", help="the steps whose name begins so")
     parser.add_argument("--record", action="store_true")
-    asked = parser.parse_args()
+    requested = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="hilum-shards-") as place:
         root = Path(place)
-        make_films(root / "films", asked.films), make_films(root / "few", FEW)
-        write_headers(root / "headers", asked.films * 5), write_headers(root / "few-headers", FEW)
+        make_films(root / "films", requested.films), make_films(root / "few", FEW)
+        (
+            write_headers(root / "headers", requested.films * 5),
+            write_headers(root / "few-headers", FEW),
+        )
         rows = []
         for name, (step, data) in steps(root).items():
-            if name.startswith(asked.only):
+            if name.startswith(requested.only):
                 seconds = {kind: timed(step, root, data, one) for kind, one in executors().items()}
                 rows.append(row(name, seconds))
                 print(rows[-1], flush=True)
-        for name, seconds in run_steps(root).items() if not asked.only else ():
+        for name, seconds in run_steps(root).items() if not requested.only else ():
             rows.append(row(name, seconds))
             print(rows[-1], flush=True)
-        rates = cached_rates(root, asked.cached)
+        rates = cached_rates(root, requested.cached)
     text = "\n".join(
         [
-            f"`python -m benchmarks.speed.shards --films {asked.films} --cached {asked.cached}` on "
+            f"`python -m benchmarks.speed.shards --films {requested.films} --cached {requested.cached}` on "
             f"{machine('onnxruntime', 'opencv-python-headless')}. Seconds of the wall clock.",
             "",
             "| step | 1 process | 2 processes | Dask, 2 workers | x2 | dask |",
@@ -111,7 +114,7 @@ def main() -> None:
         ]
     )
     print(text)
-    if asked.record:
+    if requested.record:
         record("Two processes against one", text)
 
 

@@ -1,4 +1,4 @@
-"""The options `--executor`, `--processes` and `--cluster`, which every verb that is `SHARDED` has."""
+"""The options `--executor`, `--processes` and `--cluster` of every verb that is `SHARDED`."""
 
 from __future__ import annotations
 

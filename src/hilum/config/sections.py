@@ -170,8 +170,8 @@ class Segment:
     seed: int = setting(0, "seed of weights, order and augmentation")
     test_time_changes: bool = setting(
         True,
-        "find the lungs in slightly changed copies of each image too, whose agreement tells the "
-        "quality; false: three times as fast, and the quality is what it is at most",
+        "find the lungs in slightly changed copies of each image too, whose agreement is part "
+        "of the quality; false: three times as fast, and the quality is an upper limit",
     )
     settings: Mapping[str, object] = model_keys()
 

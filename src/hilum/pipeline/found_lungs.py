@@ -1,4 +1,4 @@
-"""Predict the lungs of cached images, each by its own model, in shards (`hilum.pipeline._sharded`)."""
+"""Predict the lungs of cached images, each by its own model, in shards."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ def find(
 ) -> list[JsonObject]:
     """Predict the lungs of every image of `planned`, image_id and `finder` (a name of `models`).
 
-    `changes` as in `lung_finder.segment_lungs`. Writes the file `masks`, and returns the rows of `hilum.pipeline.segment.LUNGS`.
+    `changes` as in `lung_finder.segment_lungs`. Writes the file `masks`, and returns the rows of
+    `hilum.pipeline.segment.LUNGS`.
     """
     sizes = {
         image_id: (height, width)

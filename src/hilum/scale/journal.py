@@ -5,7 +5,8 @@ One SQLite file, opened by the process that hands out the shards and by no other
     job       made_from: what results depend on besides their items
     shards    number, names (JSON), state (of STATES), owner, lease (seconds since 1970 until which
               the owner has it), tries, digest (of the results)
-    items     name (JSON), made_from (digest of the item), result, fault, poisoned, digest; finished ones
+    items     name (JSON), made_from (digest of the item), result, fault, poisoned, digest, of
+              finished items
 
 The results of a shard and its new state are one transaction, so a kill leaves either both or
 neither. Rows of `shards` that are not done when the file is opened are of a process that was

@@ -28,14 +28,16 @@ class Outcome(NamedTuple):
         """Return it as JSON, from which `of_json` makes it."""
         counts = [[*key, count] for key, count in (self.account or {}).items()]
         account = None if self.account is None else counts
-        return json.dumps(self._replace(account=account, whole=sorted(self.whole))).encode()  # type: ignore[arg-type]
+        values = {**self._asdict(), "account": account, "whole": sorted(self.whole)}
+        return json.dumps(values).encode()
 
     @classmethod
     def of_json(cls, data: bytes) -> Outcome:
         """Return what `as_json` was given."""
-        one = cls(*json.loads(data))
-        account = None if one.account is None else {(tag, how): n for tag, how, n in one.account}  # type: ignore[misc]
-        return one._replace(account=account, whole=frozenset(one.whole))
+        values = json.loads(data)
+        if values["account"] is not None:
+            values["account"] = Counter({(tag, how): n for tag, how, n in values["account"]})
+        return cls(**{**values, "whole": frozenset(values["whole"])})
 
 
 class Reported(TypedDict):
