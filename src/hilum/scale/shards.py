@@ -1,9 +1,8 @@
 """Apply a function to many items, as shards with a journal, whoever carries them.
 
 A shard is so many items as take about `SHARD_SECONDS`, in this process one. One whose process is
-ended is cut into its
-items, and these come last, each alone: the one that ended the process ends it again, and after
-`TRIES` of its own it is set aside as poisoned; the others are unharmed.
+ended is cut into its items, and these come last, each alone: the one that ended the process ends
+it again, and after `TRIES` of its own it is set aside as poisoned; the others are unharmed.
 """
 
 from __future__ import annotations

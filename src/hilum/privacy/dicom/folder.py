@@ -56,8 +56,7 @@ def deidentify(
     """De-identify the DICOM files of `source` into the new folder `to`.
 
     `key` is the file of the site's key (`hilum.privacy.dicom.keyed.kept`). Raises `HilumError`
-    where nothing can be done; what is
-    wrong with single files is in the result.
+    where nothing can be done; what is wrong with single files is in the result.
     """
     options = options or Options()
     profile.actions(options)  # a missing extra is reported before a key is made
