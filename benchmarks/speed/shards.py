@@ -103,7 +103,8 @@ def main() -> None:
         rates = cached_rates(root, requested.cached)
     text = "\n".join(
         [
-            f"`python -m benchmarks.speed.shards --films {requested.films} --cached {requested.cached}` on "
+            f"`python -m benchmarks.speed.shards --films {requested.films} "
+            f"--cached {requested.cached}` on "
             f"{machine('onnxruntime', 'opencv-python-headless')}. Seconds of the wall clock.",
             "",
             "| step | 1 process | 2 processes | Dask, 2 workers | x2 | dask |",
