@@ -38,6 +38,8 @@ if os.environ.get("PYTEST_XDIST_WORKER"):
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("OPENCV_FOR_THREADS_NUM", "1")
 
+os.environ.setdefault("HILUM_EXECUTOR", "serial")  # what is replaced in a test is so here alone
+
 CERTAINTY = 4.0  # of the same model: so that its masks of phantoms are trusted
 EVIDENCE = 20.0  # how much more darkness counts than place, for the lung model made by hand
 

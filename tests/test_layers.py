@@ -17,6 +17,7 @@ ORDER = (
     "progress",
     "safety",
     "storage",
+    "scale",
     "plugins",
     "statistics",
     "annotations",
