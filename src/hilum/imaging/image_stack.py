@@ -18,7 +18,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -70,10 +69,6 @@ class ImageStack:
         self._unseen = self._sums >= 0  # rows not verified yet
         if len(self._sums) > len(self):
             raise self._damaged(f"ends before image {len(self)} of {len(self._sums)}")
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Be opened anew in a process that it is sent to."""
-        return ImageStack, (self.path, self.shape[1], self.dtype, self._checksums)
 
     def _opened(self) -> int:
         try:
