@@ -38,6 +38,8 @@ if os.environ.get("PYTEST_XDIST_WORKER"):
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("OPENCV_FOR_THREADS_NUM", "1")
 
+os.environ.setdefault("HILUM_EXECUTOR", "serial")  # what is replaced in a test is so here alone
+
 CERTAINTY = 4.0  # of the same model: so that its masks of phantoms are trusted
 # Files are dealt out whole, in this order and then by name: one that takes long would keep a worker
 # busy alone at the end. The first two need no `small_run`, for which a worker waits for another.

@@ -47,6 +47,6 @@ def test_killed_at_random_moments_it_finishes_with_the_digests_of_an_undisturbed
     left = [
         path
         for path in (tmp_path / "run").rglob("*")
-        if path.name.endswith((".part", ".checkpoint", "journal.jsonl"))
+        if path.name.endswith((".part", ".checkpoint", ".sqlite", "-wal"))
     ]
     assert not left

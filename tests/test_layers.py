@@ -18,6 +18,7 @@ ORDER = (
     "progress",
     "safety",
     "storage",
+    "scale",
     "plugins",
     "statistics",
     "annotations",

@@ -37,7 +37,6 @@ OWN_FILES = {
     "storage/__init__": "what Hilum writes into its own folders, and reads of them",
     "pipeline/cache": "journal and pixels of a run's cache",
     "pipeline/segment": "masks and models of a run",
-    "pipeline/_previous_cache": "the journal of a run's cache",
     "dataset/_transfer": "the part of a file that is being fetched",
     "dataset/remote/fetching": "the part of a file that is being fetched, and the file itself",
     "dataset/download": "the same file under its final name",

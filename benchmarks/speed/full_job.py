@@ -4,8 +4,9 @@
     python -m benchmarks.speed.full_job --data FOLDER --quick --out WORK/run --json WORK/run.json
 
 Does what `hilum run FOLDER --out OUT` does, once, in this process, and prints of each step the
-seconds by the clock and of processor time (of all threads, user and system), which other work on
-the machine hardly changes. The steps segment and train are divided where their progress passes one
+seconds by the clock and of processor time (of all threads of this process, user and system), which
+other work on the machine hardly changes. Steps that are worth it start other processes, as the
+command does. The steps segment and train are divided where their progress passes one
 half: trainings before it, predicting all lungs or fitting the anomaly model after it. With
 --record the section of the folder in benchmarks/results/speed.md is written: for a quiet machine.
 """
@@ -32,6 +33,7 @@ from hilum.pipeline import evaluate, segment
 from hilum.progress import Progress
 from hilum.run_folder import Run
 from hilum.runs import run_all
+from hilum.scale.executor import PROCESSES, Executor, executing
 
 HALVES = {
     "segment": ("trainings", "lungs of every image"),
@@ -125,9 +127,10 @@ def timed(run: Run, data: Path, *, quick: bool) -> dict[str, Spent]:
     recipe = Recipe.of_source(data)
     stopwatch = Stopwatch()
     stopwatch.spent[START] = Spent(0.0, stopwatch.begun.processor)
-    for done in run_all.perform(run, recipe.quick() if quick else recipe, stopwatch.watch):
-        if isinstance(done, run_all.Done):
-            stopwatch.ended(done.step)
+    with executing(Executor(PROCESSES)):
+        for done in run_all.perform(run, recipe.quick() if quick else recipe, stopwatch.watch):
+            if isinstance(done, run_all.Done):
+                stopwatch.ended(done.step)
     return stopwatch.spent
 
 

@@ -15,8 +15,10 @@ from typer.core import TyperGroup
 
 from hilum import __version__
 from hilum.cli import console, exit_status
+from hilum.cli._executor import usual
 from hilum.errors import BadRecipe
 from hilum.safety import addresses
+from hilum.scale.executor import executing
 
 if TYPE_CHECKING:
     from hilum.config import Recipe
@@ -201,6 +203,7 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def options(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
@@ -215,6 +218,7 @@ def options(
 ) -> None:
     if traceback:
         exit_status.show_tracebacks()
+    context.with_resource(executing(usual()))
 
 
 def dicom_writer(

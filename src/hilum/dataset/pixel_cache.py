@@ -11,7 +11,8 @@ and filters do not change it:
                     `Manifest.shapes`
     index.parquet   one row per image with the columns FACTS; written when the cache is complete
     meanings.json   meaning of the values of each folder's masks, see `hilum.dataset.mask_files`
-    journal.jsonl   the same facts while the cache is filled, one line per image, after its pixels
+    journal.sqlite  the same facts while the cache is filled (`hilum.scale.journal`), each after its
+                    image's pixels
 
 Masks of one lung alone are in masks.u8 as they are. They are not among `Cache.with_mask`, on which
 segmenters are trained and evaluated. A loss that can ignore pixels may also use

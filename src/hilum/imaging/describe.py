@@ -7,7 +7,7 @@ OUT/inspect.csv    a row for each image, see COLUMNS
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any, TypedDict
@@ -86,11 +86,22 @@ def describe_images(
     if alone and to.exists() and any(path.samefile(to) for path, _ in found.names):
         raise BadData(f"{to}: is the image itself; name another file with --out")
 
-    def described(path: Path, name: str) -> Described:
-        """Write one image as PNG and return its description."""
+    table = None if alone else Table(out, TABLE, COLUMNS, made_by=as_text(to), rows=_rows)
+    work = _Describing(to if alone else None, out)
+    return for_each(found, work, title="inspect", watch=watch, say=say, table=table)
+
+
+@dataclass(frozen=True)
+class _Describing:
+    """Writes one image as PNG, the file `alone` or one in `out`, and describes it."""
+
+    alone: Path | None
+    out: output_folder.Output
+
+    def __call__(self, path: Path, name: str) -> Described:
         file = image_file.read(path)
         radiograph = file.radiograph()
-        drawn = to if alone else out.path(f"{name}.png")
+        drawn = self.alone or self.out.path(f"{name}.png")
         raster.write_png(drawn, to_uint8(radiograph.pixels))
         return {
             "image": as_text(path),
@@ -106,9 +117,6 @@ def describe_images(
             **_header(file),
             "account": list(radiograph.processing_log),
         }
-
-    table = None if alone else Table(out, TABLE, COLUMNS, made_by=as_text(to), rows=_rows)
-    return for_each(found, described, title="inspect", watch=watch, say=say, table=table)
 
 
 def _header(file: raster.Raster | dicom.Dicom) -> _OfDicom:

@@ -27,6 +27,7 @@ maps of what is not called, are given on request only.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -108,23 +109,9 @@ def classify_images(
     finder, out = segment_images.load_lung_model(), output_folder.Output(to, "classify")
 
     at_site = site.digest if site else ""
-    identities = [ModelIdentity.of(one.name, one.model, one.calibration) for one in classifiers]
-
-    def work(path: Path, name: str) -> ImageResult:
-        """Classify one file and write its overlays."""
-        file = image_file.read(path)
-        if delivery:
-            delivery.refuse(path, file)
-        result, lungs, answers = classify_file(
-            classifiers, finder, file, path, name, site=site, scores=scores
-        )
-        if delivery:
-            found = segment_images.findings(lungs, file, finder)
-            delivery.deliver(path, name, found.classified(result, identities, at_site))
-        if out:
-            called = {one.concept for one in result.scores if scores or one.call}
-            _write(out, result, lungs, _upright_maps(answers, called, lungs))
-        return result
+    identities = tuple(
+        ModelIdentity.of(one.name, one.model, one.calibration) for one in classifiers
+    )
 
     digests = [model.digest for model in classifiers]
     made_by = [storage.digest_of_file(finder.path), *digests, scores, at_site]
@@ -132,10 +119,49 @@ def classify_images(
     made_by += [delivery.made_by] if delivery else []
     table = table_of(out, TABLE, made_by, also, scores=scores) if out else None
     found = collect(images, output_folder.folders(out, *also))
-    results, faults = for_each(found, work, title="classify", watch=watch, say=say, table=table)
+    work = _Classifying(tuple(classifiers), finder, site, scores, identities, out, delivery)
+    results, faults = for_each(
+        found,
+        work,
+        title="classify",
+        watch=watch,
+        say=say,
+        table=table,
+        plain=ImageResult.as_dict,
+        restored=ImageResult.of_dict,
+    )
     for sentence in site.drift(results) if site else ():
         say(sentence)
     return results, faults
+
+
+@dataclass(frozen=True)
+class _Classifying:
+    """Classifies one file and writes its overlays."""
+
+    models: tuple[PretrainedModel, ...]
+    finder: OnnxModel
+    site: Site | None
+    scores: bool
+    identities: tuple[ModelIdentity, ...]
+    out: output_folder.Output
+    delivery: Delivery | None
+
+    def __call__(self, path: Path, name: str) -> ImageResult:
+        file = image_file.read(path)
+        if self.delivery:
+            self.delivery.refuse(path, file)
+        result, lungs, answers = classify_file(
+            self.models, self.finder, file, path, name, site=self.site, scores=self.scores
+        )
+        if self.delivery:
+            found = segment_images.findings(lungs, file, self.finder)
+            at_site = self.site.digest if self.site else ""
+            self.delivery.deliver(path, name, found.classified(result, self.identities, at_site))
+        if self.out:
+            called = {one.concept for one in result.scores if self.scores or one.call}
+            _write(self.out, result, lungs, _upright_maps(answers, called, lungs))
+        return result
 
 
 def table_of(
@@ -153,9 +179,7 @@ def table_of(
         """Yield the rows of the table."""
         return rows(found, scores=scores)
 
-    return Table(
-        out, file, columns, made_by, chosen, ImageResult.as_dict, ImageResult.of_dict, also
-    )
+    return Table(out, file, columns, made_by, chosen, also)
 
 
 def classify_file(

@@ -129,13 +129,17 @@ def segment_lungs(
     size: Size,
     protocol: str = lung_masks.AIR,
     clear: float = CLEAR,
+    *,
+    changes: bool = True,
 ) -> LungSegmentation:
     """Segment a letterboxed uint8 image of a file of (height, width) `size`.
 
-    `protocol` is one of lung_masks.PROTOCOLS, `clear` as in `segment_with_tta`. The result never
-    depends on images segmented before or after.
+    `protocol` is one of lung_masks.PROTOCOLS, `clear` as in `segment_with_tta`. Without `changes`
+    the image alone is evaluated, and the quality is an upper limit. The result never depends on
+    images segmented before or after.
     """
-    labels, likely, fractions, measured = segment_with_tta(model, image, size, protocol, clear)
+    segment = segment_with_tta if changes else _segment_once
+    labels, likely, fractions, measured = segment(model, image, size, protocol, clear)
     if not fractions:
         return LungSegmentation(labels, likely, 0.0, {})
     shapes = rule()["shapes"][protocol]
@@ -160,14 +164,25 @@ def segment_with_tta(
     """
     output = model.lung_output(protocol)
     likely, agreements = _augmented(model, image, output, clear)
+    return _with_signs(likely, float(np.mean(agreements)), size)
+
+
+def _segment_once(
+    model: OnnxModel, image: np.ndarray, size: Size, protocol: str, clear: float
+) -> tuple[np.ndarray, np.ndarray, dict[str, float], dict[str, float] | None]:
+    """Return what `segment_with_tta` does, of the image alone: whatever is `clear`, all agree."""
+    return _with_signs(model(image)[model.lung_output(protocol)], 1.0, size)
+
+
+def _with_signs(
+    likely: np.ndarray, agreement: float, size: Size
+) -> tuple[np.ndarray, np.ndarray, dict[str, float], dict[str, float] | None]:
+    """Return labels, the probabilities, the `FRACTIONS` and the `shape`."""
     labels = lung_masks.from_probabilities(likely)
     if not labels.any():
         return labels, likely, {}, None
-    fractions = {
-        "agreement": float(np.mean(agreements)),
-        "sure": _confidence(likely, labels),
-    }
-    inside = Letterbox(size, image.shape[0]).inside()
+    fractions = {"agreement": agreement, "sure": _confidence(likely, labels)}
+    inside = Letterbox(size, labels.shape[0]).inside()
     return labels, likely, fractions, shape(labels, lung_masks.likelier_side(likely), inside)
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,12 @@ class OnnxModel:
 
     path: Path
     root: Path | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Be one object in each process that it is sent to, so that the file is read there once."""
+        status = self.path.stat() if self.path.exists() else None
+        state = (status.st_size, status.st_mtime_ns) if status else None
+        return _shared, (self.path, self.root, state)
 
     @cached_property
     def _file(self) -> tuple[bytes, onnx_file.OnnxFile]:
@@ -209,6 +215,12 @@ class OnnxModel:
                 faults,
             )
         return found
+
+
+@lru_cache(maxsize=16)
+def _shared(path: Path, root: Path | None, state: object) -> OnnxModel:
+    """Return the model of a file in a `state`, its size and time, the same one each time."""
+    return OnnxModel(path, root)
 
 
 def faults_of(stored: object) -> list[str]:

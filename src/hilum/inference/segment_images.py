@@ -164,25 +164,35 @@ def segment_images(
     finder, out = load_lung_model(model), output_folder.Output(to, "lungs")
     finder.lung_output(protocol)  # a model without it is refused before an image is read
 
-    def work(path: Path, name: str) -> Row:
-        """Segment one file and write its masks."""
-        file = image_file.read(path)
-        if delivery:
-            delivery.refuse(path, file)
-        result = segment_image(finder, file, path, protocol)
-        if delivery:
-            delivery.deliver(path, name, findings(result, file, finder))
-        if out:
-            write(out, name, result)
-        return _row(path, name, result)
-
     also = delivery.outputs if delivery else ()
     found = collect(images, output_folder.folders(out, *also))
     made_by: object = storage.digest_of_file(finder.path)
     if delivery:
         made_by = [made_by, delivery.made_by]
     table = Table[Row](out, TABLE, COLUMNS, made_by=made_by, also=also) if out else None
+    work = _Segmenting(finder, protocol, out, delivery)
     return for_each(found, work, title="lungs", watch=watch, say=say, table=table)
+
+
+@dataclass(frozen=True)
+class _Segmenting:
+    """Segments one file and writes its masks."""
+
+    finder: OnnxModel
+    protocol: str
+    out: output_folder.Output
+    delivery: Delivery | None
+
+    def __call__(self, path: Path, name: str) -> Row:
+        file = image_file.read(path)
+        if self.delivery:
+            self.delivery.refuse(path, file)
+        result = segment_image(self.finder, file, path, self.protocol)
+        if self.delivery:
+            self.delivery.deliver(path, name, findings(result, file, self.finder))
+        if self.out:
+            write(self.out, name, result)
+        return _row(path, name, result)
 
 
 def load_lung_model(path: Path | None = None) -> OnnxModel:

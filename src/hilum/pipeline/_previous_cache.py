@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +17,9 @@ from hilum.dataset import pixel_cache
 from hilum.dataset.pixel_cache import FACTS
 from hilum.errors import BadData
 from hilum.imaging.image_stack import Checksums, ImageStack
-from hilum.storage import JsonObject
+from hilum.scale.journal import opened
+
+JOURNAL = "journal.sqlite"  # in a cache's folder, while it is filled
 
 
 class _Written(NamedTuple):
@@ -38,7 +41,7 @@ def known(folder: Path, journal: Path, pixels: Pixels) -> dict[str, tuple[int, s
     if before is not None:
         for image_id, *values in before.select("image_id", *_Written._fields).iter_rows():
             found[image_id] = _Written(*values)
-    for facts in _whole_lines(journal):
+    for facts in map(json.loads, results(journal)):
         found[facts["image_id"]] = _Written(*(facts[name] for name in _Written._fields))
     damaged = _damaged_rows(folder, pixels, list(found.values()))
     return {
@@ -90,39 +93,19 @@ def _damaged(
     return missing | set(stack.damaged_rows())
 
 
-def _whole_lines(journal: Path) -> Iterator[JsonObject]:
-    """Yield the facts in a journal up to the first damaged line, and truncate it there.
-
-    A kill, a power cut or a failing disk may have damaged a line.
-    """
+def results(journal: Path) -> list[bytes]:
+    """Return the facts in a journal, as JSON (keys of FACTS); of no image where there is none."""
     if not journal.exists():
-        return
-    whole = 0
-    with open(journal, "rb+") as stream:
-        for line in stream:
-            if (facts := _facts(line)) is None:
-                break
-            whole += len(line)
-            yield facts
-        stream.truncate(whole)
+        return []
+    with opened(journal) as book:
+        return list(book.results())
 
 
-def _facts(line: bytes) -> JsonObject | None:
-    """Parse a line of the journal (keys of FACTS); None where it is not what was written."""
-    try:
-        facts = json.loads(line) if line.endswith(b"\n") else None
-    except ValueError:
-        return None
-    if not isinstance(facts, dict) or facts.keys() != FACTS.keys():
-        return None
-    return facts if pixel_cache.facts_crc32(facts) == facts["facts_crc32"] else None
-
-
-def index(folder: Path, journal: Path) -> pl.DataFrame:
-    """Return the index with the journal's facts, which are newer and replace those of the index."""
+def index(folder: Path, new: Sequence[bytes]) -> pl.DataFrame:
+    """Return the index with new facts, as JSON, which replace those of the index."""
     parts = [pl.DataFrame(schema=FACTS)]
     if (folder / pixel_cache.INDEX).exists():
         parts.append(storage.read_table(folder / pixel_cache.INDEX).select(list(FACTS)))
-    if journal.stat().st_size:
-        parts.append(pl.read_ndjson(journal.read_bytes(), schema=FACTS))
+    if new:
+        parts.append(pl.read_ndjson(io.BytesIO(b"\n".join(new)), schema=FACTS))
     return pl.concat(parts).unique("image_id", keep="last", maintain_order=True).sort("row")

@@ -54,9 +54,8 @@ class TrainingJob:
     def run(self, run: Run, made_from: Inputs, progress: Progress) -> OnnxModel:
         """Train and export the model, unless that is finished already, and open it."""
         if not self._is_finished(run, made_from):
-            with self._needing_torch():
-                with freed_memory.reused():
-                    network = self._train(run, progress)
+            with self._needing_torch(), freed_memory.reused():
+                network = self._train(run, progress)
             self._finish(run, made_from, network)
         return self._opened(run)
 

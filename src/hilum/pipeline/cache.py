@@ -1,21 +1,21 @@
 """Cache: decode every image once into a flat file, and record facts of its file beside it.
 
-The files are those of `hilum.dataset.pixel_cache`. Several threads decode, shrink and write, each
-image to its own place; the facts go into a journal in the manifest's order, each after its pixels.
-Killed at any moment, filling resumes after the last whole line of the journal. Memory holds a few
-decoded files and, of each image, its name and signature; the facts wait on disk. Pixels are written
-with `pwrite` and never through a memory map: a full disk then raises an error that can be reported,
-where a map would end the process with a bus error.
+The files are those of `hilum.dataset.pixel_cache`. Threads, or other processes
+(`hilum.scale.shards`), decode, shrink and write, each image to its own place; its facts go into a
+journal after its pixels. Killed at any moment, filling resumes with the images that are not in it.
+Memory holds a few decoded files and, of each image, its name and signature; the facts wait on disk.
+Pixels are written with `pwrite` and never through a memory map: a full disk then raises an error
+that can be reported, where a map would end the process with a bus error.
 """
 
 from __future__ import annotations
 
 import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from hilum.dataset.pixel_cache import FACTS, Cache, Fact
 from hilum.errors import BadData, refused, working_on
 from hilum.imaging import burned_in_text
 from hilum.imaging.files import dicom, image_file, raster
+from hilum.imaging.files.label_image import Consensus
 from hilum.imaging.files.pose import Display
 from hilum.imaging.geometry import Letterbox
 from hilum.imaging.perceptual_hash import hash_image
@@ -37,19 +38,18 @@ from hilum.pipeline.reference_masks import ImageRow, MeaningOf
 from hilum.pipeline.step import Inputs, StepResult
 from hilum.progress import Progress, quietly
 from hilum.run_folder import Run
-from hilum.safety import addresses, threads
+from hilum.safety import addresses
 from hilum.safety.untrusted_files import Folder
+from hilum.scale import journal as scale_journal
+from hilum.scale import shards
 from hilum.storage import integrity
 
 VERSION = 7  # to be raised when the same file and recipe give other pixels or facts
 # More threads than cores help little; they do run at once, as the codecs, OpenCV and the digests
 # release Python's lock.
 THREADS = max(2, min(8, os.cpu_count() or 1))
-AHEAD = 4 * THREADS  # images whose facts may wait for those of an earlier one
 SYNC_EVERY = 256  # images between two forced writes to disk
 Facts = dict[str, Fact]  # of one image, by the keys of FACTS
-Task = TypeVar("Task")
-Result = TypeVar("Result")
 
 
 def name(pixels: Pixels) -> str:
@@ -76,13 +76,14 @@ def fill(manifest: Manifest, pixels: Pixels, parent: Path, progress: Progress = 
     if pixels.ocr:
         burned_in_text.reader()
     folder = parent / name(pixels)
-    journal = folder / "journal.jsonl"
+    journal = folder / _previous_cache.JOURNAL
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _read_new(manifest, pixels, folder, journal, progress)
-        if journal.stat().st_size or not (folder / pixel_cache.INDEX).exists():
-            storage.write_table(folder / pixel_cache.INDEX, _previous_cache.index(folder, journal))
-        journal.unlink()
+        set_aside = _read_new(manifest, pixels, folder, journal, progress)
+        new = [*_previous_cache.results(journal), *set_aside]
+        if new or not (folder / pixel_cache.INDEX).exists():
+            storage.write_table(folder / pixel_cache.INDEX, _previous_cache.index(folder, new))
+        scale_journal.delete(journal)
     except OSError as error:
         raise refused(folder, error) from error
     return Cache.open(folder, pixels.size, manifest)
@@ -90,80 +91,132 @@ def fill(manifest: Manifest, pixels: Pixels, parent: Path, progress: Progress = 
 
 def _read_new(
     manifest: Manifest, pixels: Pixels, folder: Path, journal: Path, progress: Progress
-) -> None:
-    """Read what is new or changed into the files of the cache and the journal."""
+) -> list[bytes]:
+    """Read what is new or changed into the files of the cache and the journal.
+
+    Return the facts, as JSON, of images that were set aside.
+    """
     known = _previous_cache.known(folder, journal, pixels)
     meanings = reference_masks.inferred_meanings(manifest, folder)
     signatures = [
         (image["image_id"], reference_masks.signature(manifest.folder, image, meanings))
         for image in reference_masks.images(manifest)
     ]
-    total = sum(known.get(image_id, (0, None))[1] != sign for image_id, sign in signatures)
+    rows = dict(_rows(signatures, known))
+    tasks = _Tasks(manifest, dict(signatures), rows, meanings.of)
+    places = tuple(folder / part for part in (pixel_cache.IMAGES[pixels.depth], pixel_cache.MASKS))
+    work, set_aside = _Caching(manifest.folder, pixels, places), list[bytes]()
     with ExitStack() as stack:
-        files = [
-            stack.enter_context(storage.in_place(folder / part))
-            for part in (pixel_cache.IMAGES[pixels.depth], pixel_cache.MASKS)
-        ]
-        append = stack.enter_context(storage.appending(journal))
-
-        def work(task: tuple[ImageRow, str, int]) -> Facts:
-            """Read and write one image, in a thread."""
-            return _cached(manifest.folder, task, pixels, meanings.of, files)
-
-        reading = _in_order(work, _tasks(manifest, signatures, known))
-        for done, facts in enumerate(reading, start=1):
+        files = [stack.enter_context(storage.in_place(place)) for place in places]
+        outcomes = shards.run(work, tasks, journal, threads=THREADS)
+        stack.enter_context(closing(outcomes))
+        for done, (image_id, outcome) in enumerate(zip(rows, outcomes, strict=True), start=1):
+            if outcome.poisoned:
+                set_aside.append(work.unreadable(tasks[image_id], outcome.fault))
             if done % SYNC_EVERY == 0:
                 for descriptor in files:
                     os.fsync(descriptor)
-            append(f"{storage.as_json(facts)}\n".encode())
-            progress(done, total)
+            progress(done, len(rows))
+    return set_aside
 
 
-def _tasks(
-    manifest: Manifest,
-    signatures: Sequence[tuple[str, str]],
-    known: Mapping[str, tuple[int, str | None]],
-) -> Iterator[tuple[ImageRow, str, int]]:
-    """Yield row of the manifest, signature and row of the cache of each new or changed image.
+def _rows(
+    signatures: Sequence[tuple[str, str]], known: Mapping[str, tuple[int, str | None]]
+) -> Iterator[tuple[str, int]]:
+    """Yield name and row in the cache of each new or changed image.
 
     New images are appended after all others.
     """
     free = 1 + max((row for row, _ in known.values()), default=-1)
-    rows = reference_masks.images(manifest)
-    for image, (image_id, signature) in zip(rows, signatures, strict=True):
+    for image_id, signature in signatures:
         row, before = known.get(image_id, (free, None))
         if before != signature:
             free += image_id not in known
-            yield image, signature, row
+            yield image_id, row
 
 
-def _cached(
-    folder: Folder,
-    task: tuple[ImageRow, str, int],
-    pixels: Pixels,
-    meaning: MeaningOf,
-    files: Iterable[int],
-) -> Facts:
-    """Read one image, write image and mask in their place in `files`, and return its facts."""
-    image, signature, row = task
-    with working_on(folder.path / image["path"]):
-        facts, squares = _read(folder, image, pixels, meaning)
-    for descriptor, square in zip(files, squares, strict=True):
-        storage.write_at(descriptor, square.tobytes(), row * square.nbytes)
-    facts |= {"image_id": image["image_id"], "row": row, "signature": signature}
-    return {**facts, "facts_crc32": pixel_cache.facts_crc32(facts)}
+class _Tasks(Mapping[str, "_Task"]):
+    """What is to be done, by image id; each row is taken from the table when it is needed."""
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        signatures: Mapping[str, str],
+        rows: Mapping[str, int],
+        meaning: MeaningOf,
+    ) -> None:
+        self._table = reference_masks.image_table(manifest)
+        self._at = {image_id: at for at, image_id in enumerate(self._table["image_id"])}
+        self._signatures, self._rows, self._meaning = signatures, rows, meaning
+
+    def __getitem__(self, image_id: str) -> _Task:
+        image = self._table.row(self._at[image_id], named=True)
+        places = [image[column] for column in reference_masks.COLUMNS if image[column]]
+        meanings = {place: self._meaning(place) for place in places}
+        return _Task(image, self._signatures[image_id], self._rows[image_id], meanings)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
 
 
-def _in_order(work: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[Result]:
-    """Yield results in the order of `tasks`, a few of them computed ahead by threads."""
-    with threads.pool(THREADS) as pool:
-        waiting: deque = deque()
-        for task in tasks:
-            waiting.append(pool.submit(work, task))
-            if len(waiting) > AHEAD:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+class _Task(NamedTuple):
+    """An image to read: its row of the manifest, signature, row of the cache, meanings of masks."""
+
+    image: ImageRow
+    signature: str
+    row: int
+    meanings: Mapping[str, Consensus]
+
+
+@dataclass(frozen=True)
+class _Caching:
+    """Reads an image of `folder`, writes image and mask in their `places`, and gives its facts."""
+
+    folder: Folder
+    pixels: Pixels
+    places: tuple[Path, ...]
+
+    def __call__(self, task: _Task) -> bytes:
+        with working_on(self.folder.path / task.image["path"]):
+            facts, squares = _read(self.folder, task.image, self.pixels, task.meanings.__getitem__)
+        return self.written(task, facts, squares)
+
+    def unreadable(self, task: _Task, why: str) -> bytes:
+        """Write black in the places of an image that cannot be read, and give its facts."""
+        squares = _black(self.pixels)
+        return self.written(task, _facts_of({"error": why}, *squares), squares)
+
+    def written(self, task: _Task, facts: Facts, squares: tuple[np.ndarray, np.ndarray]) -> bytes:
+        """Write image and mask, and return the facts as JSON."""
+        for place, square in zip(self.places, squares, strict=True):
+            with storage.in_place(place) as descriptor:
+                storage.write_at(descriptor, square.tobytes(), task.row * square.nbytes)
+        facts |= {
+            "image_id": task.image["image_id"],
+            "row": task.row,
+            "signature": task.signature,
+        }
+        return storage.as_json({**facts, "facts_crc32": pixel_cache.facts_crc32(facts)}).encode()
+
+
+def _black(pixels: Pixels) -> tuple[np.ndarray, np.ndarray]:
+    """Return an image and a mask without anything."""
+    square = np.zeros((pixels.size, pixels.size), pixel_cache.TYPES[pixels.depth])
+    return square, np.zeros(square.shape, np.uint8)
+
+
+def _facts_of(facts: Facts, square: np.ndarray, mask: np.ndarray) -> Facts:
+    """Return the facts of an image with all of FACTS, and the digests of what is cached of it."""
+    return {
+        **dict.fromkeys(FACTS),
+        **facts,
+        "cached_digest": pixel_cache.digest_of_images(square, mask),
+        "image_crc32": integrity.checksum(square),
+        "mask_crc32": integrity.checksum(mask),
+    }
 
 
 def _read(
@@ -174,8 +227,7 @@ def _read(
     A fault of a file is recorded as a fact, and not raised.
     """
     facts: Facts = dict.fromkeys(FACTS)
-    square = np.zeros((pixels.size, pixels.size), pixel_cache.TYPES[pixels.depth])
-    mask = np.zeros(square.shape, np.uint8)
+    square, mask = _black(pixels)
     try:
         file = image_file.read(*folder.located(image["path"]), Display.of(image))
     except BadData as fault:
@@ -188,9 +240,7 @@ def _read(
             mask = _mask(folder, image, file, pixels.size, meaning, facts)
         except BadData as fault:
             facts["mask_error"] = addresses.without_root(str(fault), folder.path)
-    facts["cached_digest"] = pixel_cache.digest_of_images(square, mask)
-    facts |= {"image_crc32": integrity.checksum(square), "mask_crc32": integrity.checksum(mask)}
-    return facts, (square, mask)
+    return _facts_of(facts, square, mask), (square, mask)
 
 
 def _file_facts(file: raster.Raster | dicom.Dicom) -> Facts:

@@ -15,22 +15,26 @@ blackened outside the mask either. Regions map back to the pixels of the file.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from operator import itemgetter
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 
 from hilum import storage
-from hilum.config import Recipe
-from hilum.imaging.image_stack import Checksums, ImageStack
+from hilum.config import LungCrop, Recipe
+from hilum.imaging.geometry import Size
+from hilum.imaging.image_stack import AsUint8, Checksums, ImageStack
 from hilum.inference import lung_crop
-from hilum.pipeline import cache, division, segment
+from hilum.pipeline import _sharded, cache, division, segment
+from hilum.pipeline._sharded import Rows
 from hilum.pipeline._training import digests
 from hilum.pipeline.step import Inputs, StepResult
 from hilum.progress import Progress
 from hilum.run_folder import Run
-from hilum.storage import integrity
 
 VERSION = 5
 IMAGES, INDEX, TYPICAL = "crop/images.u8", "crop/index.parquet", "crop/typical.json"
@@ -69,34 +73,24 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> StepResult:
         "image_id", "row", "height", "width"
     )
     typical = _typical(run, recipe, facts, of, masks)
-    nothing = np.zeros((cached.size, cached.size), np.uint8)
-    index = []
-    with storage.writing(run / IMAGES) as stream:
-        for row, (image_id, place, *size) in enumerate(facts.iter_rows()):
-            at, quality = of.get(image_id, (None, 0.0))
-            labels = nothing if at is None else masks[at]
-            region = lung_crop.cut(
-                cached.images[place],
-                labels,
-                recipe.crop,
-                quality=quality,
-                typical=typical,
-                size=tuple(size),
-            )
-            stream.write(region.image.tobytes())
-            crop = region.crop
-            index.append(
-                [
-                    image_id,
-                    row,
-                    *(crop.top, crop.left, crop.bottom, crop.right),
-                    region.how in (lung_crop.WHOLE, lung_crop.REQUESTED),
-                    region.how,
-                    integrity.checksum(region.image),
-                ]
-            )
-            progress(row + 1, facts.height)
-    table = pl.DataFrame(index, schema=COLUMNS, orient="row")
+    items = {
+        image_id: _Place(row, place, tuple(size), *of.get(image_id, (None, 0.0)))
+        for row, (image_id, place, *size) in enumerate(facts.iter_rows())
+    }
+    rows = Rows(run / IMAGES, recipe.crop.size)
+    regions = _sharded.results(
+        run / "crop",
+        _Cropping(cached.images, masks, recipe.crop, typical, rows),
+        items,
+        progress,
+        made_from=made_from(run, recipe),
+        rows=rows,
+        kept=lambda result: rows.holds(*itemgetter("row", "crc32")(json.loads(result))),
+    )
+    table = pl.DataFrame(
+        [{"image_id": name, **json.loads(one)} for name, one in zip(items, regions, strict=True)],
+        schema=COLUMNS,
+    )
     storage.write_table(run / INDEX, table)
     storage.write_json(run / TYPICAL, typical)
     counts = {
@@ -104,6 +98,48 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> StepResult:
         for how in lung_crop.FLAGGED
     }
     return StepResult(digests(run, [IMAGES, INDEX, TYPICAL]), {"regions": table.height, **counts})
+
+
+class _Place(NamedTuple):
+    """An image: row of its region, row in the cache, (height, width) of its file, row and quality
+    of its mask.
+    """
+
+    row: int
+    cached: int
+    size: Size
+    mask: int | None
+    quality: float
+
+
+@dataclass(frozen=True)
+class _Cropping:
+    """Crops one image, writes the region, and gives its row of the index as JSON."""
+
+    images: ImageStack | AsUint8
+    masks: ImageStack
+    settings: LungCrop
+    typical: Mapping[str, float]
+    rows: Rows
+
+    def __call__(self, place: _Place) -> bytes:
+        image = self.images[place.cached]
+        region = lung_crop.cut(
+            image,
+            np.zeros(image.shape, np.uint8) if place.mask is None else self.masks[place.mask],
+            self.settings,
+            quality=place.quality,
+            typical=self.typical,
+            size=place.size,
+        )
+        row = {
+            "row": place.row,
+            **{side: getattr(region.crop, side) for side in lung_crop.SIDES},
+            "whole": region.how in (lung_crop.WHOLE, lung_crop.REQUESTED),
+            "cut": region.how,
+            "crc32": self.rows.write(place.row, region.image),
+        }
+        return storage.as_json(row).encode()
 
 
 def _typical(

@@ -23,11 +23,14 @@ either way.
 
 from __future__ import annotations
 
+import base64
 import io
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 import polars as pl
@@ -37,12 +40,13 @@ from hilum.config import Recipe
 from hilum.errors import BadData, Mismatch
 from hilum.imaging.files import dicom, image_file, raster
 from hilum.imaging.geometry import resize
+from hilum.imaging.image_stack import ImageStack
 from hilum.imaging.radiograph import Radiograph
 from hilum.inference import acceptance, lung_crop, orientation
 from hilum.inference.domain import Placement, farther
 from hilum.inference.examination import examine
 from hilum.inference.onnx_model import OnnxModel
-from hilum.pipeline import audit, crop, division, segment, train
+from hilum.pipeline import _sharded, audit, crop, division, segment, train
 from hilum.pipeline._training import digests
 from hilum.pipeline.step import Inputs, StepResult
 from hilum.progress import Progress
@@ -222,28 +226,31 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> StepResult:
         if file in run.made("train")
     }
     flags = quality_flags(run.table("audit", audit.ORIENTATION), table["image_id"])
+    images = dict(zip(table["image_id"], map(int, places), strict=True))
+    answers = _sharded.results(
+        run / "predict",
+        _Scoring(models, regions.images),
+        images,
+        progress,
+        made_from=made_from(run, recipe),
+    )
+    of_images = [*map(json.loads, answers)]
     scores, maps = [], []
-    outside: dict[str, Placement] = {}  # by the models so far; an anomaly model sees no features
-    for index, (task, model) in enumerate(models.items()):
-        for number, (image_id, part) in enumerate(table.select("image_id", "part").iter_rows()):
-            image = regions.images[places[number]]
-            found = model(image)
-            placed = model.place(image, found)
-            if image_id in outside:
-                placed = farther(outside[image_id], placed)
-            outside[image_id] = placed
-            about = [flags[image_id], placed.percentile, placed.reason]
+    for task in models:
+        rows = zip(table.select("image_id", "part").iter_rows(), of_images, strict=True)
+        for (image_id, part), of_tasks in rows:
+            one: _Answer = of_tasks[task]
+            about = [flags[image_id], one["percentile"], one["reason"]]
             scores += [
                 [image_id, part, task, concept, score, *about]
-                for concept, score in _by_concept(model, found).items()
+                for concept, score in one["scores"].items()
             ]
-            if task == "anomaly":
-                maps.append(resize(found["map"], (MAP, MAP)).astype(np.float16))
-            progress(index * table.height + number + 1, len(models) * table.height)
+            if one["map"]:
+                maps.append(np.frombuffer(base64.b64decode(one["map"]), np.float16))
     _write(
         run,
         pl.DataFrame(scores, schema=COLUMNS, orient="row"),
-        np.stack(maps) if maps else np.zeros((0, MAP, MAP), np.float16),
+        np.stack(maps).reshape(-1, MAP, MAP) if maps else np.zeros((0, MAP, MAP), np.float16),
     )
     counts = {
         "scores": len(scores),
@@ -251,6 +258,43 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> StepResult:
         "images with quality flags": sum(map(bool, flags.values())),
     }
     return StepResult(digests(run, [SCORES, MAPS]), counts)
+
+
+class _Answer(TypedDict):
+    """What one model says of one image; `map` is float16 (MAP, MAP) in base 64, or ""."""
+
+    scores: dict[str, float]
+    percentile: float
+    reason: str
+    map: str
+
+
+@dataclass(frozen=True)
+class _Scoring:
+    """Scores the region in one row by all models; gives an `_Answer` by task as JSON."""
+
+    models: Mapping[str, OnnxModel]
+    images: np.ndarray | ImageStack
+
+    def __call__(self, row: int) -> bytes:
+        image, answers = self.images[row], dict[str, _Answer]()
+        outside: Placement | None = None  # by the models so far; an anomaly model sees no features
+        for task, model in self.models.items():
+            found = model(image)
+            placed = model.place(image, found)
+            outside = placed if outside is None else farther(outside, placed)
+            drawn = (
+                resize(found["map"], (MAP, MAP)).astype(np.float16)
+                if (task == "anomaly")
+                else np.zeros(0)
+            )
+            answers[task] = {
+                "scores": _by_concept(model, found),
+                "percentile": outside.percentile,
+                "reason": outside.reason,
+                "map": base64.b64encode(drawn.tobytes()).decode(),
+            }
+        return json.dumps(answers).encode()
 
 
 def _write(run: Run, scores: pl.DataFrame, maps: np.ndarray) -> None:

@@ -58,7 +58,12 @@ class ReferenceLabels(NamedTuple):
 
 
 def images(manifest: Manifest) -> Iterator[ImageRow]:
-    """Yield the rows of the manifest's table with `drawn`.
+    """Yield the rows of `image_table`."""
+    return image_table(manifest).iter_rows(named=True)
+
+
+def image_table(manifest: Manifest) -> pl.DataFrame:
+    """Return the manifest's table with `drawn`.
 
     `drawn` lists the lung outlines of an image without a mask file as
     [{concept, shape, source}]; null where there are none.
@@ -72,8 +77,7 @@ def images(manifest: Manifest) -> Iterator[ImageRow]:
     by_image = outlines.group_by("image_id", maintain_order=True).agg(
         drawn=pl.struct("concept", "shape", "source")
     )
-    table = manifest.table.join(by_image, on="image_id", how="left", maintain_order="left")
-    return table.iter_rows(named=True)
+    return manifest.table.join(by_image, on="image_id", how="left", maintain_order="left")
 
 
 def read(

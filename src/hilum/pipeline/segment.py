@@ -34,14 +34,13 @@ import numpy as np
 import polars as pl
 
 from hilum import storage
-from hilum.annotations import lung_masks
 from hilum.audit.issues import Rule, decided
 from hilum.config import Recipe
 from hilum.dataset.pixel_cache import Cache
 from hilum.imaging.image_stack import Checksums, ImageStack
 from hilum.inference import lung_finder, pretrained
 from hilum.inference.onnx_model import OnnxModel
-from hilum.pipeline import audit, cache, division, reader_corrections, split
+from hilum.pipeline import audit, cache, division, found_lungs, reader_corrections, split
 from hilum.pipeline._training import TRAINING, TrainingJob, digests
 from hilum.pipeline.lung_model import LungModelChoice, choose
 from hilum.pipeline.mask_folds import WHOLE, lessons, plan
@@ -242,7 +241,15 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> StepResult:
     storage.write_table(run / SEEN, seen_images)
     if not _taken_over(run, models):
         searched = planned if models else planned.clear()
-        _find_all(run, searched, models, cached, portion(progress, 1, 2))
+        index_rows = found_lungs.find(
+            run / MASKS,
+            searched,
+            models,
+            cached,
+            portion(progress, 1, 2),
+            changes=recipe.segment.test_time_changes,
+        )
+        storage.write_table(run / INDEX, pl.DataFrame(index_rows, schema=LUNGS))
     found = storage.read_table(run / INDEX)
     storage.write_table(run / ISSUES, unreliable(found, recipe.crop.min_mask_quality))
     files = [f"segment/{model.path.name}" for model in models.values()]
@@ -328,35 +335,6 @@ def _epochs(models: Mapping[str, OnnxModel]) -> pl.DataFrame:
         for epoch in model.metadata["epochs"]
     ]
     return pl.DataFrame(rows, schema=HEARD)
-
-
-def _find_all(
-    run: Run,
-    planned: pl.DataFrame,
-    models: Mapping[str, OnnxModel],
-    cached: Cache,
-    progress: Progress,
-) -> None:
-    """Predict the lungs of every image of `planned`, and write masks and index."""
-    sizes = {
-        image_id: (height, width)
-        for image_id, height, width in cached.index.select(
-            "image_id", "height", "width"
-        ).iter_rows()
-    }
-    index = []
-    with storage.writing(run / MASKS) as stream:
-        for row, (image_id, finder) in enumerate(planned.select("image_id", "finder").iter_rows()):
-            image = cached.images[cached.rows([image_id])[0]]
-            found = lung_finder.segment_lungs(models[finder], image, sizes[image_id])
-            stream.write(found.labels.tobytes())
-            areas = [
-                int((found.labels == side).sum()) for side in (lung_masks.RIGHT, lung_masks.LEFT)
-            ]
-            checksum = integrity.checksum(found.labels)
-            index.append([image_id, row, finder, *areas, found.quality, checksum])
-            progress(row + 1, planned.height)
-    storage.write_table(run / INDEX, pl.DataFrame(index, schema=LUNGS, orient="row"))
 
 
 def _taken_over(run: Run, models: Mapping[str, OnnxModel]) -> bool:

@@ -15,7 +15,7 @@ here too, with the same warnings beside the others. `inside`, `area` and `gain` 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import TypedDict, cast
@@ -85,27 +85,35 @@ def explain_images(
     for place in out.folders:
         scoring.refuse_place(place)
 
-    def explain_one(path: Path, name: str) -> list[Row]:
-        """Return the rows of one image, and write its overlays."""
-        file = scoring.read(path)
-        found = scoring.models.of_file(path, file)
-        one = scoring.result(path, name, file, found)
+    table = Table(out, TABLE, COLUMNS, scoring.digest, _joined) if out else None
+    found = collect(images, out.folders)
+    work = _Explaining(scoring, out)
+    done, faults = for_each(found, work, title="explain", watch=watch, say=say, table=table)
+    return _joined(done), faults
+
+
+@dataclass(frozen=True)
+class _Explaining:
+    """Explains the scores of one image, and writes its overlays."""
+
+    scoring: ScoringRun
+    out: output_folder.Output
+
+    def __call__(self, path: Path, name: str) -> list[Row]:
+        file = self.scoring.read(path)
+        found = self.scoring.models.of_file(path, file)
+        one = self.scoring.result(path, name, file, found)
         radiograph = file.radiograph()
         maps = (
             {}
             if one.refused
-            else saliency_maps.maps(scoring.models.models["finding"], found.region.image)
+            else saliency_maps.maps(self.scoring.models.models["finding"], found.region.image)
         )
-        for method, saliency in maps.items() if out else ():
+        for method, saliency in maps.items() if self.out else ():
             storage.write_bytes(
-                out.path(method, f"{name}.jpg"), _overlay(radiograph, found, saliency)
+                self.out.path(method, f"{name}.jpg"), _overlay(radiograph, found, saliency)
             )
         return list(_rows(one, found, radiograph, maps))
-
-    table = Table(out, TABLE, COLUMNS, scoring.digest, _joined) if out else None
-    found = collect(images, out.folders)
-    done, faults = for_each(found, explain_one, title="explain", watch=watch, say=say, table=table)
-    return _joined(done), faults
 
 
 def _joined(done: Sequence[list[Row]]) -> list[Row]:

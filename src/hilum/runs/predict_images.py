@@ -21,6 +21,7 @@ image that a model was trained on, of one of the tune part, and of a changed cop
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -63,25 +64,44 @@ def predict_images(
     for place in places:
         scoring.refuse_place(place)
 
-    def score_one(path: Path, name: str) -> ImageResult:
-        """Return the scores of one image, and write its masks and maps."""
-        file = scoring.read(path)
-        if delivery:
-            delivery.refuse(path, file)
-        found = scoring.models.of_file(path, file)
-        one = scoring.result(path, name, file, found)
-        if delivery:
-            delivery.deliver(path, name, scoring.findings(file, found, one))
-        if drawn and not one.refused:
-            _write(drawn, "/".join((*below, name)), found)
-        return one
-
     table = None
     if out:
         made_by = [scoring.digest, delivery.made_by] if delivery else scoring.digest
         table = classify_images.table_of(out, TABLE, made_by, (drawn, *also), scores=True)
     found = collect(images, places)
-    return for_each(found, score_one, title="apply", watch=watch, say=say, table=table)
+    work = _Scoring(scoring, drawn, below, delivery)
+    return for_each(
+        found,
+        work,
+        title="apply",
+        watch=watch,
+        say=say,
+        table=table,
+        plain=ImageResult.as_dict,
+        restored=ImageResult.of_dict,
+    )
+
+
+@dataclass(frozen=True)
+class _Scoring:
+    """Scores one image, and writes its masks and maps `below` the folder of `drawn`."""
+
+    scoring: ScoringRun
+    drawn: output_folder.Output
+    below: tuple[str, ...]
+    delivery: Delivery | None
+
+    def __call__(self, path: Path, name: str) -> ImageResult:
+        file = self.scoring.read(path)
+        if self.delivery:
+            self.delivery.refuse(path, file)
+        found = self.scoring.models.of_file(path, file)
+        one = self.scoring.result(path, name, file, found)
+        if self.delivery:
+            self.delivery.deliver(path, name, self.scoring.findings(file, found, one))
+        if self.drawn and not one.refused:
+            _write(self.drawn, "/".join((*self.below, name)), found)
+        return one
 
 
 def _write(out: output_folder.Output, name: str, found: predict.Prediction) -> None:

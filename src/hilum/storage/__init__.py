@@ -153,6 +153,7 @@ def in_place(path: Path) -> Iterator[int]:
     Raises as `replacing` does.
     """
     with _os_errors_translated(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists() and not (path.is_file() or path.is_dir()):
             path.unlink()  # a pipe in its place cannot be written at an offset
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -160,6 +161,13 @@ def in_place(path: Path) -> Iterator[int]:
             yield descriptor
         finally:
             os.close(descriptor)
+
+
+def settle(beside: Path, path: Path) -> None:
+    """Flush a finished file and give it its name. Raises as `replacing` does."""
+    with _os_errors_translated(path):
+        _settle(beside)
+        os.replace(beside, path)
 
 
 def write_at(descriptor: int, data: bytes, offset: int) -> None:

@@ -22,6 +22,7 @@ from hilum.cli._app import (
 )
 
 GROUP, ORDER = IMAGES, 10
+SHARDED = True
 SHORT_HELP = "Score images with a finished run"
 EXAMPLE = "Example: hilum apply runs/chest new/a.png 'more/*.dcm' --out out"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hilum.cli._app import PIPELINE, Json, Quick, Source, To, perform
 
 GROUP, ORDER = PIPELINE, 30
+SHARDED = True
 SHORT_HELP = "Decode every image once"
 EXAMPLE = "Example: hilum cache data/chest --out runs/chest"
 

@@ -22,6 +22,7 @@ from hilum.cli._app import (
 )
 
 GROUP, ORDER = IMAGES, 40
+SHARDED = True
 SHORT_HELP = "Classify images with pretrained models"
 EXAMPLE = "Examples: hilum classify image.dcm --out out; hilum classify data/chest 'more/*.png'"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hilum.cli._app import PIPELINE, Json, Quick, Source, To, perform
 
 GROUP, ORDER = PIPELINE, 70
+SHARDED = True
 SHORT_HELP = "Crop every image to its lungs"
 EXAMPLE = "Example: hilum crop data/chest --out runs/chest"
 

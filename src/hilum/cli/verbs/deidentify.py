@@ -13,6 +13,7 @@ from hilum.cli._app import DATA, Json
 from hilum.privacy.dicom.profile import BurnedIn, Dates, Options, reads_pixels
 
 GROUP, ORDER = DATA, 55
+SHARDED = True
 SHORT_HELP = "Make DICOM files anonymous"
 EXAMPLE = "Example: hilum deidentify data/pacs data/anonymous --key ~/keys/site.key"
 
@@ -73,9 +74,6 @@ def verb(
             show_default=False,
         ),
     ] = None,
-    processes: Annotated[
-        int, typer.Option(min=0, help="How many processes to use; 0: one for each core.")
-    ] = 0,
     as_json: Json = False,
 ) -> None:
     """Write DICOM files without what identifies people, by the Basic Profile of PS3.15.
@@ -93,7 +91,7 @@ def verb(
         burned_in,
         reads_pixels(ocr),
     )
-    done = folder.deidentify(source, to, key, options, processes=processes, watch=console.watch)
+    done = folder.deidentify(source, to, key, options, watch=console.watch)
     for one in done.passed_over:
         console.say(one)
     summary = {"written to": str(to), **done.report["files"]}

@@ -13,6 +13,7 @@ from hilum.cli._app import IMAGES_HELP, RUNS, Json, written_to
 from hilum.cli._judged import Judged, judged_with
 
 GROUP, ORDER = RUNS, 50
+SHARDED = True
 SHORT_HELP = "Show where the finding model attends"
 EXAMPLE = (
     "Examples: hilum explain runs/chest; hilum explain runs/chest new/a.png 'more/*.dcm' --out out"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -131,14 +129,10 @@ def _as_json(index: FilmIndex, images: tuple[Film, ...]) -> dict[str, object]:
 
 
 def _as_csv(index: FilmIndex, images: tuple[Film, ...]) -> str:
-    from hilum.safety.spreadsheet_cells import harmless
+    from hilum.safety import spreadsheet_cells
 
     rows = [_row(index, film) | {"priors": " ".join(_priors(index, film))} for film in images]
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerows([rows[0]] if rows else [])
-    writer.writerows([harmless(cell) for cell in row.values()] for row in rows)
-    return stream.getvalue()
+    return spreadsheet_cells.of_rows(tuple(rows[0]), rows) if rows else ""
 
 
 def _screen(index: FilmIndex, images: tuple[Film, ...], every: bool) -> str:

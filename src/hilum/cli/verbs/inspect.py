@@ -10,6 +10,7 @@ from hilum.cli import console
 from hilum.cli._app import IMAGES, Images, Json, written_to
 
 GROUP, ORDER = IMAGES, 20
+SHARDED = True
 SHORT_HELP = "Show what image files contain"
 EXAMPLE = (
     "Examples: hilum inspect image.dcm --out image.png; "

@@ -23,6 +23,7 @@ from hilum.cli._app import (
 )
 
 GROUP, ORDER = IMAGES, 30
+SHARDED = True
 SHORT_HELP = "Segment the lungs in images"
 EXAMPLE = (
     "Examples: hilum lungs image.png --out out; "

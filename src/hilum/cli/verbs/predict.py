@@ -5,6 +5,7 @@ from __future__ import annotations
 from hilum.cli._app import PIPELINE, Json, Quick, Source, To, perform
 
 GROUP, ORDER = PIPELINE, 90
+SHARDED = True
 SHORT_HELP = "Score the tune and test parts"
 EXAMPLE = "Example: hilum predict data/chest --out runs/chest"
 

@@ -18,6 +18,7 @@ from hilum.cli._app import (
 )
 
 GROUP, ORDER = PIPELINE, 10
+SHARDED = True
 SHORT_HELP = "Do all steps, from a folder to a report"
 EXAMPLE = "Example: hilum run data/chest --out runs/chest --quick"
 

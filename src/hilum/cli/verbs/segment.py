@@ -5,6 +5,7 @@ from __future__ import annotations
 from hilum.cli._app import PIPELINE, Json, Quick, Source, To, perform
 
 GROUP, ORDER = PIPELINE, 60
+SHARDED = True
 SHORT_HELP = "Train a lung segmenter and find the lungs"
 EXAMPLE = "Example: hilum segment data/chest --out runs/chest"
 

@@ -11,6 +11,7 @@ from hilum.cli import console
 from hilum.cli._app import DATA
 
 GROUP, ORDER = DATA, 70
+SHARDED = True
 SHORT_HELP = "Write a made-up copy of a data set"
 EXAMPLE = "Example: hilum synthesize kaggle_masks demo/data --images 120 --seed 1"
 

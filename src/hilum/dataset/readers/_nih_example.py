@@ -1,13 +1,15 @@
 """Write a made-up copy of ChestX-ray14: table, boxes, official lists and images of 256x256.
 
 Each patient has a random generator of its own, so that processes share the patients among them
-and write the same bytes as one.
+and write the same bytes as one (`hilum.scale`).
 """
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass, field
+import json
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
 from itertools import chain
 from pathlib import Path
 
@@ -16,9 +18,11 @@ import numpy as np
 
 from hilum import storage
 from hilum.dataset.readers._nih_layout import BOXES, ENTRIES, IMAGES, OFFICIAL
+from hilum.errors import BadData
 from hilum.imaging import synthetic
 from hilum.imaging.files import raster
-from hilum.safety.worker_processes import mapped
+from hilum.scale import shards
+from hilum.scale.worker import Outcome
 
 _PIXELS = 256  # side of an image; boxes are in pixels of 1024x1024, as those of the release
 _BOX_PIXELS = 1024
@@ -38,8 +42,7 @@ _ORIGINALS = (  # height, width, spacing in mm
     (2991, 2992, 0.143),
     (2544, 3056, 0.139),
 )
-_AT_ONCE = 64  # patients that a process is given at a time
-_WORTH_A_PROCESS = 1000  # images that take longer than a process takes to start
+_AT_ONCE = 16  # patients that are written together
 
 
 @dataclass(frozen=True)
@@ -65,15 +68,14 @@ def write(root: Path, *, images: int, seed: int, size: int | None) -> None:
     """Write patients with one to three images; every fifth patient is in the official test list.
 
     Every second image with a visible change has a box. The fourth image is RGBA, as some of the
-    release are. Large sets are written by as many processes as there are cores.
+    release are.
     """
-    jobs = [
-        (root, patients, seed, size or _PIXELS)
-        for patients in _batches(_patients(images, np.random.default_rng(seed)))
-    ]
-    processes = min(os.cpu_count() or 1, images // _WORTH_A_PROCESS)
-    with mapped(processes, remedy="make fewer --images", prepare=_one_thread) as spread:
-        written = list(spread(_write, jobs))
+    patients = _patients(images, np.random.default_rng(seed))
+    groups = {
+        str(at): tuple(patients[at : at + _AT_ONCE]) for at in range(0, len(patients), _AT_ONCE)
+    }
+    with closing(shards.run(_Writing(root, seed, size or _PIXELS), groups, None)) as outcomes:
+        written = [_Lines(**json.loads(_sound(outcome))) for outcome in outcomes]
     names: dict[str, list[str]] = {
         name: list(chain.from_iterable(lines.lists[name] for lines in written)) for name in OFFICIAL
     }
@@ -83,9 +85,23 @@ def write(root: Path, *, images: int, seed: int, size: int | None) -> None:
         storage.write_text(root / file, "\n".join(lines) + "\n")
 
 
-def _one_thread() -> None:
-    """Keep a process to one core: there are as many processes as cores."""
-    cv2.setNumThreads(1)
+def _sound(outcome: Outcome) -> bytes:
+    """Return what was written; raise `BadData` where no process survived it."""
+    if outcome.fault:
+        raise BadData(outcome.fault)
+    return outcome.result
+
+
+@dataclass(frozen=True)
+class _Writing:
+    """Writes the images of some patients below `root`, and gives their lines of the tables."""
+
+    root: Path
+    seed: int
+    size: int
+
+    def __call__(self, patients: tuple[_Patient, ...]) -> bytes:
+        return json.dumps(asdict(_write(self.root, patients, self.seed, self.size))).encode()
 
 
 def _patients(images: int, rng: np.random.Generator) -> list[_Patient]:
@@ -100,11 +116,7 @@ def _patients(images: int, rng: np.random.Generator) -> list[_Patient]:
     return found
 
 
-def _batches(patients: list[_Patient]) -> list[list[_Patient]]:
-    return [patients[at : at + _AT_ONCE] for at in range(0, len(patients), _AT_ONCE)]
-
-
-def _write(root: Path, patients: list[_Patient], seed: int, size: int) -> _Lines:
+def _write(root: Path, patients: Sequence[_Patient], seed: int, size: int) -> _Lines:
     """Write the images of some patients; return what the tables say about them."""
     lines = _Lines()
     for patient in patients:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from hilum import storage
-from hilum.errors import BadData, CannotRead, HilumError, NotFound
+from hilum.errors import BadData, CannotRead, CannotWrite, HilumError, NotFound
 from hilum.safety import spreadsheet_cells, untrusted_files
 from hilum.safety.path_names import as_text
 
@@ -22,7 +22,12 @@ _LONGEST_MARK = 4096  # bytes
 
 def mark(folder: Path, verb: str) -> None:
     """Create a folder and mark it as output of `hilum VERB`. Raises `CannotWrite`."""
-    storage.write_text(folder / MARK, json.dumps({"written_by": f"hilum {verb}"}) + "\n")
+    command = f"hilum {verb}"
+    try:
+        storage.write_text(folder / MARK, json.dumps({"written_by": command}) + "\n")
+    except CannotWrite:
+        if written_by(folder) != command:  # by another process of the same command meanwhile
+            raise
 
 
 def written_by(folder: Path) -> str | None:

@@ -10,8 +10,8 @@ refused, or in which something is found again, is not in it, and has its line am
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,13 +29,11 @@ from hilum.privacy.dicom.one_file import deidentified
 from hilum.privacy.dicom.profile import Options
 from hilum.privacy.dicom.report import Outcome, Reported, Tally, digest
 from hilum.safety import untrusted_files
-from hilum.safety.worker_processes import mapped
+from hilum.scale import shards
 
 REPORT = "deidentification.json"
 _INCOMING = ".incoming"  # files of the workers, before it is known that no two are one object
-_FEW = 48  # files that one process does sooner than others are started
-_CHUNK = 16  # files that a process takes at once
-_PARTS = 8  # of the second search for each process, so that progress is seen
+_CLEAN, _LEAKING = b"clean", b"leaking"  # what the second search finds in a file
 
 
 @dataclass
@@ -53,14 +51,12 @@ def deidentify(
     key: Path,
     options: Options | None = None,
     *,
-    processes: int = 0,
     watch: Watch = unwatched,
 ) -> Done:
     """De-identify the DICOM files of `source` into the new folder `to`.
 
-    `key` is the file of the site's key (`hilum.privacy.dicom.keyed.kept`). `processes` is at most
-    the number of cores, which 0 stands for. Raises `HilumError` where nothing can be done; what is
-    wrong with single files is in the result.
+    `key` is the file of the site's key (`hilum.privacy.dicom.keyed.kept`). Raises `HilumError`
+    where nothing can be done; what is wrong with single files is in the result.
     """
     options = options or Options()
     profile.actions(options)  # a missing extra is reported before a key is made
@@ -69,14 +65,11 @@ def deidentify(
     _refuse_overlap(source, to)
     files = listed(source)
     site = keyed.kept(key, (source, to))
-    processes = min(processes or os.cpu_count() or 1, len(files.files))
     with storage.filling(to) as staged:
         tally = Tally()
-        outcomes = [
-            tally.add(one) for one in _cleaned(files, staged, site, options, processes, watch)
-        ]
+        outcomes = [tally.add(one) for one in _cleaned(files, staged, site, options, watch)]
         done = _settled(files, staged, outcomes, tally.report(options))
-        _search_again(staged, tally.everybody, done, processes, watch)
+        _search_again(staged, tally.everybody, done, watch)
         if not done.report["files"]["written"]:
             raise BadData.listing(
                 f"{source}: no file could be de-identified, so {to} was not made",
@@ -98,27 +91,36 @@ def _refuse_overlap(source: Path, to: Path) -> None:
 
 
 def _cleaned(
-    files: Listing, staged: Path, site: Keyed, options: Options, processes: int, watch: Watch
+    files: Listing, staged: Path, site: Keyed, options: Options, watch: Watch
 ) -> Iterator[Outcome]:
     """Write each file that may leave into the incoming folder, under its number."""
     incoming = staged / _INCOMING
     incoming.mkdir()
-    jobs = [
-        (path, files.root, incoming / f"{number}.dcm", site, options)
-        for number, path in enumerate(files.files)
-    ]
-    with watch("cleaned") as progress, _mapped(processes, len(jobs)) as spread:
-        for count, outcome in enumerate(spread(_one, jobs), 1):
-            yield outcome
+    jobs = {str(number): path for number, path in enumerate(files.files)}
+    work = _Cleaning(files.root, incoming, site, options)
+    items = {number: (number, path) for number, path in jobs.items()}
+    # In memory: what is known of patients is never written, and OUT is made as a whole.
+    outcomes = shards.run(work, items, None)
+    with watch("cleaned") as progress, closing(outcomes):
+        for count, (path, one) in enumerate(zip(jobs.values(), outcomes, strict=True), 1):
+            fault = f"{path}: {one.fault.partition(': ')[2]}"
+            yield Outcome(None, fault) if one.fault else Outcome.of_json(one.result)
             progress(count, len(jobs))
 
 
-def _mapped(processes: int, count: int) -> AbstractContextManager[Callable[..., Iterator]]:
-    return mapped(
-        processes if count >= _FEW else 1,
-        remedy="run the command again with fewer --processes",
-        chunk=_CHUNK if count > _FEW else 1,
-    )
+@dataclass(frozen=True)
+class _Cleaning:
+    """De-identifies one file, if it is DICOM, into the incoming folder."""
+
+    root: Path
+    incoming: Path
+    site: Keyed
+    options: Options
+
+    def __call__(self, item: tuple[str, Path]) -> bytes:
+        number, path = item
+        to = self.incoming / f"{number}.dcm"
+        return _one(path, self.root, to, self.site, self.options).as_json()
 
 
 def _one(path: Path, root: Path, to: Path, site: Keyed, options: Options) -> Outcome:
@@ -173,22 +175,20 @@ def _second(path: Path, first: Path, incoming: Path, place: Path) -> list[str]:
     ]
 
 
-def _search_again(
-    staged: Path, digests: set[int], done: Done, processes: int, watch: Watch
-) -> None:
+def _search_again(staged: Path, digests: set[int], done: Done, watch: Watch) -> None:
     """Search every file that was written, as it lies on the disk, for everybody's identifiers.
 
-    A file in which one is found is removed, and its fault names it by its new place.
+    A file in which one is found, or that cannot be searched, is removed, and its fault names it by
+    its new place.
     """
     everybody = np.sort(np.fromiter(digests, np.int64))
-    places = sorted(staged.rglob("*.dcm"))
-    size = -(-len(places) // (_PARTS * max(1, processes))) or 1
-    jobs = [(places[at : at + size], everybody) for at in range(0, len(places), size)]
-    with watch("searched") as progress, _mapped(processes, len(places)) as spread:
-        leaked = []
-        for number, found in enumerate(spread(_leaking, jobs), 1):
-            leaked += found
-            progress(number, len(jobs))
+    places = {str(path.relative_to(staged)): path for path in sorted(staged.rglob("*.dcm"))}
+    outcomes = shards.run(_Searching(everybody), places, None)
+    leaked = []
+    with watch("searched") as progress, closing(outcomes):
+        for number, (path, one) in enumerate(zip(places.values(), outcomes, strict=True), 1):
+            leaked += [path] if one.result != _CLEAN else []
+            progress(number, len(places))
     for path in leaked:
         path.unlink()
         for emptied in (path.parent, path.parent.parent):
@@ -204,13 +204,16 @@ def _search_again(
     }
 
 
-def _leaking(paths: Sequence[Path], everybody: np.ndarray) -> list[Path]:
-    """Return the files that hold a text whose digest is among those of everybody, in order."""
-    found = []
-    for path in paths:
+@dataclass(frozen=True)
+class _Searching:
+    """Says whether a file holds no text whose digest is among those of everybody, sorted."""
+
+    everybody: np.ndarray
+
+    def __call__(self, path: Path) -> bytes:
+        everybody = self.everybody
         forms = search.forms(untrusted_files.read_bytes(path))
         digests = np.fromiter((digest(one) for one in forms if len(one) > 5), np.int64)
         nearest = np.searchsorted(everybody, digests).clip(max=len(everybody) - 1)
-        if len(everybody) and (everybody[nearest] == digests).any():
-            found.append(path)
-    return found
+        found = len(everybody) and (everybody[nearest] == digests).any()
+        return _LEAKING if found else _CLEAN

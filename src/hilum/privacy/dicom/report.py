@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import NamedTuple, TypedDict
@@ -22,6 +23,21 @@ class Outcome(NamedTuple):
     verdict: str = ""  # on the pixels
     whole: frozenset[int] = frozenset()  # digests of full names and numbers
     unsearchable: int = 0
+
+    def as_json(self) -> bytes:
+        """Return it as JSON, from which `of_json` makes it."""
+        counts = [[*key, count] for key, count in (self.account or {}).items()]
+        account = None if self.account is None else counts
+        values = {**self._asdict(), "account": account, "whole": sorted(self.whole)}
+        return json.dumps(values).encode()
+
+    @classmethod
+    def of_json(cls, data: bytes) -> Outcome:
+        """Return what `as_json` was given."""
+        values = json.loads(data)
+        if values["account"] is not None:
+            values["account"] = Counter({(tag, how): n for tag, how, n in values["account"]})
+        return cls(**{**values, "whole": frozenset(values["whole"])})
 
 
 class Reported(TypedDict):

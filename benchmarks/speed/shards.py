@@ -1,0 +1,241 @@
+"""Time every step that works in shards: one process, two, and two workers of a Dask cluster.
+
+    python -m benchmarks.speed.shards [--films 400] [--cached 10000] [--record]
+
+Films are made up, 1024 x 900 pixels, PNG; headers are those of benchmarks.speed.deidentify.
+Each step is first done on a few films, so that processes are started and models read, then timed
+by the wall clock on all: with one worker process, with two, and with two workers of a local Dask
+cluster. Nothing else may run on the machine. x2 is one process against two (to reach: 1.8), dask
+the time of two processes against that of Dask (to reach: 0.85). `cached` films are repeats of a few
+squares of 256 pixels: the bundled 8-bit lung network with and without test-time changes, on two
+processes (to reach: 80 and 300 films a second).
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from benchmarks._lib.results import machine, record
+from benchmarks.speed.deidentify import write_headers
+from hilum.config import Recipe
+from hilum.dataset import pixel_cache
+from hilum.dataset.pixel_cache import Cache
+from hilum.imaging import describe, synthetic
+from hilum.imaging.batch.each_image import unwatched
+from hilum.imaging.files import image_file, raster
+from hilum.imaging.radiograph import preprocess
+from hilum.inference import classify_images, pretrained, segment_images
+from hilum.pipeline import found_lungs
+from hilum.privacy.dicom import folder as privacy
+from hilum.progress import quietly
+from hilum.run_folder import Run
+from hilum.runs import explain_images, predict_images, run_all
+from hilum.scale import executor
+from hilum.scale.executor import Executor, executing
+from hilum.storage import integrity
+
+HEIGHT, WIDTH, FEW, DRAWN = 1024, 900, 8, 24
+FEW_OF = {"films": "few", "headers": "few-headers"}
+WANTED = ("cache", "segment", "crop", "predict")  # of the steps of a run
+RECIPE = """
+[data]
+folder = "films"
+[segment]
+model = "pretrained"
+[classify]
+model = "linear_probe"
+[evaluate]
+bootstrap = 100
+"""
+Step = Callable[[Path, Path], object]  # takes a folder of films and one to write into
+
+
+def executors() -> dict[str, Executor]:
+    return {
+        "1": _OneProcess(executor.PROCESSES, 1, patience_seconds=0),
+        "2": Executor(executor.PROCESSES, 2, patience_seconds=0),
+        "dask": Executor(executor.DASK, 2, "local", patience_seconds=0),
+    }
+
+
+class _OneProcess(Executor):
+    """One worker process, as the two are, so that the start and the pipe are compared alike."""
+
+    @property
+    def is_remote(self) -> bool:
+        return True
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--films", type=int, default=400)
+    parser.add_argument("--cached", type=int, default=10_000)
+    parser.add_argument("--only", default="", help="the steps whose name begins so")
+    parser.add_argument("--record", action="store_true")
+    requested = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="hilum-shards-") as place:
+        root = Path(place)
+        make_films(root / "films", requested.films), make_films(root / "few", FEW)
+        (
+            write_headers(root / "headers", requested.films * 5),
+            write_headers(root / "few-headers", FEW),
+        )
+        rows = []
+        for name, (step, data) in steps(root).items():
+            if name.startswith(requested.only):
+                seconds = {kind: timed(step, root, data, one) for kind, one in executors().items()}
+                rows.append(row(name, seconds))
+                print(rows[-1], flush=True)
+        for name, seconds in run_steps(root).items() if not requested.only else ():
+            rows.append(row(name, seconds))
+            print(rows[-1], flush=True)
+        rates = cached_rates(root, requested.cached)
+    text = "\n".join(
+        [
+            f"`python -m benchmarks.speed.shards --films {requested.films} "
+            f"--cached {requested.cached}` on "
+            f"{machine('onnxruntime', 'opencv-python-headless')}. Seconds of the wall clock.",
+            "",
+            "| step | 1 process | 2 processes | Dask, 2 workers | x2 | dask |",
+            "| --- | --: | --: | --: | --: | --: |",
+            *rows,
+            "",
+            *rates,
+        ]
+    )
+    print(text)
+    if requested.record:
+        record("Two processes against one", text)
+
+
+def make_films(to: Path, count: int) -> None:
+    """Write films: a few that are drawn, each with other noise in every file."""
+    rng = np.random.default_rng(7)
+    drawn = [
+        synthetic.draw(synthetic.anatomy(rng), rng, height=HEIGHT, width=WIDTH).pixels
+        for _ in range(min(DRAWN, count))
+    ]
+    for number in range(count):
+        noise = rng.integers(0, 4, (HEIGHT, WIDTH), dtype=np.uint8)
+        kind = ("normal", "tuberculosis")[number % 2]
+        path = to / kind / f"film-{number:05}.png"
+        raster.write_png(path, np.clip(drawn[number % len(drawn)], 0, 251) + noise)
+
+
+def steps(root: Path) -> dict[str, tuple[Step, str]]:
+    return {
+        "inspect": (lambda films, to: describe.describe_images([films], to), "films"),
+        "lungs": (lambda films, to: segment_images.segment_images([films], to), "films"),
+        "classify": (
+            lambda films, to: classify_images.classify_images([films], to, scores=True),
+            "films",
+        ),
+        "deidentify": (
+            lambda films, to: privacy.deidentify(films, to, root / "keys" / "site.key"),
+            "headers",
+        ),
+    }
+
+
+def timed(step: Step, root: Path, data: str, chosen: Executor) -> float:
+    """Return the seconds of a step on all films, after a few that start the processes."""
+    with executing(chosen):
+        step(root / FEW_OF[data], root / "warm")
+        begun = time.perf_counter()
+        step(root / data, root / "out")
+        seconds = time.perf_counter() - begun
+    for made in ("warm", "out"):
+        shutil.rmtree(root / made, ignore_errors=True)
+    return seconds
+
+
+def run_steps(root: Path) -> dict[str, dict[str, float]]:
+    """Return the seconds of the steps of a run, and of scoring and explaining films with it."""
+    (root / "recipe.toml").write_text(RECIPE)
+    recipe = Recipe.read(root / "recipe.toml")
+    found: dict[str, dict[str, float]] = {}
+    for kind, chosen in executors().items():
+        run = Run(root / f"run-{kind}")
+        with executing(chosen):
+            segment_images.segment_images([root / "few"])  # starts the processes
+            for done in run_all.perform(run, recipe, unwatched, until="predict"):
+                if isinstance(done, run_all.Done) and done.step in WANTED:
+                    found.setdefault(f"run: {done.step}", {})[kind] = done.seconds
+            for name in ("apply", "explain"):
+                applied(name, run.folder, root / "few", root / "warm")
+                begun = time.perf_counter()
+                applied(name, run.folder, root / "films", root / "out")
+                found.setdefault(name, {})[kind] = time.perf_counter() - begun
+                shutil.rmtree(root / "out"), shutil.rmtree(root / "warm")
+    return found
+
+
+def applied(name: str, run: Path, films: Path, to: Path) -> None:
+    if name == "apply":
+        predict_images.predict_images(run, [films], to=to)
+    else:
+        explain_images.explain_images(run, [films], to)
+
+
+def row(name: str, seconds: dict[str, float]) -> str:
+    one, two, dask = seconds["1"], seconds["2"], seconds["dask"]
+    return f"| {name} | {one:.1f} | {two:.1f} | {dask:.1f} | {one / two:.2f} | {two / dask:.2f} |"
+
+
+def cached_rates(root: Path, count: int) -> list[str]:
+    """Return lines with the films a second of the lungs of cached films."""
+    size, rng = 256, np.random.default_rng(3)
+    cache = root / "cache"
+    cache.mkdir()
+    squares = []
+    for _ in range(DRAWN):
+        drawn = synthetic.draw(synthetic.anatomy(rng), rng, height=HEIGHT, width=WIDTH).pixels
+        raster.write_png(root / "one.png", drawn)
+        film = image_file.read(root / "one.png").radiograph()
+        squares.append(preprocess(film, size, "percentiles", 8))
+    with open(cache / pixel_cache.IMAGES[8], "wb") as stream:
+        stream.writelines(squares[number % DRAWN].tobytes() for number in range(count))
+    facts = {
+        name: pl.Series([None] * count, dtype=kind) for name, kind in pixel_cache.FACTS.items()
+    }
+    sums = [integrity.checksum(square) for square in squares]
+    index = pl.DataFrame(facts).with_columns(
+        image_id=pl.Series([f"film-{number}" for number in range(count)]),
+        row=pl.int_range(count, dtype=pl.Int64),
+        height=pl.lit(HEIGHT, pl.Int64),
+        width=pl.lit(WIDTH, pl.Int64),
+        image_crc32=pl.Series([sums[number % DRAWN] for number in range(count)], dtype=pl.Int64),
+    )
+    cached = Cache(cache, size, index)
+    planned = index.select("image_id", finder=pl.lit("lungs"))
+    models, lines = {"lungs": pretrained.lung_model()}, []
+    for changes, words in ((True, "with quality"), (False, "without test-time changes")):
+        rates = []
+        for kind in ("1", "2"):
+            chosen = executors()[kind]
+            with executing(chosen):
+                for films, name in ((planned.head(200), "warm"), (planned, "lungs")):
+                    begun = time.perf_counter()
+                    masks = root / name / "masks.u8"
+                    found_lungs.find(masks, films, models, cached, quietly, changes=changes)
+                rates.append(count / (time.perf_counter() - begun))
+        lines.append(
+            f"Lungs of {count:,} cached films {words}: {rates[0]:.0f} films a second with one "
+            f"process, {rates[1]:.0f} with two.\n"
+        )
+    return lines
+
+
+if __name__ == "__main__":
+    sys.exit(main())

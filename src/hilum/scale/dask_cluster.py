@@ -1,0 +1,134 @@
+"""Carry shards to the workers of a Dask cluster, on this machine or anywhere.
+
+Dask only carries: what it answers is committed to the journal by this process, so a scheduler that
+is lost costs no finished shard. A shard whose worker is killed is given to another by Dask itself;
+what kills one worker after another comes back as lost. Workers need the same version of Hilum, and
+the folders of the job under the same names.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from hilum import storage
+from hilum.errors import HilumError, MissingExtra, on_one_line
+from hilum.safety import threads
+from hilum.scale.worker import Ended, Task, Work, done
+
+LOCAL = "local"  # in place of an address: a cluster of this machine's cores, for this command
+_SECONDS_TO_CONNECT = 30
+_AHEAD = 2  # shards for each thread of a worker, so that it never waits
+
+
+class DaskCluster:
+    """An executor on the cluster at `address`, see `hilum.scale.executor.Carrier`.
+
+    `address` is one of a scheduler (tcp://HOST:PORT, tls://...), the path of a scheduler file, or
+    `LOCAL`; `count` the workers of a local cluster.
+    """
+
+    def __init__(self, address: str, count: int) -> None:
+        """Raise `MissingExtra` without the extra, `HilumError` where no scheduler answers."""
+        with MissingExtra.explained("scale", "a Dask cluster"):
+            import distributed
+        self._dask: Any = distributed
+        self._address, self._cluster = address, None
+        self._running: dict[Any, int] = {}
+        self._work = b""
+        try:
+            self._client = self._connected(address, count)
+            self._client.wait_for_workers(1, timeout=_SECONDS_TO_CONNECT)
+        except (OSError, TimeoutError, ValueError) as error:
+            raise HilumError(
+                f"no Dask scheduler with a worker answers at {on_one_line(address)} "
+                f"({on_one_line(str(error))[:200]}); expected an address such as "
+                f"tcp://HOST:8786, a scheduler file, or '{LOCAL}': start "
+                f"`dask scheduler` and `dask worker ADDRESS`, and try again"
+            ) from error
+        self._ended = distributed.as_completed(loop=self._client.loop)
+
+    def _connected(self, address: str, count: int) -> Any:
+        if address == LOCAL:
+            self._cluster = self._dask.LocalCluster(
+                n_workers=count,
+                threads_per_worker=1,
+                processes=True,
+                host="127.0.0.1",
+                dashboard_address=None,
+            )
+            return self._dask.Client(self._cluster, set_as_default=False)
+        place = {"scheduler_file": address} if Path(address).is_file() else {"address": address}
+        return self._dask.Client(**place, timeout=_SECONDS_TO_CONNECT, set_as_default=False)
+
+    @property
+    def owner(self) -> str:
+        """The cluster."""
+        return f"dask {self._address} for {os.uname().nodename}:{os.getpid()}"
+
+    @property
+    def slots(self) -> int:
+        """How many shards can be on their way, by the threads that the cluster has now."""
+        return max(1, sum(self._client.nthreads().values())) * _AHEAD
+
+    def start(self, work: Work) -> None:
+        """All later tasks are of this work, which is packed once."""
+        self._work = pickle.dumps(work)
+
+    def submit(self, task: Task) -> None:
+        """Give a shard to the scheduler."""
+        key = f"hilum-{storage.digest(self._work)}-{os.getpid()}-{task.number}"
+        future = self._client.submit(_done, self._work, task, key=key, pure=False)
+        self._running[future] = task.number
+        self._ended.add(future)
+
+    def next(self) -> Ended:
+        """Return the shard that ends next; `lost` where it killed one worker after another.
+
+        Raises `HilumError` where the scheduler is gone.
+        """
+        from concurrent.futures import CancelledError
+
+        future = next(self._ended)
+        number = self._running.pop(future)
+        try:
+            return future.result()
+        except self._dask.KilledWorker:
+            return Ended(number, lost=True)
+        except (CancelledError, OSError, TimeoutError) as error:
+            raise HilumError(
+                f"the Dask scheduler at {self._address} is gone, and {len(self._running) + 1} "
+                f"shards with it; everything that was finished is kept: start the cluster again "
+                f"and run the same command"
+            ) from error
+
+    def stop_running(self) -> None:
+        """Withdraw what was not answered."""
+        with suppress(Exception):  # the scheduler may be what was lost
+            self._client.cancel(list(self._running), force=True)
+        self._running.clear()
+        self._ended = self._dask.as_completed(loop=self._client.loop)
+
+    def close(self) -> None:
+        """Leave the cluster; a local one is ended."""
+        with suppress(Exception):  # the scheduler may be what was lost
+            self._client.close(timeout=2)
+        if self._cluster is not None:
+            self._cluster.close(timeout=5)
+
+
+def _done(work: bytes, task: Task) -> Ended:
+    """Do a shard, on a worker of the cluster."""
+    threads.limit(1)
+    return done(_unpacked(work), task)
+
+
+@lru_cache(maxsize=2)
+def _unpacked(work: bytes) -> Work:
+    """Unpack the work once per process, so that its models are read once."""
+    # From whoever may submit to this scheduler, and so may run anything here already.
+    return pickle.loads(work)  # noqa: S301

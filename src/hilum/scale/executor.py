@@ -1,0 +1,139 @@
+"""Choose what carries the shards of this process's jobs: `with executing(...)` around them.
+
+serial       this process, one image after another
+processes    as many processes as the machine has cores; a job that is short is done in this
+             process, since starting others would take longer
+dask         a Dask cluster
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from hilum.errors import BadRecipe, unknown
+from hilum.scale.dask_cluster import DaskCluster
+from hilum.scale.processes import Processes
+from hilum.scale.worker import Ended, Task, Work
+
+EXECUTORS = (SERIAL, PROCESSES, DASK) = ("serial", "processes", "dask")
+PATIENCE_SECONDS = 2.0  # of work left, below which other processes are not worth their start
+
+
+class Carrier(Protocol):
+    """Carries shards: takes up to `slots` of them, and returns the end of each, in any order."""
+
+    @property
+    def slots(self) -> int:
+        """How many shards can be on their way."""
+        ...
+
+    @property
+    def owner(self) -> str:
+        """Who has the shards, for the journal."""
+        ...
+
+    def submit(self, task: Task) -> None:
+        """Take a shard."""
+        ...
+
+    def next(self) -> Ended:
+        """Wait for the shard that ends next."""
+        ...
+
+
+class Remote(Carrier, Protocol):
+    """A carrier outside this process, which serves one job after another."""
+
+    def start(self, work: Work) -> None:
+        """Make ready for a job."""
+        ...
+
+    def stop_running(self) -> None:
+        """End what is on its way."""
+        ...
+
+    def close(self) -> None:
+        """End for good."""
+        ...
+
+
+@dataclass
+class Executor:
+    """What was chosen; processes and connections are made when a job first needs them.
+
+    `patience_seconds`: a job that is expected to take less is done in this process.
+    """
+
+    kind: str = SERIAL
+    processes: int = 0  # 0: as many as there are cores
+    cluster: str = ""
+    patience_seconds: float = PATIENCE_SECONDS
+    _remote: Remote | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.kind not in EXECUTORS:
+            raise BadRecipe(unknown("executor", self.kind, EXECUTORS))
+        if (self.kind == DASK) != bool(self.cluster):
+            raise BadRecipe(
+                "--executor dask and --cluster ADDRESS go together: the address of a scheduler, "
+                "such as tcp://HOST:8786, or 'local' for a cluster on this machine"
+            )
+
+    @property
+    def count(self) -> int:
+        """How many processes work at once on this machine."""
+        return self.processes or cores()
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether anything but this process can do shards."""
+        return self.kind == DASK or (self.kind == PROCESSES and self.count > 1)
+
+    def started(self, work: Work) -> Remote:
+        """Return the carrier outside this process, ready for a job."""
+        if self._remote is None:
+            self._remote = (
+                DaskCluster(self.cluster, self.count)
+                if self.kind == DASK
+                else Processes(self.count)
+            )
+        self._remote.start(work)
+        return self._remote
+
+    def close(self) -> None:
+        """End all processes and connections."""
+        if self._remote is not None:
+            self._remote.close()
+            self._remote = None
+
+
+_SERIAL = Executor()
+_current: ContextVar[Executor] = ContextVar("executor", default=_SERIAL)
+
+
+def current() -> Executor:
+    """Return the executor of the innermost `executing`; without one everything is serial."""
+    return _current.get()
+
+
+@contextmanager
+def executing(executor: Executor) -> Iterator[None]:
+    """Let an executor carry the shards of all jobs in the block; it is closed at its end."""
+    before = _current.set(executor)
+    try:
+        yield
+    finally:
+        _current.reset(before)
+        executor.close()
+
+
+def cores() -> int:
+    """Return the number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

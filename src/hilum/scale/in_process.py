@@ -1,0 +1,54 @@
+"""Do shards in this process: one after another, or a few at once by threads."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import Any
+
+from hilum.safety import threads
+from hilum.scale.worker import Ended, Outcome, Task, Work, outcome
+
+
+class InProcess:
+    """An executor in this process; see `hilum.scale.executor.Carrier`.
+
+    With one thread an item is done when its shard's end is waited for, and an error is raised from
+    where it happened.
+    """
+
+    def __init__(self, work: Work, count: int = 1) -> None:
+        self._work, self.slots = work, count
+        self._waiting: deque[tuple[Task, list[Future[Outcome]]]] = deque()
+        self._open = ExitStack()
+        self._pool: ThreadPoolExecutor | None = None
+
+    @property
+    def owner(self) -> str:
+        """This process."""
+        return f"process {os.getpid()}"
+
+    def submit(self, task: Task) -> None:
+        """Take a shard."""
+        if self.slots > 1 and self._pool is None:
+            self._pool = self._open.enter_context(threads.pool(self.slots))
+        begun = (
+            [self._pool.submit(outcome, self._work, item) for item in task.items]
+            if (self._pool)
+            else []
+        )
+        self._waiting.append((task, begun))
+
+    def next(self) -> Ended:
+        """Return the end of the shard that was taken first."""
+        task, begun = self._waiting.popleft()
+        return Ended(task.number, [one.result() for one in begun] or self._outcomes(task.items))
+
+    def _outcomes(self, items: Any) -> list[Outcome]:
+        return [outcome(self._work, item) for item in items]
+
+    def close(self) -> None:
+        """Drop what is not begun, and wait for the rest."""
+        self._open.close()

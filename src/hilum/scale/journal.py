@@ -1,0 +1,218 @@
+"""The journal of a job: which items are finished, with their results, and which shards run.
+
+One SQLite file, opened by the process that hands out the shards and by no other. Its tables:
+
+    job       made_from: what results depend on besides their items
+    shards    number, names (JSON), state (of STATES), owner, lease (seconds since 1970 until which
+              the owner has it), tries, digest (of the results)
+    items     name (JSON), made_from (digest of the item), result, fault, poisoned, digest, of
+              finished items
+
+The results of a shard and its new state are one transaction, so a kill leaves either both or
+neither. Rows of `shards` that are not done when the file is opened are of a process that was
+killed; their items are simply not finished. A file that SQLite cannot read, or of another job, is
+replaced, and a result with another digest than its own counts as missing: the journal saves work,
+and what it lost is done again.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from hilum import storage
+from hilum.errors import CannotWrite, HilumError, refused
+from hilum.scale.worker import Outcome
+
+STATES = ("running", "done", "lost")
+_TABLES = """
+CREATE TABLE IF NOT EXISTS job (made_from TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS shards (number INTEGER PRIMARY KEY, names TEXT NOT NULL,
+  state TEXT NOT NULL, owner TEXT NOT NULL, lease REAL NOT NULL, tries INTEGER NOT NULL,
+  digest TEXT);
+CREATE TABLE IF NOT EXISTS items (name TEXT PRIMARY KEY, made_from TEXT NOT NULL,
+  result BLOB NOT NULL, fault TEXT NOT NULL, poisoned INTEGER NOT NULL, digest TEXT NOT NULL);
+"""
+_IN_MEMORY = ":memory:"
+_FINISHED = "SELECT result, fault, poisoned, digest FROM items"
+
+
+class Journal:
+    """An open journal; see `opened`."""
+
+    def __init__(self, database: sqlite3.Connection) -> None:
+        self._database = database
+
+    def is_empty(self) -> bool:
+        """Return whether no item is finished."""
+        return self._database.execute("SELECT 1 FROM items LIMIT 1").fetchone() is None
+
+    def find(self, name: str, made_from: str) -> Outcome | None:
+        """Return the outcome of an item; None where it is not finished, or was another then.
+
+        A poisoned item counts as not finished.
+        """
+        rows = self._database.execute(
+            f"{_FINISHED} WHERE name = ? AND made_from = ? AND NOT poisoned",
+            (_key(name), made_from),
+        )
+        return next(map(_sound, rows), None)
+
+    def outcome(self, name: str) -> Outcome:
+        """Return the outcome of an item that was committed by this process."""
+        found = _sound(
+            self._database.execute(f"{_FINISHED} WHERE name = ?", (_key(name),)).fetchone()
+        )
+        if found is None:
+            raise HilumError(f"the journal lost the result of {name}; run the same command again")
+        return found
+
+    def results(self) -> Iterator[bytes]:
+        """Yield the results of all finished items, without those at fault, in the order of names.
+
+        Results of items that are not part of the latest call are among them.
+        """
+        for row in self._database.execute(f"{_FINISHED} ORDER BY name"):
+            if (found := _sound(row)) is not None and not found.fault:
+                yield found.result
+
+    def begin(self, names: Sequence[str], owner: str, seconds: float, tries: int) -> int:
+        """Enter a running shard, leased for some seconds; return its number."""
+        with self._database:
+            values = (json.dumps(list(names)), owner, time.time() + seconds, tries)
+            return (
+                self._database.execute(
+                    "INSERT INTO shards (names, state, owner, lease, tries) "
+                    "VALUES (?, 'running', ?, ?, ?)",
+                    values,
+                ).lastrowid
+                or 0
+            )
+
+    def lose(self, number: int) -> None:
+        """Enter that the process of a running shard was ended."""
+        with self._database:
+            self._database.execute("UPDATE shards SET state = 'lost' WHERE number = ?", (number,))
+
+    def commit(
+        self, number: int, items: Iterable[tuple[str, str]], ended: Iterable[Outcome]
+    ) -> None:
+        """Enter the outcomes of a shard's items, each (name, made_from), and that it is done."""
+        rows = [
+            (_key(name), made_from, one.result, one.fault, one.poisoned, _digest(one))
+            for (name, made_from), one in zip(items, ended, strict=True)
+        ]
+        whole = storage.digest([row[-1] for row in rows])
+        with self._database:
+            self._database.executemany(
+                "INSERT OR REPLACE INTO items VALUES (?, ?, ?, ?, ?, ?)", rows
+            )
+            self._database.execute(
+                "UPDATE shards SET state = 'done', digest = ? WHERE number = ?", (whole, number)
+            )
+
+
+@contextmanager
+def opened(path: Path | None, made_from: object = None) -> Iterator[Journal]:
+    """Open the journal at `path`, empty where it is missing, unreadable or of another job.
+
+    None: in memory. Raises `HilumError` where another process has it open, `CannotWrite`.
+    """
+    text = storage.as_json(made_from)
+    try:
+        database = _connected(path, text)
+    except sqlite3.OperationalError as error:
+        raise _refused(path, error) from error
+    except OSError as error:
+        raise refused(path, error) from error
+    try:
+        yield Journal(database)
+    except sqlite3.OperationalError as error:
+        raise _refused(path, error) from error
+    finally:
+        database.close()
+
+
+def delete(path: Path) -> None:
+    """Delete a journal, where there is one, and what SQLite keeps beside it."""
+    for ending in ("", "-wal", "-shm", "-journal"):
+        path.with_name(path.name + ending).unlink(missing_ok=True)
+
+
+def _connected(path: Path | None, made_from: str) -> sqlite3.Connection:
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not path.is_file():
+            raise CannotWrite(f"{path}: a journal is a regular file; move what stands there away")
+    try:
+        return _prepared(path, made_from)
+    except sqlite3.OperationalError:
+        raise
+    except sqlite3.DatabaseError:
+        if path is None:
+            raise
+        delete(path)  # damaged: what it said is done again
+        return _prepared(path, made_from)
+
+
+def _prepared(path: Path | None, made_from: str) -> sqlite3.Connection:
+    database = sqlite3.connect(path or _IN_MEMORY, timeout=0)
+    try:
+        # One process alone, so that no shared memory is needed, which network disks lack. A commit
+        # is not flushed: a power cut may take the last of them, never the file.
+        for pragma in ("locking_mode = EXCLUSIVE", "journal_mode = WAL", "synchronous = NORMAL"):
+            database.execute(f"PRAGMA {pragma}")
+        database.executescript(_TABLES)
+        with database:
+            before = database.execute("SELECT made_from FROM job").fetchone()
+            if before != (made_from,):
+                for table in ("job", "shards", "items"):
+                    database.execute(f"DELETE FROM {table}")
+                database.execute("INSERT INTO job VALUES (?)", (made_from,))
+            database.execute("DELETE FROM shards WHERE state != 'done'")
+            _check(database)
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _check(database: sqlite3.Connection) -> None:
+    """Raise `sqlite3.DatabaseError` where a page is damaged, before anything relies on it."""
+    (found,) = database.execute("PRAGMA quick_check(1)").fetchone()
+    if found != "ok":
+        raise sqlite3.DatabaseError(found)
+
+
+def _key(name: str) -> str:
+    """Return a name as JSON: SQLite takes no name with bytes that are no text."""
+    return json.dumps(name)
+
+
+def _sound(row: tuple[bytes, str, int, str]) -> Outcome | None:
+    result, fault, poisoned, digest = row
+    found = Outcome(result, fault, bool(poisoned))
+    return found if _digest(found) == digest else None
+
+
+def _digest(one: Outcome) -> str:
+    whole = hashlib.sha256(one.result)
+    whole.update(storage.as_json([one.fault, int(one.poisoned)]).encode())
+    return whole.hexdigest()[: storage.DIGEST_CHARACTERS]
+
+
+def _refused(path: Path | None, error: sqlite3.OperationalError) -> HilumError:
+    if "locked" in str(error):
+        return HilumError(
+            f"another hilum process uses {path}; wait until it ends, "
+            "or choose another folder with --out"
+        )
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    return CannotWrite.because(path, full if "full" in str(error) else OSError(str(error)))
