@@ -146,7 +146,8 @@ def described(
             f" on {machine('polars', 'onnxruntime')}; {os.cpu_count()} processes.{made}",
             "",
             f"{wall / 60:.1f} minutes, at most {memory:.2f} GiB of all processes together, a report"
-            f" of {size / 1e6:.1f} MB{opened}. Required for {NIH:,}: 60 minutes, 3 GiB, 15 MB, 2 s.",
+            f" of {size / 1e6:.1f} MB{opened}."
+            f" Required for {NIH:,}: 60 minutes, 3 GiB, 15 MB, 2 s.",
             "",
             "| step | wall s |",
             "| --- | --: |",
