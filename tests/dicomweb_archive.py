@@ -125,7 +125,8 @@ def serving():
             if len(words) == 1:
                 found = archive.studies(query)
             elif len(words) == 3:
-                found = archive.instances(words[1], query["Modality"][0])
+                all_of = archive.instances(words[1], query["Modality"][0])
+                found = all_of[int(query.get("offset", ["0"])[0]) :]
             else:
                 uid = words[5]
                 archive.fetched.append(uid)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import http.client
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -135,20 +135,25 @@ class Peer:
     def _received(self, response: http.client.HTTPResponse, into: Stream | None) -> Answer:
         kind, held, length = response.headers.get("Content-Type", ""), [], 0
         try:
-            while block := response.read(_BLOCK):
+            for block in self._blocks(response):
                 length += len(block)
                 if into is None and length > LONGEST_ANSWER:
                     raise Rejected("the answer of the server is too long", response.status)
                 (held.append if into is None else into.write)(block)
-            if response.length:  # fewer bytes came than were announced
-                raise ConnectionError("the answer was cut short")
-        except (ConnectionError, TimeoutError, ssl.SSLError, http.client.HTTPException) as error:
-            self.close()
-            raise self._unreachable(error) from error
         except BaseException:
             self.close()  # what is left of the answer would be taken for the next one's
             raise
         return Answer(response.status, kind, b"".join(held))
+
+    def _blocks(self, response: http.client.HTTPResponse) -> Iterator[bytes]:
+        """Yield the body. Raises `Unreachable` for errors of the connection, not of who takes it."""
+        try:
+            while block := response.read(_BLOCK):
+                yield block
+            if response.length:  # fewer bytes came than were announced
+                raise ConnectionError("the answer was cut short")
+        except (OSError, http.client.HTTPException) as error:
+            raise self._unreachable(error) from error
 
     def _refusal(self, response: http.client.HTTPResponse) -> HilumError:
         said = b""

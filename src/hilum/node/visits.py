@@ -128,6 +128,12 @@ def dead(journal: Journal, limit: int = 1000) -> list[Visit]:
     return [Visit(*row) for row in rows]
 
 
+def drop(journal: Journal) -> int:
+    """Give up dead studies until they are noticed again; return how many."""
+    with journal.transaction() as run:
+        return run("UPDATE visits SET state = ? WHERE state = ?", (DONE, DEAD)).rowcount
+
+
 def revive(journal: Journal) -> int:
     """Let dead studies be visited again; return how many."""
     with journal.transaction() as run:

@@ -28,6 +28,7 @@ class Action(StrEnum):
     run = "run"
     status = "status"
     retry = "retry"
+    drop = "drop"
     check = "check"
     viewer = "viewer"
 
@@ -37,8 +38,8 @@ def verb(
         Action,
         typer.Argument(
             help="run SETTINGS: take in films and send results until it is stopped. status "
-            "SETTINGS: films by state, and what failed and why. retry SETTINGS: try again what "
-            "failed for good. check SETTINGS: whether the settings are right. viewer SETTINGS: "
+            "SETTINGS: films by state, why films were skipped, and what failed and why. retry SETTINGS: try again what "
+            "failed for good. drop SETTINGS: give it up, and free its space. check SETTINGS: whether the settings are right. viewer SETTINGS: "
             "OHIF's viewer of the archive, for this machine's browser.",
             show_default=False,
         ),
@@ -48,7 +49,7 @@ def verb(
     ],
     film: Annotated[
         str,
-        typer.Option("--film", help="Of retry: this film alone, by its key in `status`."),
+        typer.Option("--film", help="Of retry and drop: this film alone, by its key in `status`."),
     ] = "",
     package: Annotated[
         Path | None,
@@ -79,6 +80,8 @@ def verb(
         _view(read, package, port)
     elif action == Action.retry:
         console.echo(overview.retry(read, film))
+    elif action == Action.drop:
+        console.echo(overview.drop(read, film))
     else:
         found = overview.status(read)
         console.echo(json.dumps(found, indent=1) if as_json else overview.lines(found))
