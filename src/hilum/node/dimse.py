@@ -312,7 +312,9 @@ def _server_tls(of: Listen) -> ssl.SSLContext | None:
 
 
 def _client_tls(to: Destination) -> ssl.SSLContext:
-    context = ssl.create_default_context()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # which demands a certificate of that host
+    if not to.ca:
+        context.load_default_certs()
     _load(context, to.certificate, to.key, to.ca)
     return context
 
@@ -321,7 +323,8 @@ def _load(context: ssl.SSLContext, certificate: str, key: str, authority: str) -
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
         if certificate:
-            context.load_cert_chain(certificate, key)
+            # Without a password, OpenSSL would ask for one at the terminal.
+            context.load_cert_chain(certificate, key, password=lambda: "")
         if authority:
             context.load_verify_locations(authority)
     except (OSError, ssl.SSLError) as error:

@@ -13,8 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypedDict
 
-from hilum.node import visits
 from hilum.errors import HilumError
+from hilum.node import visits
 from hilum.node.journal import Journal
 from hilum.node.logs import Value
 

@@ -18,7 +18,7 @@ from hilum.errors import BadData
 from hilum.node.busy import Busy
 from hilum.node.http_client import Peer, Rejected, Unreachable
 from hilum.node.inbox import Inbox
-from hilum.node.journal import RECEIVED, SENT, WRITTEN, Film, Journal
+from hilum.node.journal import RECEIVED, SENT, Film, Journal
 from hilum.node.multipart import encoded
 from hilum.node.settings import Limits
 from hilum.node.source import pause

@@ -68,10 +68,9 @@ def verb(
     C-STORE) are read by the models, and results are stored with them as DICOM objects. For
     research only; not for diagnosis.
     """
-    from hilum.node import overview, service
-    from hilum.node.settings import Settings
+    from hilum.node import overview, service, settings_file
 
-    read = Settings.read(settings)
+    read = settings_file.read(settings)
     if action == Action.run:
         service.run(read, console.say)
     elif action == Action.check:
