@@ -32,7 +32,7 @@ from hilum.imaging.files import dicom
 from hilum.imaging.files.dicom import Header
 from hilum.node.busy import Busy
 from hilum.node.films import reason_against
-from hilum.node.journal import RECEIVED, SENT, SKIPPED, Film, Journal, digest_of, key_of
+from hilum.node.journal import RECEIVED, SENT, SKIPPED, Film, Journal, key_of
 from hilum.node.settings import Limits
 from hilum.safety import untrusted_files
 
@@ -232,7 +232,7 @@ class Inbox:
             accession=(header.accession or "")[:_LONGEST_UID],
             source=source,
             mark=mark,
-            digest=digest_of(beside),
+            digest=storage.digest_of_file(beside),
             models=self.models,
             version=1,
             state=RECEIVED,

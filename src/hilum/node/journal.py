@@ -15,6 +15,7 @@ begun with the former one changes nothing any more. Threads share one connection
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 import threading
 import time
@@ -23,7 +24,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from hilum import storage
 from hilum.errors import BadData, CannotWrite
 from hilum.node.busy import Busy
 
@@ -101,22 +101,25 @@ class Journal:
             self._open = sqlite3.connect(
                 path, isolation_level=None, check_same_thread=False, timeout=_PATIENCE
             )
-            path.chmod(0o600)
-            for pragma in ("journal_mode = WAL", "synchronous = FULL", "trusted_schema = OFF"):
-                self._open.execute(f"PRAGMA {pragma}")
             stated = self._open.execute("PRAGMA user_version").fetchone()[0]
             if stated not in (0, FORMAT):
                 raise BadData(
                     f"{path}: is of format {stated}, and this Hilum reads {FORMAT}; use the Hilum "
                     f"that wrote it"
                 )
-            if stated == 0:
-                if self._open.execute("SELECT 1 FROM sqlite_schema").fetchone():
-                    raise BadData(f"{path}: is the database of another program; move it elsewhere")
-                with self.transaction() as run:
-                    for statement in _SCHEMA:
-                        run(statement)
-                    run(f"PRAGMA user_version = {FORMAT}")
+            if not stated and self._open.execute("SELECT 1 FROM sqlite_schema").fetchone():
+                raise BadData(f"{path}: is the database of another program; move it elsewhere")
+            path.chmod(0o600)
+            for pragma in ("journal_mode = WAL", "synchronous = FULL", "trusted_schema = OFF"):
+                self._open.execute(f"PRAGMA {pragma}")
+            if not stated:
+                self._make()
+
+    def _make(self) -> None:
+        with self.transaction() as run:
+            for statement in _SCHEMA:
+                run(statement)
+            run(f"PRAGMA user_version = {FORMAT}")
 
     def check(self) -> None:
         """Raise `BadData` where the file is damaged, as by a disk or a copy that was cut short."""
@@ -388,11 +391,4 @@ def _translated(path: Path) -> Iterator[None]:
 
 def key_of(sop: str) -> str:
     """Return the key of a film by its SOP Instance UID."""
-    import hashlib
-
     return hashlib.sha256(sop.encode("utf-8", "surrogateescape")).hexdigest()
-
-
-def digest_of(path: Path) -> str:
-    """Return the digest of a received file."""
-    return storage.digest_of_file(path)
