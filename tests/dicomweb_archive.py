@@ -49,11 +49,11 @@ class Archive:
     # -------------------------------------------------------------------- answers
 
     def studies(self, query: dict[str, list[str]]) -> list[dict]:
-        wanted, studies = query["ModalitiesInStudy"][0], {}
+        wanted, studies = query.get("ModalitiesInStudy", [""])[0], {}
         for header, _ in self.held.values():
             studies.setdefault(str(header.StudyInstanceUID), []).append(header.Modality)
         rows = [(uid, some) for uid, some in studies.items() if wanted in some]
-        first, count = int(query["offset"][0]), int(query["limit"][0])
+        first, count = int(query.get("offset", ["0"])[0]), int(query["limit"][0])
         return [
             {
                 "0020000D": {"vr": "UI", "Value": [uid]},

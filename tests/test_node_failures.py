@@ -1,9 +1,11 @@
 """What fails beside a node, or in it, costs no film and stops nothing that could go on."""
 
 import io
+import socket
 import sqlite3
 import threading
 import time
+import warnings
 from contextlib import suppress
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -12,11 +14,11 @@ from pathlib import Path
 import dicomweb_archive
 import pytest
 from dicomweb_archive import PATIENT
-from node_films import BRIEF, QUICK, driven, film, settings, study
+from node_films import BRIEF, QUICK, driven, film, settings, study, whole_reader
 from typer.testing import CliRunner
 
 from hilum.cli.verbs import app
-from hilum.errors import BadData, CannotRead, CannotWrite, NotFound
+from hilum.errors import BadData, CannotRead, CannotWrite, HilumError, NotFound
 from hilum.node import overview, service, visits
 from hilum.node.associations import addresses, plain
 from hilum.node.busy import Busy
@@ -473,3 +475,51 @@ def test_status_says_why_films_were_skipped_and_names_no_patient(archive, films,
         assert list(found["skipped"].values()) == [2, 1]
         shown = overview.lines(found)
         assert "skipped 2: lateral view" in shown and PATIENT not in shown
+
+
+# ------------------------------------------------------------------------------ before it runs
+
+
+def test_check_tries_every_connection_and_stores_nothing(archive, tmp_path):
+    file = tmp_path / "node.toml"
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+        file.write_text(
+            f'[source.dicomweb]\nurl = "{archive.url}"\n'
+            f'[source.orthanc]\nurl = "http://127.0.0.1:{port}"\n'
+            '[listen]\nallowed_callers = [{ae_title = "A", host = "no-such-host.invalid"}]\n'
+            f'[destination]\nto = "dimse"\nhost = "127.0.0.1"\nport = {port}\nae_title = "B"\n'
+        )
+        done = CliRunner().invoke(app, ["node", "check", str(file)])
+    assert isinstance(done.exception, HilumError) and "4 of the connections" in str(done.exception)
+    assert f"DICOMweb at {archive.url}: works" in done.stdout
+    assert "no-such-host.invalid" in done.stdout and "C-ECHO of B" in done.stdout
+    assert not archive.stored and not (tmp_path / "hilum-node").exists()
+
+
+# ------------------------------------------------------------------------------------ privacy
+
+
+def test_values_that_break_their_rules_are_printed_nowhere(
+    archive, films, tmp_path, capfd, recwarn, caplog
+):
+    broken = {
+        "PatientBirthDate": "Geheim-1",
+        "PatientAge": "Geheim-2",
+        "PatientID": "Geheim-3" * 20,
+        "AccessionNumber": "Geheim-4" * 9,
+        "StudyTime": "Geheim-5",
+        "PatientSex": "geheim-6",
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        path = film(films, 1, **broken)
+    caplog.clear()
+    with driven(settings(tmp_path / "state", archive.url), whole_reader()) as node:
+        node.inbox.accept(path, "modality")
+        node.settle()
+        log = node.log.getvalue()
+        assert node.states in ({SENT: 1}, {"dead": 1})
+    printed = [log, caplog.text, *capfd.readouterr(), *(str(one.message) for one in recwarn)]
+    assert "geheim" not in "".join(printed).lower()

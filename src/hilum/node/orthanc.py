@@ -41,7 +41,7 @@ class OrthancServer:
         """Record the studies that became stable. Raises `Unreachable`, `Rejected`, `BadData`."""
         since = self._journal.cursor(self.name)
         if not since:
-            since = "0" if self._settings.history else str(self._last())
+            since = "0" if self._settings.history else str(last_change(self._peer))
             self._visits.notice([], since)
         found = _expected(self._peer.get(f"changes?since={since}&limit={_CHANGES}").json())
         last = int(found["Last"])
@@ -79,9 +79,6 @@ class OrthancServer:
             else:
                 self._visits.settle(visit, bool(found.get("IsStable", True)))
 
-    def _last(self) -> int:
-        return int(_expected(self._peer.get("changes?last").json())["Last"])
-
     def objects(self, study: str) -> Iterator[Found]:
         """Yield the objects of the study's radiographic series."""
         for series in _listed(self._peer.get(f"studies/{study}/series").json()):
@@ -96,6 +93,11 @@ class OrthancServer:
 
     def _fetch(self, instance: str, stream: Stream) -> None:
         self._peer.request("GET", f"instances/{instance}/file", into=stream)
+
+
+def last_change(peer: Peer) -> int:
+    """Return the number of the last change. Raises `BadData` where the server is no Orthanc."""
+    return int(_expected(peer.get("changes?last").json())["Last"])
 
 
 def _expected(found: JsonObject | None) -> JsonObject:

@@ -18,12 +18,11 @@ from typing import TextIO
 
 from hilum import storage
 from hilum.errors import CannotWrite, HilumError, Interrupted, MissingExtra
-from hilum.node import monitor
+from hilum.node import monitor, web_servers
 from hilum.node.busy import Busy
 from hilum.node.cautions import cautions
 from hilum.node.dicomweb import DicomWebServer
 from hilum.node.health import Health
-from hilum.node.http_client import Login, Peer
 from hilum.node.inbox import Inbox
 from hilum.node.journal import Journal
 from hilum.node.logs import Log
@@ -31,7 +30,7 @@ from hilum.node.orthanc import OrthancServer
 from hilum.node.reader import Reader
 from hilum.node.reading import Reading
 from hilum.node.sender import Sender, Store, stow
-from hilum.node.settings import DICOMWEB, DIMSE, Destination, DicomWeb, Orthanc, Settings, secret
+from hilum.node.settings import DIMSE, SOURCE, Settings
 from hilum.node.source import Source, pause
 
 JOURNAL = "journal.sqlite"
@@ -168,22 +167,15 @@ def _parts(
     yield Part("reader", read, _IDLE, arrived)
     yield from senders
     if settings.orthanc:
-        server = OrthancServer(
-            _peer(settings.orthanc.url, settings.orthanc, settings), settings.orthanc, inbox.journal
-        )
+        peer = web_servers.rest_of(settings.orthanc, settings).connect()
+        server = OrthancServer(peer, settings.orthanc, inbox.journal)
         source = Source(server, inbox, limits, said)
         yield Part("orthanc", source.step, settings.orthanc.poll_seconds, threading.Event())
     if settings.dicomweb:
-        peer = _peer(settings.dicomweb.url, settings.dicomweb, settings)
+        peer = web_servers.servers(settings)["source.dicomweb"].connect()
         of_web = DicomWebServer(peer, settings.dicomweb, inbox.journal)
         source = Source(of_web, inbox, limits, said)
         yield Part("dicomweb", source.step, settings.dicomweb.poll_seconds, threading.Event())
-
-
-def _peer(url: str, of: Orthanc | DicomWeb | Destination, settings: Settings) -> Peer:
-    token = "" if isinstance(of, Orthanc) else secret(of.token_file)
-    login = Login(of.user, secret(of.password_file), token, of.ca)
-    return Peer(url, login, settings.limits.request_seconds)
 
 
 def _senders(settings: Settings, inbox: Inbox, said: Log) -> Iterator[Part]:
@@ -197,17 +189,13 @@ def _senders(settings: Settings, inbox: Inbox, said: Log) -> Iterator[Part]:
 
 def _stores(settings: Settings) -> dict[str, Store]:
     """Return what stores results, by the source of a film; "" for any other."""
-    to, orthanc, web = settings.destination, settings.orthanc, settings.dicomweb
-    if to.to == DICOMWEB:
-        return {"": stow(_peer(to.url, to, settings))}
-    if to.to == DIMSE:
+    if settings.destination.to == DIMSE:
         return {"": _by_dimse(settings)}
-    of_web = stow(_peer(web.url, web, settings)) if web else None
-    if orthanc is None:
-        return {"": of_web} if of_web else {}
-    root = f"{orthanc.url.rstrip('/')}/{orthanc.dicomweb.strip('/')}"
-    found = {"": stow(_peer(root, orthanc, settings))}
-    return {**found, "dicomweb": of_web} if of_web else found
+    first, *others = web_servers.servers(settings).items()
+    found = {"": stow(first[1].connect())}
+    if settings.destination.to == SOURCE:
+        found |= {name.removeprefix("source."): stow(one.connect()) for name, one in others}
+    return found
 
 
 def _by_dimse(settings: Settings) -> Store:

@@ -22,8 +22,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
 from hilum.errors import BadRecipe, CannotWrite, HilumError
-from hilum.node.http_client import Answer, Login, Peer, Rejected, Unreachable
-from hilum.node.settings import DICOMWEB, Settings, is_local, secret
+from hilum.node import web_servers
+from hilum.node.http_client import Answer, Peer, Rejected, Unreachable
+from hilum.node.settings import Settings, is_local
 
 HOST, PORT = "127.0.0.1", 8044
 ROOT = "dicom-web"  # of the archive's services here
@@ -57,25 +58,13 @@ def archive(settings: Settings) -> tuple[str, Callable[[], Peer]]:
 
     It is the archive that results go to. Raises `BadRecipe` where it speaks no DICOMweb.
     """
-    to, seconds = settings.destination, settings.limits.request_seconds
-    if to.to == DICOMWEB:
-        url, of, token = to.url, to, secret(to.token_file)
-    elif settings.orthanc:
-        of, token = settings.orthanc, ""
-        url = f"{of.url.rstrip('/')}/{of.dicomweb.strip('/')}"
-    elif settings.dicomweb:
-        url, of, token = (
-            settings.dicomweb.url,
-            settings.dicomweb,
-            secret(settings.dicomweb.token_file),
-        )
-    else:
+    found = next(iter(web_servers.servers(settings).values()), None)
+    if found is None:
         raise BadRecipe(
             f"{settings.path} names no DICOMweb server, which the viewer reads from; add "
             f"[source.orthanc], [source.dicomweb], or a [destination] with to = 'dicomweb'"
         )
-    login = Login(of.user, secret(of.password_file), token, of.ca)
-    return url.rstrip("/"), lambda: Peer(url, login, seconds)
+    return found.url, found.connect
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import typer
 
 from hilum.cli import console
 from hilum.cli._app import RUNS, Json
+from hilum.errors import on_one_line
 
 if TYPE_CHECKING:
     from hilum.node.settings import Settings
@@ -39,7 +40,8 @@ def verb(
         typer.Argument(
             help="run SETTINGS: take in films and send results until it is stopped. status "
             "SETTINGS: films by state, why films were skipped, and what failed and why. retry SETTINGS: try again what "
-            "failed for good. drop SETTINGS: give it up, and free its space. check SETTINGS: whether the settings are right. viewer SETTINGS: "
+            "failed for good. drop SETTINGS: give it up, and free its space. check SETTINGS: whether the settings are right, and their "
+            "connections work. viewer SETTINGS: "
             "OHIF's viewer of the archive, for this machine's browser.",
             show_default=False,
         ),
@@ -74,7 +76,7 @@ def verb(
     if action == Action.run:
         service.run(read, console.say)
     elif action == Action.check:
-        console.echo(overview.summary(read))
+        _check(read)
     elif action == Action.viewer:
         _view(read, package, port)
     elif action == Action.retry:
@@ -84,6 +86,20 @@ def verb(
     else:
         found = overview.status(read)
         console.echo(json.dumps(found, indent=1) if as_json else overview.lines(found))
+
+
+def _check(settings: Settings) -> None:
+    """Say what settings mean, and try their connections."""
+    from hilum.errors import HilumError
+    from hilum.node import overview, trial
+
+    console.echo(overview.summary(settings))
+    faults = 0
+    for what, fault in trial.trials(settings):
+        console.echo(on_one_line(f"{what}: {fault or 'works'}"))
+        faults += bool(fault)
+    if faults:
+        raise HilumError(f"{faults} of the connections of {settings.path} do not work")
 
 
 def _view(settings: Settings, package: Path | None, port: int) -> None:
