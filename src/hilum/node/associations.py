@@ -223,7 +223,8 @@ class Connection(RequestHandler):
         association.dul.socket = connection
         messages = association.dimse = Messages(association, bounds)
         for event in _PRINTED:
-            for handler, _ in list(association.get_handlers(event)):
+            handlers: Any = association.get_handlers(event)
+            for handler, _ in list(handlers):
                 association.unbind(event, handler)
         association.run = _guarded(association.run, bounds, messages.drop)
         association.dul.run = _guarded(association.dul.run, bounds, messages.drop)

@@ -34,8 +34,8 @@ def cautions(settings: Settings) -> Iterator[str]:
     anywhere = [one.ae_title for one in listen.allowed_callers if not one.host] if listen else []
     if anywhere and listen and not listen.ca and not is_local(listen.host):
         yield (
-            f"WARNING: [listen] {', '.join(anywhere)} may call from any host, and an AE title is no "
-            f"secret; set their host, or ca for certificates"
+            f"WARNING: [listen] {', '.join(anywhere)} may call from any host, and an AE title is "
+            f"no secret; set their host, or ca for certificates"
         )
     yield from _open_secrets(settings)
 

@@ -64,8 +64,8 @@ class DicomWebServer:
     def _listed(self, path: str, query: str, key: str) -> Iterator[JsonObject]:
         """Yield what a search finds, a page at a time, each UID `key` once.
 
-        Servers give fewer than they were asked for, or the same page again: the last page is the
-        one that holds nothing new.
+        Servers give fewer than the limit, or the same page again: the last page is the one that
+        holds nothing new.
         """
         met: set[str] = set()
         offset = 0

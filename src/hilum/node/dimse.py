@@ -171,9 +171,10 @@ def _request_handler(of: Listen, say: Say) -> Callable[[Event], None]:
 
     def requested(event: Event) -> None:
         """Reject a request from a title and host that do not belong together."""
-        requestor, host = event.assoc.requestor, address_of(event.assoc)
-        title = (requestor.primitive.calling_ae_title or "").strip()
-        called = (requestor.primitive.called_ae_title or "").strip()
+        primitive: Any = event.assoc.requestor.primitive
+        host = address_of(event.assoc)
+        title = (primitive.calling_ae_title or "").strip()
+        called = (primitive.called_ae_title or "").strip()
         known = any(title == name and (at is None or host in at) for name, at in allowed)
         if known and called == of.ae_title.strip():
             return
@@ -203,7 +204,8 @@ def _contexts_handler(say: Say) -> Callable[[Event], None]:
 def _store_handler(inbox: Inbox, say: Say) -> Callable[[Event], int | Dataset]:
     def stored(event: Event) -> int | Dataset:
         """Take an object in, and answer when it is on the disk."""
-        spool: Spool = event.request.DataSet
+        request: Any = event.request
+        spool: Spool = request.DataSet
         try:
             if spool.full:
                 raise Busy("the disk is full, or too many films wait")

@@ -157,7 +157,7 @@ class Peer:
         return Answer(response.status, kind, b"".join(held))
 
     def _blocks(self, response: http.client.HTTPResponse) -> Iterator[bytes]:
-        """Yield the body. Raises `Unreachable` for errors of the connection, not of who takes it."""
+        """Yield the body. Raises `Unreachable` for errors of the connection alone."""
         try:
             while block := response.read(_BLOCK):
                 yield block

@@ -84,7 +84,7 @@ class Source:
         except Unreachable:
             self._visits.put_off(visit)  # others are tried before it, and it is at no fault
             raise
-        except Exception as error:  # noqa: BLE001 (whatever one study does, the next one is visited)
+        except Exception as error:  # noqa: BLE001 (whatever one study does, the next is visited)
             gone = isinstance(error, Rejected) and error.status in GONE
             reason = str(error) if isinstance(error, HilumError) else repr(error)
             new, faults = 0, [] if gone else [reason]

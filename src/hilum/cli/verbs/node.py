@@ -39,8 +39,9 @@ def verb(
         Action,
         typer.Argument(
             help="run SETTINGS: take in films and send results until it is stopped. status "
-            "SETTINGS: films by state, why films were skipped, and what failed and why. retry SETTINGS: try again what "
-            "failed for good. drop SETTINGS: give it up, and free its space. check SETTINGS: whether the settings are right, and their "
+            "SETTINGS: films by state, why films were skipped, and what failed and why. retry "
+            "SETTINGS: try again what failed for good. drop SETTINGS: give it up, and free its "
+            "space. check SETTINGS: whether the settings are right, and their "
             "connections work. viewer SETTINGS: "
             "OHIF's viewer of the archive, for this machine's browser.",
             show_default=False,

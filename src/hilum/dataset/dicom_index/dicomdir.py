@@ -54,7 +54,7 @@ def entries(path: Path, root: Path | None = None) -> list[Entry]:
     directory, _ = dicom.dataset(path, root)
     with dicom.quietly():
         try:
-            records = list(directory["DirectoryRecordSequence"].value or ())
+            records: list[Dataset] = list(directory["DirectoryRecordSequence"].value or ())
             patients = _patients(directory, records)
             listed = [
                 _entry(record, patients.get(number, ""))

@@ -15,7 +15,7 @@ patient and quotes no free text, so that it may be logged.
     body part    the chest, by Body Part Examined or the Anatomic Region Sequence; where neither
                  states a known one, by the descriptions of series and study; where these name none
                  either, a frontal view must be stated
-    view         PA, AP, frontal without saying which, or not stated. Where it is not stated, Patient
+    view         PA, AP, frontal without saying which, or none. Where none is stated, Patient
                  Orientation must lie in the coronal plane (rows towards L or R, columns towards F
                  or H) if there is one, and no description may name another view alone. One of a
                  whole study, such as "chest PA and lateral", names several and decides nothing
