@@ -321,6 +321,22 @@ def test_a_dicomdir_names_no_file_outside_of_its_folder(tmp_path):
     assert folder.index_of(directory.parent).notes, "and its folder says so"
 
 
+def test_a_folder_is_listed_once_however_many_files_of_it_are_missing(tmp_path, monkeypatch):
+    listed, listing = [], Path.iterdir
+
+    def counted(self):
+        listed.append(self)
+        return listing(self)
+
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "there").write_bytes(b"")
+    monkeypatch.setattr(Path, "iterdir", counted)
+    medium = dicomdir.Medium(tmp_path)
+    assert not any(medium.located(f"SUB/{number}") for number in range(50))
+    assert medium.located("SUB/THERE") == tmp_path / "sub" / "there"
+    assert len(listed) <= 2
+
+
 def test_links_in_a_circle_come_to_an_end(tmp_path):
     def circle(media):
         for record in media.DirectoryRecordSequence:

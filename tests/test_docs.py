@@ -23,7 +23,7 @@ PAGES = sorted(
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 RUN = "hilum run data/chest -o runs/chest --quick"
 LONG = ("make ", "pip ", "hilum run ", "hilum classify", "hilum cross-evaluate") + tuple(
-    f"hilum node {action}" for action in ("run", "status", "retry")
+    f"hilum node {action}" for action in ("run", "status", "retry", "drop", "check")
 )
 NODE_FILES = (
     "orthanc.password",
