@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from datetime import date, timedelta
 from functools import partial
 
+from hilum.dataset.dicom_index.frontal import MODALITIES
 from hilum.errors import BadData
-from hilum.node.films import MODALITIES
 from hilum.node.http_client import Peer
 from hilum.node.inbox import Stream
 from hilum.node.journal import Journal

@@ -7,12 +7,10 @@ made them.
 
 from __future__ import annotations
 
-from hilum.dataset.dicom_index.frontal import MODALITIES, reason_not_frontal
+from hilum.dataset.dicom_index.frontal import reason_not_frontal
 from hilum.dicom_out.equipment import NAME
 from hilum.imaging.files.dicom import Header
 from hilum.node.journal import Journal
-
-__all__ = ["MODALITIES", "reason_against"]
 
 
 def reason_against(header: Header, journal: Journal) -> str:

@@ -370,11 +370,6 @@ class Journal:
         rows = self.rows("SELECT value FROM cursors WHERE name = ?", name)
         return rows[0][0] if rows else ""
 
-    def set_cursor(self, name: str, value: str) -> None:
-        """Record where the polling of a source has come to."""
-        with self.transaction() as run:
-            run("INSERT OR REPLACE INTO cursors VALUES (?, ?)", (name, value))
-
 
 @contextmanager
 def _translated(path: Path) -> Iterator[None]:

@@ -14,8 +14,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 
+from hilum.dataset.dicom_index.frontal import MODALITIES
 from hilum.errors import BadData
-from hilum.node.films import MODALITIES
 from hilum.node.http_client import Answer, Peer, Rejected
 from hilum.node.inbox import Stream
 from hilum.node.journal import Journal

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
+from hilum.dataset.dicom_index.frontal import MODALITIES
 from hilum.errors import CannotWrite, HilumError
 from hilum.node.busy import Busy
-from hilum.node.films import MODALITIES
 from hilum.node.http_client import Rejected, Unreachable
 from hilum.node.inbox import Inbox, Refused, Stream
 from hilum.node.journal import key_of
