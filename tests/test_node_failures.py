@@ -17,6 +17,7 @@ from dicomweb_archive import PATIENT
 from node_films import BRIEF, QUICK, driven, film, settings, study, whole_reader
 from typer.testing import CliRunner
 
+from hilum import storage
 from hilum.cli.verbs import app
 from hilum.errors import BadData, CannotRead, CannotWrite, HilumError, NotFound
 from hilum.node import overview, service, visits
@@ -450,6 +451,16 @@ def test_what_is_dead_can_be_dropped_and_its_space_is_free_again(archive, films,
         service.tidy(node.node)
         assert node.states == {SKIPPED: 2} and not files(tmp_path / "state")
         small.refuse_if_busy()
+
+
+def test_tidying_leaves_what_is_being_written_alone(inbox, films):
+    row = inbox.journal.film(inbox.accept(film(films), "modality").key)
+    with storage.filling(inbox.results_of(row)) as beside:
+        (beside / "SR.dcm").write_bytes(b"whole")
+        inbox.tidy()
+    assert (inbox.results_of(row) / "SR.dcm").read_bytes() == b"whole"
+    inbox.tidy()
+    assert inbox.place(row.key).exists() and inbox.results_of(row).exists()
 
 
 def test_what_is_dead_for_longer_than_rows_are_kept_goes(archive, films, tmp_path, monkeypatch):

@@ -272,7 +272,7 @@ class Inbox:
     def tidy(self) -> None:
         """Remove the files of films that were sent, skipped or dropped."""
         for path in [*self.objects.iterdir(), *self.results.iterdir()]:
-            key = path.name.partition(".")[0]
+            key = path.name.lstrip(".").partition(".")[0]  # a folder being filled begins with a dot
             with self._placing:
                 if self._is_finished(key):
                     self._remove(key)
