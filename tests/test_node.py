@@ -34,6 +34,7 @@ from hilum.errors import BadData, BadRecipe, HilumError, Interrupted, NotFound
 from hilum.node import monitor, overview, service, settings_file, visits
 from hilum.node.busy import Busy
 from hilum.node.health import Health
+from hilum.node.http_client import Peer
 from hilum.node.inbox import Accepted, Inbox, Refused
 from hilum.node.journal import DEAD, RECEIVED, SENT, SKIPPED, Journal, key_of
 from hilum.node.logs import Log
@@ -177,11 +178,11 @@ class Killed:
         for owner, name in (
             (os, "fsync"),
             (os, "replace"),
-            (service.Peer, "request"),
-            (service.Journal, "advance"),
-            (service.Journal, "wrote"),
-            (service.Journal, "begin"),
-            (service.Journal, "take_in"),
+            (Peer, "request"),
+            (Journal, "advance"),
+            (Journal, "wrote"),
+            (Journal, "begin"),
+            (Journal, "take_in"),
         ):
             patch.setattr(owner, name, self.counted(getattr(owner, name)))
 
