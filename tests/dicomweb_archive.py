@@ -49,11 +49,11 @@ class Archive:
     # -------------------------------------------------------------------- answers
 
     def studies(self, query: dict[str, list[str]]) -> list[dict]:
-        wanted, studies = query["ModalitiesInStudy"][0], {}
+        wanted, studies = query.get("ModalitiesInStudy", [""])[0], {}
         for header, _ in self.held.values():
             studies.setdefault(str(header.StudyInstanceUID), []).append(header.Modality)
         rows = [(uid, some) for uid, some in studies.items() if wanted in some]
-        first, count = int(query["offset"][0]), int(query["limit"][0])
+        first, count = int(query.get("offset", ["0"])[0]), int(query["limit"][0])
         return [
             {
                 "0020000D": {"vr": "UI", "Value": [uid]},
@@ -125,7 +125,8 @@ def serving():
             if len(words) == 1:
                 found = archive.studies(query)
             elif len(words) == 3:
-                found = archive.instances(words[1], query["Modality"][0])
+                all_of = archive.instances(words[1], query["Modality"][0])
+                found = all_of[int(query.get("offset", ["0"])[0]) :]
             else:
                 uid = words[5]
                 archive.fetched.append(uid)

@@ -25,7 +25,7 @@ from typer.testing import CliRunner
 
 from hilum.cli.verbs import app
 from hilum.dataset.dicom_index import dicomdir, folder, server
-from hilum.dataset.dicom_index.frontal import is_frontal_film
+from hilum.dataset.dicom_index.frontal import reason_not_frontal
 from hilum.dataset.dicom_index.index import Collector
 from hilum.errors import BadData, BadRecipe, CannotRead, NotFound
 from hilum.imaging.files import dicom
@@ -77,9 +77,8 @@ def stored(path: Path, number: int, **header) -> Path:
         (replace(FILM, body_part=None), ""),
         (replace(FILM, body_part=None, view="PA", descriptions=("Thorax pa",)), ""),
         (replace(FILM, view=None, orientation=("L", "F")), ""),
-        (replace(FILM, view=None), "states no view"),
         (replace(FILM, view="LATERAL"), "lateral view"),
-        (replace(FILM, view=None, orientation=("A", "F")), "states no view"),
+        (replace(FILM, view=None, orientation=("L", "P")), "its orientation is not frontal"),
         (replace(FILM, body_part="HAND"), "body part HAND"),
         (replace(FILM, body_part=None, descriptions=("Hand pa",)), "body part HAND"),
         (replace(FILM, body_part=None, view=None), "states neither the body part nor"),
@@ -97,7 +96,32 @@ def stored(path: Path, number: int, **header) -> Path:
     ],
 )
 def test_only_frontal_chest_radiographs_are_films_and_others_say_why(header, reason):
-    said = is_frontal_film(header)
+    said = reason_not_frontal(header)
+    assert (reason in said) if reason else said == ""
+
+
+@pytest.mark.parametrize(
+    ("stated", "reason"),
+    [
+        ({}, ""),
+        ({"StudyDescription": "Chest PA and lateral"}, ""),
+        ({"BodyPartExamined": "", "SeriesDescription": "Thorax"}, ""),
+        ({"PatientOrientation": ["L", "F"]}, ""),
+        ({"PatientOrientation": ["P", "F"]}, "lateral view"),
+        ({"SeriesDescription": "Chest lateral"}, "lateral view"),
+        ({"StudyDescription": "Chest lateral"}, "described as lateral"),
+        ({"StudyDescription": "Thorax decubitus"}, "described as decubitus"),
+        ({"BodyPartExamined": ""}, "states neither the body part nor"),
+        ({"BodyPartExamined": "KNEE"}, "body part KNEE"),
+    ],
+)
+@pytest.mark.parametrize("view", ["", "UNKNOWN"])
+def test_a_chest_film_that_states_no_view_is_read_unless_something_says_it_is_no_frontal_one(
+    view, stated, reason, tmp_path
+):
+    described = {"SeriesDescription": "", "ProtocolName": "", "StudyDescription": ""}
+    header = {"ViewPosition": view, **described, **stated}
+    said = reason_not_frontal(dicom.header(stored(tmp_path / "film.dcm", 1, **header)))
     assert (reason in said) if reason else said == ""
 
 
@@ -116,14 +140,14 @@ WORDS = st.none() | st.text(max_size=20) | st.sampled_from(["CHEST", "HAND", "CR
 )
 def test_any_header_has_a_verdict_that_quotes_none_of_its_text(**stated):
     header = replace(FILM, **stated)
-    said = is_frontal_film(header)
+    said = reason_not_frontal(header)
     secret = "Ω7Ω"
     marked = {
         name: f"{secret}{value}"
         for name, value in stated.items()
         if isinstance(value, str) and name not in ("view", "sop_class")
     }
-    assert secret not in is_frontal_film(replace(header, **marked))
+    assert secret not in reason_not_frontal(replace(header, **marked))
     if not said:
         assert header.sop_class == f"{STORAGE}1" and header.view in (None, "PA", "AP")
 
@@ -132,12 +156,12 @@ def test_results_of_hilum_are_never_films(tmp_path):
     from hilum.dicom_out import write as dicom_out
 
     source = dicom_sources.made(tmp_path / "in", "DX")
-    assert is_frontal_film(dicom.header(source)) == ""
+    assert reason_not_frontal(dicom.header(source)) == ""
     findings = pytest.importorskip("test_dicom_results").found(source)
     options = dicom_out.Options(presentation=True)
     for name, data in dicom_out.files(source, findings, options):
         (tmp_path / name).write_bytes(data)
-        assert is_frontal_film(dicom.header(tmp_path / name)), name
+        assert reason_not_frontal(dicom.header(tmp_path / name)), name
 
 
 # --------------------------------------------------------------------------------- many headers
@@ -295,6 +319,22 @@ def test_a_dicomdir_names_no_file_outside_of_its_folder(tmp_path):
     with pytest.raises(BadData, match="expected names below the folder"):
         folder.index_of(changed(directory, outwards))
     assert folder.index_of(directory.parent).notes, "and its folder says so"
+
+
+def test_a_folder_is_listed_once_however_many_files_of_it_are_missing(tmp_path, monkeypatch):
+    listed, listing = [], Path.iterdir
+
+    def counted(self):
+        listed.append(self)
+        return listing(self)
+
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "there").write_bytes(b"")
+    monkeypatch.setattr(Path, "iterdir", counted)
+    medium = dicomdir.Medium(tmp_path)
+    assert not any(medium.located(f"SUB/{number}") for number in range(50))
+    assert medium.located("SUB/THERE") == tmp_path / "sub" / "there"
+    assert len(listed) <= 2
 
 
 def test_links_in_a_circle_come_to_an_end(tmp_path):

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from hilum.cli.verbs import app
 from hilum.config import Recipe
-from hilum.node.settings import Settings
+from hilum.node import settings_file
 from tools import make_reference
 
 ROOT = Path(__file__).parents[1]
@@ -23,7 +23,7 @@ PAGES = sorted(
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 RUN = "hilum run data/chest -o runs/chest --quick"
 LONG = ("make ", "pip ", "hilum run ", "hilum classify", "hilum cross-evaluate") + tuple(
-    f"hilum node {action}" for action in ("run", "status", "retry")
+    f"hilum node {action}" for action in ("run", "status", "retry", "drop", "check")
 )
 NODE_FILES = (
     "orthanc.password",
@@ -67,7 +67,7 @@ def of_node(text: str, folder: Path) -> None:
     for name in NODE_FILES:
         (folder / name).write_text("secret\n")
     (folder / "node.toml").write_text(text)
-    Settings.read(folder / "node.toml")
+    settings_file.read(folder / "node.toml")
 
 
 def command(line: str, request) -> None:

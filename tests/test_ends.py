@@ -361,9 +361,8 @@ WRITERS = {
     "dataset/writers/_output_folder": "copies below a folder that is whole or not there",
     "training/onnx_export": "a folder for temporary files, when a model is shrunk",
     "node/journal": "the folder of a journal, which SQLite writes",
-    "node/inbox": "an object that is received, renamed when it is whole",
+    "node/inbox": "an object that is received, renamed when it is whole, and the folder of results",
     "node/service": "the folder of a node",
-    "node/sender": "the folder of results",
     "privacy/dicom/folder": "folders of a copy that is whole or not there",
 }
 CALLS = {

@@ -31,13 +31,14 @@ from typer.testing import CliRunner
 from hilum.cli.verbs import app
 from hilum.dicom_out import uids
 from hilum.errors import BadData, BadRecipe, HilumError, Interrupted, NotFound
-from hilum.node import monitor, overview, service, visits
+from hilum.node import monitor, overview, service, settings_file, visits
 from hilum.node.busy import Busy
 from hilum.node.health import Health
+from hilum.node.http_client import Peer
 from hilum.node.inbox import Accepted, Inbox, Refused
 from hilum.node.journal import DEAD, RECEIVED, SENT, SKIPPED, Journal, key_of
 from hilum.node.logs import Log
-from hilum.node.settings import Limits, Monitor, Settings
+from hilum.node.settings import Limits, Monitor
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
 pytest.importorskip("highdicom", reason="needs the extra [dicom]")
@@ -177,11 +178,11 @@ class Killed:
         for owner, name in (
             (os, "fsync"),
             (os, "replace"),
-            (service.Peer, "request"),
-            (service.Journal, "advance"),
-            (service.Journal, "wrote"),
-            (service.Journal, "begin"),
-            (service.Journal, "take_in"),
+            (Peer, "request"),
+            (Journal, "advance"),
+            (Journal, "wrote"),
+            (Journal, "begin"),
+            (Journal, "take_in"),
         ):
             patch.setattr(owner, name, self.counted(getattr(owner, name)))
 
@@ -590,6 +591,7 @@ def test_a_log_that_nobody_reads_any_more_stops_nothing():
 # --------------------------------------------------------------------------------- settings
 
 
+DIMSE = '[destination]\nto = "dimse"\nhost = "a"\nae_title = "A"\n'
 BASE = '[source.orthanc]\nurl = "http://127.0.0.1:8042"\n'
 
 
@@ -615,12 +617,26 @@ BASE = '[source.orthanc]\nurl = "http://127.0.0.1:8042"\n'
         (BASE + '[monitor]\ntoken_file = "missing"\n', "there is no file"),
         (BASE + '[models]\nrun = "a"\nnames = ["b"]\n', "leave out names"),
         ("[source\n", "TOML"),
+        (BASE + 'user = "me"\n', "need each other"),
+        (BASE + 'ca = "node.toml"\n', "use https"),
+        (BASE + "poll_seconds = nan\n", "poll_seconds must be"),
+        (BASE + "[limits]\nretry_seconds = nan\n", "retry_seconds must be"),
+        (BASE + "[limits]\nrequest_seconds = 0\n", "request_seconds must be"),
+        (BASE + "[limits]\nkeep_days = 0\n", "keep_days must be"),
+        (BASE + "[limits]\npending = true\n", "whole number"),
+        (BASE + "[limits]\nlongest_retry_seconds = 1e9\n", "at most 86400"),
+        (BASE + '[destination]\nurl = "https://b/web"\n', "url would do nothing where to"),
+        (BASE + DIMSE + 'ca = "node.toml"\n', "without tls = true"),
+        (BASE + DIMSE + 'tls = true\ncertificate = "node.toml"\n', "need each other"),
+        (BASE + DIMSE + 'token_file = "node.toml"\n', "token_file would do nothing"),
+        ('[source.orthanc]\nurl = "http://a:b/"\n', "must be an address"),
+        ('[source.dicomweb]\nurl = "http://a/"\ndays = -1\n', "days must be"),
     ],
 )
 def test_settings_that_cannot_be_meant_are_refused(text, words, tmp_path):
     (tmp_path / "node.toml").write_text(text)
     with pytest.raises(BadRecipe, match=re.escape(words)):
-        Settings.read(tmp_path / "node.toml")
+        settings_file.read(tmp_path / "node.toml")
 
 
 def test_connections_beyond_this_machine_without_tls_are_named(tmp_path):
@@ -630,26 +646,29 @@ def test_connections_beyond_this_machine_without_tls_are_named(tmp_path):
         'allowed_callers = [{ae_title = "PACS"}]\n'
         '[destination]\nto = "dimse"\nhost = "10.0.0.5"\nae_title = "PACS"\n'
     )
-    shown = overview.summary(Settings.read(file))
-    assert shown.count("WARNING") == 3 and shown.count("unencrypted") == 3
+    shown = overview.summary(settings_file.read(file))
+    assert shown.count("WARNING") == 4 and shown.count("unencrypted") == 3
+    assert "any host" in shown
     file.write_text(BASE)
-    assert "WARNING" not in overview.summary(Settings.read(file))
+    assert "WARNING" not in overview.summary(settings_file.read(file))
 
 
 def test_paths_in_settings_start_from_their_file(tmp_path):
     (tmp_path / "secret").write_text("word\n")
-    (tmp_path / "node.toml").write_text(f'{BASE}password_file = "secret"\n[node]\nstate = "s"\n')
-    read = Settings.read(tmp_path / "node.toml")
+    (tmp_path / "node.toml").write_text(
+        f'{BASE}user = "me"\npassword_file = "secret"\n[node]\nstate = "s"\n'
+    )
+    read = settings_file.read(tmp_path / "node.toml")
     assert read.state == tmp_path / "s"
     (tmp_path / "node.toml").write_text(BASE)
-    assert Settings.read(tmp_path / "node.toml").state == tmp_path / "hilum-node"
+    assert settings_file.read(tmp_path / "node.toml").state == tmp_path / "hilum-node"
     assert read.orthanc and read.orthanc.password_file == str(tmp_path / "secret")
 
 
 def test_the_command_line_checks_shows_and_retries(archive, films, tmp_path):
     file = tmp_path / "node.toml"
     file.write_text(f'[source.dicomweb]\nurl = "{archive.url}"\n')
-    given = Settings.read(file)
+    given = settings_file.read(file)
 
     def hilum(*words: str):
         return CliRunner().invoke(app, ["node", *words])
@@ -677,7 +696,7 @@ def test_uids_of_results_follow_from_film_and_models(archive, films, tmp_path):
 
 
 def test_the_service_that_is_delivered_runs_a_node_with_settings_that_are_right():
-    settings = Settings.read(DEPLOY / "node.toml")
+    settings = settings_file.read(DEPLOY / "node.toml")
     unit = (DEPLOY / "hilum-node.service").read_text()
     assert re.search(r"^ExecStart=\S+/hilum node run /etc/hilum/node.toml$", unit, re.MULTILINE)
     assert f"StateDirectory={settings.state.name}\n" in unit

@@ -157,7 +157,7 @@ def first(body: bytes, size: int) -> bytes:
 def test_the_first_part_is_found_however_the_bytes_come(size):
     data = b"\r\n--other\r\n" + bytes(range(256)) * 2 + b"\r\n-"
     body, kind = multipart.encoded([data, b"second"])
-    assert first(body, size) == data and multipart.is_multipart(kind)
+    assert first(body, size) == data and kind.startswith("multipart/related")
     assert first(b"preamble\r\n" + body, size) == data
 
 

@@ -185,12 +185,31 @@ def test_one_address_serves_the_viewer_and_the_archive(served):
         ("/dicom-web/../instances", "GET", {}, 403),
         ("/dicom-web/studies/../../tools/shutdown", "GET", {}, 403),
         ("/dicom-web/servers", "GET", {}, 403),
+        ("/dicom-web/studies/%2e%2e/%2E%2e/tools/shutdown", "GET", {}, 403),
+        ("/dicom-web/studies/%252e%252e/servers", "GET", {}, 403),
+        ("/dicom-web/studies/..%2f..%2fservers", "GET", {}, 403),
+        ("/dicom-web/studies/..;/servers", "GET", {}, 403),
+        ("/dicom-web/studies/%5c..%5cservers", "GET", {}, 403),
+        ("/dicom-web/studies//evil.example/", "GET", {}, 403),
+        ("http://evil.example/dicom-web/studies", "GET", {}, 421),
     ],
 )
 def test_all_else_is_refused(path, method, headers, status, served):
     port, calls = served
     assert ask(port, path, method, **headers)[0].status == status
     assert not calls
+
+
+def test_a_page_that_lies_in_the_archive_runs_no_script():
+    def archive(path, headers):
+        return 200, "text/html", b"<script>fetch('/dicom-web/studies')</script>"
+
+    with answering(archive) as url:
+        root = f"{url}/dicom-web"
+        with viewer.serving(PAGES, root, lambda: Peer(root, Login(), 5.0), 0) as port:
+            answer, _ = ask(port, "/dicom-web/studies/1/bulkdata/1")
+    assert "sandbox" in answer.headers["Content-Security-Policy"]
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
 
 
 def test_pages_may_load_nothing_from_elsewhere(served):

@@ -43,7 +43,7 @@ from benchmarks._lib.orthanc import Orthanc, free_port, is_there, store
 from benchmarks._lib.results import machine, record
 from hilum.imaging import synthetic
 from hilum.imaging.synthetic.dicom_file import write_dicom
-from hilum.node import overview, service
+from hilum.node import overview, service, settings_file
 from hilum.node.settings import Settings
 
 WHOLE = ["DX", "OT", "SEG", "SR", "SR"]  # modalities of a study with its results
@@ -212,7 +212,7 @@ def steady(trial: Trial, count: int, rate: float) -> dict[str, float]:
     time.sleep(trial.archive.stable_seconds + 3.0)  # all are stable, so that all begin at once
     node = Process(settings)
     node.start()
-    read = Settings.read(settings)
+    read = settings_file.read(settings)
     until(lambda: films(read).get("sent", 0) > 0)
     first, used, memory = time.monotonic(), node.processor(), [node.resident()]
     begun = films(read)["sent"]
@@ -273,7 +273,7 @@ def disturbed(trial: Trial, of: argparse.Namespace, rng: random.Random) -> dict[
     disk = Disk(trial.folder / "disk")
     url = f"http://127.0.0.1:{proxy.port}"
     settings = trial.settings("soak", url, disk.folder / "state", history=False)
-    node, studies, read = Process(settings), [], Settings.read(settings)
+    node, studies, read = Process(settings), [], settings_file.read(settings)
     time.sleep(trial.archive.stable_seconds + 3.0)  # no study changes any more
     node.start()
     until(lambda: cursor(read))

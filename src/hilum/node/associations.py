@@ -25,6 +25,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
+from ipaddress import ip_address
 from pathlib import Path
 from typing import IO, Any
 
@@ -39,6 +40,8 @@ from pynetdicom.transport import (
     RequestHandler,
     ThreadedAssociationServer,
 )
+
+from hilum.errors import NotFound
 
 MOST_CONNECTIONS = 64
 MOST_ASSOCIATIONS = 16
@@ -220,8 +223,8 @@ class Connection(RequestHandler):
         association.dul.socket = connection
         messages = association.dimse = Messages(association, bounds)
         for event in _PRINTED:
-            bound: Any = association.get_handlers(event)
-            for handler, _ in list(bound):
+            handlers: Any = association.get_handlers(event)
+            for handler, _ in list(handlers):
                 association.unbind(event, handler)
         association.run = _guarded(association.run, bounds, messages.drop)
         association.dul.run = _guarded(association.dul.run, bounds, messages.drop)
@@ -259,7 +262,7 @@ class Server(ThreadedAssociationServer):
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
         """Return whether a connection may be: from where it comes, and how many there are."""
-        hosts, host = self.bounds.hosts, str(client_address[0])
+        hosts, host = self.bounds.hosts, plain(str(client_address[0]))
         if hosts is not None and host not in hosts:
             self.bounds.say("connection refused", level="warning", reason="host", host=host)
             return False
@@ -285,14 +288,24 @@ class Server(ThreadedAssociationServer):
 
 
 def addresses(host: str) -> set[str]:
-    """Return the addresses of a host, by name or address; none where it is not known."""
+    """Return the addresses of a host, by name or address. Raises `NotFound` for an unknown one."""
     try:
-        return {str(found[4][0]) for found in socket.getaddrinfo(host, None)}
-    except OSError:
-        return set()
+        return {plain(str(found[4][0])) for found in socket.getaddrinfo(host, None)}
+    except (OSError, UnicodeError) as error:
+        raise NotFound(
+            f"the host {host} of [listen] allowed_callers is not known ({error}); give its address"
+        ) from error
 
 
 def address_of(association: Association) -> str:
     """Return the address of the peer that requests an association."""
     info = association.requestor.address_info
-    return info.address if isinstance(info, AddressInformation) else ""
+    return plain(info.address) if isinstance(info, AddressInformation) else ""
+
+
+def plain(address: str) -> str:
+    """Return an address as IPv4 where it is an IPv4 address written as IPv6 (RFC 4291 2.5.5.2)."""
+    try:
+        return str(getattr(ip_address(address), "ipv4_mapped", None) or address)
+    except ValueError:
+        return address

@@ -7,11 +7,13 @@ A film that replaces another one under the same UID is not noticed.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import date, timedelta
 from functools import partial
 
-from hilum.node.films import MODALITIES
+from hilum.dataset.dicom_index.frontal import MODALITIES
+from hilum.errors import BadData
 from hilum.node.http_client import Peer
 from hilum.node.inbox import Stream
 from hilum.node.journal import Journal
@@ -21,7 +23,7 @@ from hilum.node.source import Found
 from hilum.node.visits import Visits
 from hilum.storage import JsonObject
 
-_PAGE = 100  # studies of one request
+_PAGE = 100  # studies or objects of one request
 _MOST_PAGES = 100
 _MODALITY, _STUDY, _SERIES, _SOP, _COUNT = (
     "00080060",
@@ -30,6 +32,7 @@ _MODALITY, _STUDY, _SERIES, _SOP, _COUNT = (
     "00080018",
     "00201208",
 )
+_UID = re.compile(r"[0-9A-Za-z][0-9A-Za-z.\-]{0,63}")  # what can stand in an address
 _JSON = "application/dicom+json"
 _ANY_SYNTAX = f'multipart/related; type="{DICOM}"; transfer-syntax=*'
 
@@ -50,38 +53,48 @@ class DicomWebServer:
         # A day more, for clocks of other time zones.
         dates = f"{first:%Y%m%d}-{today + timedelta(days=1):%Y%m%d}"
         for modality in MODALITIES:
-            for study in self._pages(f"StudyDate={dates}&ModalitiesInStudy={modality}"):
+            query = f"StudyDate={dates}&ModalitiesInStudy={modality}&includefield={_COUNT}"
+            for study in self._listed("studies", query, _STUDY):
                 uid, count = _value(study, _STUDY), _value(study, _COUNT)
-                if uid and not count:
-                    count = str(sum(1 for _ in self._instances(uid, "")))
-                if uid:
-                    self._visits.see(uid, int(count), self._settings.stable_seconds)
+                if not count.isdecimal():
+                    count = str(sum(1 for _ in self._listed(f"studies/{uid}/instances", "", _SOP)))
+                self._visits.see(uid, int(count), self._settings.stable_seconds)
         return False
 
-    def _pages(self, query: str) -> Iterator[JsonObject]:
-        for page in range(_MOST_PAGES):
-            bounds = f"limit={_PAGE}&offset={page * _PAGE}&includefield={_COUNT}"
-            found = self._listed(f"studies?{query}&{bounds}")
-            yield from found
-            if len(found) < _PAGE:
+    def _listed(self, path: str, query: str, key: str) -> Iterator[JsonObject]:
+        """Yield what a search finds, a page at a time, each UID `key` once.
+
+        Servers give fewer than the limit, or the same page again: the last page is the one that
+        holds nothing new.
+        """
+        met: set[str] = set()
+        offset = 0
+        for _ in range(_MOST_PAGES):
+            bounds = "&".join(filter(None, (query, f"limit={_PAGE}&offset={offset}")))
+            page = self._page(f"{path}?{bounds}")
+            fresh = {uid: one for one in page if _UID.fullmatch(uid := _value(one, key))}
+            fresh = {uid: one for uid, one in fresh.items() if uid not in met}
+            yield from fresh.values()
+            if not fresh:
                 return
+            met.update(fresh)
+            offset += len(page)
+
+    def _page(self, path: str) -> list[JsonObject]:
+        found = self._peer.get(path, Accept=_JSON).json() or []
+        if not isinstance(found, list):
+            raise BadData("[source.dicomweb] url: the answer is no list, as of QIDO-RS")
+        return [one for one in found if isinstance(one, dict)]
 
     def objects(self, study: str) -> Iterator[Found]:
         """Yield the objects of the study's radiographic series."""
         for modality in MODALITIES:
-            for one in self._instances(study, f"?Modality={modality}"):
+            for one in self._listed(f"studies/{study}/instances", f"Modality={modality}", _SOP):
                 series, sop = _value(one, _SERIES), _value(one, _SOP)
                 # Servers may ignore what they are to filter by.
-                if series and sop and _value(one, _MODALITY) in (modality, ""):
+                if _UID.fullmatch(series) and _value(one, _MODALITY) in (modality, ""):
                     fetch = partial(self._fetch, study, series, sop)
                     yield Found(sop, modality, sop, fetch)
-
-    def _instances(self, study: str, query: str) -> Iterator[JsonObject]:
-        yield from self._listed(f"studies/{study}/instances{query}")
-
-    def _listed(self, path: str) -> list[JsonObject]:
-        found = self._peer.get(path, Accept=_JSON).json()
-        return found if isinstance(found, list) else []
 
     def _fetch(self, study: str, series: str, sop: str, stream: Stream) -> None:
         part = FirstPart(stream)
@@ -92,5 +105,6 @@ class DicomWebServer:
 
 def _value(found: JsonObject, tag: str) -> str:
     """Return the first value of an attribute of DICOM JSON (PS3.18 F) as text; "" without one."""
-    values = found.get(tag, {}).get("Value") or [""]
-    return str(values[0])
+    stated = found.get(tag)
+    values = stated.get("Value") if isinstance(stated, dict) else None
+    return str(values[0]) if isinstance(values, list) and values else ""

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pynetdicom import AE
     from pynetdicom.association import Association
     from pynetdicom.events import Event
+    from pynetdicom.presentation import PresentationContext
 
     from hilum.node.associations import Bounds, Say, Spool
 
@@ -41,6 +42,7 @@ EXTRA, SOURCE = "dicom", "dimse"
 SUCCESS, OUT_OF_RESOURCES, NOT_UNDERSTOOD, CANNOT_PROCESS = 0x0000, 0xA700, 0xC000, 0xC001
 _WRONG_CALLER, _WRONG_CALLED = (0x01, 0x01, 0x03), (0x01, 0x01, 0x07)  # PS3.8 table 9-21
 _NEGOTIATION_S = 10.0  # from the connection to the request of an association
+_VERIFICATION = "1.2.840.10008.1.1"  # of C-ECHO
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
 RADIOGRAPHS = tuple(_STORAGE + end for end in ("1", "1.1", "1.1.1"))
 OTHERS = tuple(  # captures, reports, presentation states, segmentations, key images, PDF
@@ -132,7 +134,7 @@ def _entity(title: str, seconds: float) -> AE:
     entity.network_timeout = entity.dimse_timeout = entity.connection_timeout = seconds
     entity.acse_timeout = min(_NEGOTIATION_S, seconds)
     entity.supported_contexts = [
-        build_context("1.2.840.10008.1.1", list(_UNCOMPRESSED)),  # Verification, for C-ECHO
+        build_context(_VERIFICATION, list(_UNCOMPRESSED)),
         *(build_context(uid, list(dicom.TRANSFER_SYNTAXES)) for uid in RADIOGRAPHS),
         *(build_context(uid, list(dicom.TRANSFER_SYNTAXES)) for uid in OTHERS),
     ]
@@ -169,10 +171,10 @@ def _request_handler(of: Listen, say: Say) -> Callable[[Event], None]:
 
     def requested(event: Event) -> None:
         """Reject a request from a title and host that do not belong together."""
-        request: Any = event.assoc.requestor.primitive
+        primitive: Any = event.assoc.requestor.primitive
         host = address_of(event.assoc)
-        title = (request.calling_ae_title or "").strip()
-        called = (request.called_ae_title or "").strip()
+        title = (primitive.calling_ae_title or "").strip()
+        called = (primitive.called_ae_title or "").strip()
         known = any(title == name and (at is None or host in at) for name, at in allowed)
         if known and called == of.ae_title.strip():
             return
@@ -254,14 +256,37 @@ def store(paths: Sequence[Path], to: Destination, seconds: float = 30.0) -> Mapp
     no space.
     """
     with MissingExtra.explained(EXTRA, "storing results by C-STORE"):
-        from pynetdicom import AE, build_context
+        from pynetdicom import build_context
     headers = {path: dicom.header(path) for path in paths}
     wanted = dict.fromkeys((one.sop_class or "", one.syntax or "") for one in headers.values())
+    contexts = [build_context(uid, syntax) for uid, syntax in wanted][:_MOST_CONTEXTS]
+    classes = {path: one.sop_class or "" for path, one in headers.items()}
+    with _associated(to, contexts, seconds) as association:
+        return _stored(association, classes, _where(to))
+
+
+def echo(to: Destination, seconds: float) -> None:
+    """Raise `Unreachable` where a destination does not answer C-ECHO (PS3.7 9.1.5)."""
+    with MissingExtra.explained(EXTRA, "storing results by C-STORE"):
+        from pynetdicom import build_context
+    with _associated(to, [build_context(_VERIFICATION)], seconds) as association:
+        if association.send_c_echo().get("Status") != SUCCESS:
+            raise Unreachable(f"{_where(to)} does not answer C-ECHO")
+
+
+def _where(to: Destination) -> str:
+    return f"{to.host}:{to.port} as {to.ae_title}"
+
+
+@contextmanager
+def _associated(
+    to: Destination, contexts: list[PresentationContext], seconds: float
+) -> Iterator[Association]:
+    from pynetdicom import AE
+
     entity = AE(to.calling_ae_title)
     entity.network_timeout = entity.dimse_timeout = entity.connection_timeout = seconds
     entity.acse_timeout = seconds
-    contexts = [build_context(uid, syntax) for uid, syntax in wanted][:_MOST_CONTEXTS]
-    where = f"{to.host}:{to.port} as {to.ae_title}"
     with _quiet():
         association = entity.associate(
             to.host,
@@ -272,11 +297,11 @@ def store(paths: Sequence[Path], to: Destination, seconds: float = 30.0) -> Mapp
         )
         if not association.is_established:
             why = "rejects the node" if association.is_rejected else "does not answer"
-            raise Unreachable(f"{where} {why}; check its list of AE titles, address and port")
-        try:
-            return _stored(
-                association, {path: one.sop_class or "" for path, one in headers.items()}, where
+            raise Unreachable(
+                f"{_where(to)} {why}; check its list of AE titles, address, port and certificate"
             )
+        try:
+            yield association
         finally:
             association.release() if association.is_established else association.abort()
 
@@ -302,6 +327,12 @@ def _stored(association: Association, classes: Mapping[Path, str], where: str) -
 # ------------------------------------------------------------------------------------- security
 
 
+def examine(of: Listen) -> None:
+    """Raise `CannotRead` for certificates that cannot be used, `NotFound` for an unknown host."""
+    _server_tls(of)
+    _hosts([one for one in of.allowed_callers if one.host])
+
+
 def _server_tls(of: Listen) -> ssl.SSLContext | None:
     """Return the TLS of the node's port; with an authority, callers need a certificate of it."""
     if not of.certificate:
@@ -314,7 +345,9 @@ def _server_tls(of: Listen) -> ssl.SSLContext | None:
 
 
 def _client_tls(to: Destination) -> ssl.SSLContext:
-    context = ssl.create_default_context()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # which demands a certificate of that host
+    if not to.ca:
+        context.load_default_certs()
     _load(context, to.certificate, to.key, to.ca)
     return context
 
@@ -323,7 +356,8 @@ def _load(context: ssl.SSLContext, certificate: str, key: str, authority: str) -
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
         if certificate:
-            context.load_cert_chain(certificate, key)
+            # Without a password, OpenSSL would ask for one at the terminal.
+            context.load_cert_chain(certificate, key, password=lambda: "")
         if authority:
             context.load_verify_locations(authority)
     except (OSError, ssl.SSLError) as error:

@@ -7,16 +7,14 @@ made them.
 
 from __future__ import annotations
 
-from hilum.dataset.dicom_index.frontal import MODALITIES, is_frontal_film
+from hilum.dataset.dicom_index.frontal import reason_not_frontal
 from hilum.dicom_out.equipment import NAME
 from hilum.imaging.files.dicom import Header
 from hilum.node.journal import Journal
-
-__all__ = ["MODALITIES", "reason_against"]
 
 
 def reason_against(header: Header, journal: Journal) -> str:
     """Return why an object is not read; "" where it is a film to be read."""
     if journal.is_result(header.instance or "") or (header.manufacturer or "").strip() == NAME:
         return "it is a result of Hilum"
-    return is_frontal_film(header)
+    return reason_not_frontal(header)

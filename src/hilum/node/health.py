@@ -13,8 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypedDict
 
+from hilum.errors import HilumError
 from hilum.node import visits
-from hilum.node.busy import Busy
 from hilum.node.journal import Journal
 from hilum.node.logs import Value
 
@@ -36,6 +36,7 @@ _HELP = {
     "hilum_node_events_total": "What was done since the node was started.",
     "hilum_node_up": "Whether a part works: 1, or 0 while something stops it.",
     "hilum_node_film_seconds": "Seconds from the receipt of a film until its results were stored.",
+    "hilum_node_oldest_seconds": "Seconds that the film has waited that waits longest; 0 for none.",
     "hilum_node_resident_bytes": "Memory of the process.",
 }
 
@@ -82,17 +83,18 @@ class Health:
         """Record what stops a part; return whether it had worked before."""
         with self._lock:
             before = self._parts.get(part, 0.0)
-            self._parts[part] = before if before > 0.0 else time.time()
-        self._record(part, self._parts[part], f"{type(error).__name__}: {error}")
+            self._parts[part] = before if before > 0.0 else time.monotonic()
+            seconds = time.monotonic() - self._parts[part]
+        self._record(part, time.time() - seconds, f"{type(error).__name__}: {error}")
         return not before > 0.0
 
     def _record(self, part: str, since: float, reason: str) -> None:
-        with suppress(Busy):  # a full disk stops the record of it too
+        with suppress(HilumError):  # what stops the part, as a full disk, may stop its record too
             self._journal.set_problem(part, since, reason)
 
     def report(self) -> Report:
         """Return the health."""
-        now = time.time()
+        now = time.monotonic()
         with self._lock:
             stopped = {part: round(now - at, 1) for part, at in self._parts.items() if at > 0.0}
         degraded = any(seconds >= GRACE for seconds in stopped.values())
@@ -119,6 +121,9 @@ class Health:
         lines += _family("hilum_node_events_total", "counter", events)
         lines += _family("hilum_node_up", "gauge", up)
         lines += _histogram("hilum_node_film_seconds", seconds, total)
+        oldest = self._journal.oldest_pending()
+        waited = max(0.0, time.time() - oldest) if oldest is not None else 0.0
+        lines += _family("hilum_node_oldest_seconds", "gauge", [f" {waited:.1f}"])
         lines += _family("hilum_node_resident_bytes", "gauge", [f" {resident_bytes()}"])
         return "\n".join(lines) + "\n"
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 import base64
 import http.client
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from hilum.errors import HilumError, on_one_line
+from hilum.errors import CannotRead, HilumError, on_one_line
 from hilum.safety import untrusted_files
 
 if TYPE_CHECKING:
@@ -76,14 +76,26 @@ class Answer:
         return untrusted_files.parse_json(text, "the answer of the server")
 
 
+def _trusted(ca: str) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca or None)
+    except (OSError, ValueError) as error:
+        raise CannotRead(
+            f"{ca} holds no certificates that can be read; expected those of an authority, as PEM"
+        ) from error
+
+
 class Peer:
-    """A server at `url`, which ends with the root of its services."""
+    """A server at `url`, which ends with the root of its services.
+
+    Raises `CannotRead` where the authority's certificates cannot be read.
+    """
 
     def __init__(self, url: str, login: Login, seconds: float) -> None:
         parts = urlsplit(url)
         self._host, self._port = parts.hostname or "", parts.port
         self._root, self._login, self._seconds = parts.path.rstrip("/"), login, seconds
-        self._tls = parts.scheme == "https"
+        self._trusted = _trusted(login.ca) if parts.scheme == "https" else None
         self._open: http.client.HTTPConnection | None = None
 
     def get(self, path: str, **headers: str) -> Answer:
@@ -125,30 +137,34 @@ class Peer:
         return self._open.getresponse()
 
     def _connection(self) -> http.client.HTTPConnection:
-        if not self._tls:
+        if self._trusted is None:
             return http.client.HTTPConnection(self._host, self._port, timeout=self._seconds)
-        trusted = ssl.create_default_context(cafile=self._login.ca or None)
         return http.client.HTTPSConnection(
-            self._host, self._port, timeout=self._seconds, context=trusted
+            self._host, self._port, timeout=self._seconds, context=self._trusted
         )
 
     def _received(self, response: http.client.HTTPResponse, into: Stream | None) -> Answer:
         kind, held, length = response.headers.get("Content-Type", ""), [], 0
         try:
-            while block := response.read(_BLOCK):
+            for block in self._blocks(response):
                 length += len(block)
                 if into is None and length > LONGEST_ANSWER:
                     raise Rejected("the answer of the server is too long", response.status)
                 (held.append if into is None else into.write)(block)
-            if response.length:  # fewer bytes came than were announced
-                raise ConnectionError("the answer was cut short")
-        except (ConnectionError, TimeoutError, ssl.SSLError, http.client.HTTPException) as error:
-            self.close()
-            raise self._unreachable(error) from error
         except BaseException:
             self.close()  # what is left of the answer would be taken for the next one's
             raise
         return Answer(response.status, kind, b"".join(held))
+
+    def _blocks(self, response: http.client.HTTPResponse) -> Iterator[bytes]:
+        """Yield the body. Raises `Unreachable` for errors of the connection alone."""
+        try:
+            while block := response.read(_BLOCK):
+                yield block
+            if response.length:  # fewer bytes came than were announced
+                raise ConnectionError("the answer was cut short")
+        except (OSError, http.client.HTTPException) as error:
+            raise self._unreachable(error) from error
 
     def _refusal(self, response: http.client.HTTPResponse) -> HilumError:
         said = b""

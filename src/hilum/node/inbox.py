@@ -3,10 +3,12 @@
     STATE/incoming/*.part     an object that is being received
     STATE/objects/KEY.dcm     a film that waits to be read; KEY is the SHA-256 digest of its SOP
                               Instance UID
+    STATE/results/KEY.VERSION/  what is to be sent for it
 
 An object is written whole and flushed to the disk before it gets its place, and has its place
-before it is recorded, so that what `accept` has returned survives a power cut, and what was not
-recorded is as if it had never come. Only frontal radiographs stay; others are recorded as skipped.
+before it is recorded, so that what `accept` has returned survives a power cut. A film that has its
+place and no record, since the process ended between the two or the journal was lost, is recorded
+when the node starts. Only frontal radiographs stay; others are recorded as skipped.
 Files and folders are for their owner alone.
 """
 
@@ -16,6 +18,7 @@ import errno
 import os
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -29,11 +32,11 @@ from hilum.imaging.files import dicom
 from hilum.imaging.files.dicom import Header
 from hilum.node.busy import Busy
 from hilum.node.films import reason_against
-from hilum.node.journal import RECEIVED, SKIPPED, Film, Journal, digest_of, key_of
+from hilum.node.journal import RECEIVED, SENT, SKIPPED, Film, Journal, key_of
 from hilum.node.settings import Limits
 from hilum.safety import untrusted_files
 
-INCOMING, OBJECTS = "incoming", "objects"
+INCOMING, OBJECTS, RESULTS = "incoming", "objects", "results"
 _BLOCK = 1 << 20
 _LONGEST_UID = 64  # characters (PS3.5 9.1)
 
@@ -102,12 +105,19 @@ class Inbox:
     ) -> None:
         self.journal, self.limits, self.models, self._arrived = journal, limits, models, arrived
         self.incoming, self.objects = state / INCOMING, state / OBJECTS
-        for folder in (self.incoming, self.objects):
+        self.results = state / RESULTS
+        # A film's file and its row change together, seen from other threads.
+        self._placing = threading.Lock()
+        for folder in (self.incoming, self.objects, self.results):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def place(self, key: str) -> Path:
         """Return where the file of a film lies."""
         return self.objects / f"{key}.dcm"
+
+    def results_of(self, film: Film) -> Path:
+        """Return the folder of a film's results."""
+        return self.results / f"{film.key}.{film.version}"
 
     def refuse_if_busy(self) -> None:
         """Raise `Busy` where nothing can be taken in now."""
@@ -115,7 +125,10 @@ class Inbox:
         if count >= self.limits.pending:
             raise Busy(f"{count:,} films wait, as many as [limits] pending allows")
         if held >= self.limits.state_bytes:
-            raise Busy(f"films of {held:,} bytes wait, as many as [limits] state_bytes allows")
+            raise Busy(
+                f"films of {held:,} bytes wait or are dead, as many as [limits] state_bytes allows;"
+                f" `hilum node drop` removes the dead ones"
+            )
         free = shutil.disk_usage(self.objects).free
         if free < self.limits.free_bytes:
             raise Busy(
@@ -151,20 +164,50 @@ class Inbox:
     def _settled(self, beside: Path, source: str, mark: str) -> Accepted:
         header = dicom.header(beside)
         film = self._film(beside, header, source, mark)
-        if why := reason_against(header, self.journal):
-            version = self.journal.take_in(_skipped(film, why))
-            return Accepted(film.key, bool(version), why)
-        known = self.journal.film(film.key)
-        place = self.place(film.key)
+        why = reason_against(header, self.journal)
+        with self._placing:
+            version = self._skip(film, why) if why else self._keep(film, beside)
+        if version and not why:
+            self._arrived(film.key)
+        return Accepted(film.key, bool(version), why)
+
+    def _skip(self, film: Film, why: str) -> int:
+        version = self.journal.take_in(replace(film, state=SKIPPED, reason=why, bytes=0))
+        if version:
+            self._remove(film.key)  # of a film that it replaces
+        return version
+
+    def _keep(self, film: Film, beside: Path) -> int:
+        known, place = self.journal.film(film.key), self.place(film.key)
         if known is None or known.digest != film.digest or not place.exists():
             beside.replace(place)
             storage.flush_names(self.objects)
         version = self.journal.take_in(film)
-        if version:
-            self._arrived(film.key)
-        elif known and known.state == "sent":
+        if version > 1:
+            self._remove_results(film.key)
+        elif not version and self._is_finished(film.key):
             place.unlink(missing_ok=True)
-        return Accepted(film.key, bool(version))
+        return version
+
+    def _is_finished(self, key: str) -> bool:
+        film = self.journal.film(key)
+        return film is None or film.state in (SENT, SKIPPED)
+
+    def finish(self, film: Film) -> None:
+        """Remove the files of a film that was sent, save those of a later version."""
+        shutil.rmtree(self.results_of(film), ignore_errors=True)
+        with self._placing:
+            now = self.journal.film(film.key)
+            if now is None or now.version == film.version:
+                self._remove(film.key)
+
+    def _remove(self, key: str) -> None:
+        self.place(key).unlink(missing_ok=True)
+        self._remove_results(key)
+
+    def _remove_results(self, key: str) -> None:
+        for folder in self.results.glob(f"{key}.*"):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _film(self, beside: Path, header: Header, source: str, mark: str) -> Film:
         uids = {
@@ -189,7 +232,7 @@ class Inbox:
             accession=(header.accession or "")[:_LONGEST_UID],
             source=source,
             mark=mark,
-            digest=digest_of(beside),
+            digest=storage.digest_of_file(beside),
             models=self.models,
             version=1,
             state=RECEIVED,
@@ -206,18 +249,33 @@ class Inbox:
     def clear(self) -> None:
         """Remove what a process that was killed left behind; call it before anything is received.
 
-        A file without a row was never acknowledged, and one whose film was sent is not needed.
+        A film that was received and is not recorded is recorded.
         """
         for path in self.incoming.iterdir():
             path.unlink()
         for path in self.objects.iterdir():
-            film = self.journal.film(path.stem)
-            if film is None or film.state in ("sent", SKIPPED):
-                path.unlink()
+            if self.journal.film(path.stem) is None:
+                self._adopt(path)
+        self.tidy()
+        for folder in self.results.iterdir():
+            key, _, version = folder.name.partition(".")
+            film = self.journal.film(key)
+            if film is None or film.state == RECEIVED or version != str(film.version):
+                shutil.rmtree(folder, ignore_errors=True)
 
+    def _adopt(self, path: Path) -> None:
+        try:
+            self._settled(path, "", "")
+        except BadData:
+            path.unlink()
 
-def _skipped(film: Film, why: str) -> Film:
-    return replace(film, state=SKIPPED, reason=why, bytes=0)
+    def tidy(self) -> None:
+        """Remove the files of films that were sent, skipped or dropped."""
+        for path in [*self.objects.iterdir(), *self.results.iterdir()]:
+            key = path.name.lstrip(".").partition(".")[0]  # a folder being filled begins with a dot
+            with self._placing:
+                if self._is_finished(key):
+                    self._remove(key)
 
 
 def _write(stream: BinaryIO, content: Content, limit: int) -> None:

@@ -5,7 +5,8 @@
     written     its results lie in results/
     sent        the destination has its results, and the node keeps no file of it
     skipped     it is none to be read: a lateral view, say; `reason` says why
-    dead        it failed for good; `reason` says why, `stage` is the state that it failed in
+    dead        it failed for good; `reason` says why, `stage` is the state that it failed in. Its
+                file is kept until it is tried again or dropped
 
 Each change is one transaction, on the disk before the next step begins (write-ahead log,
 synchronous FULL). A film that is received again with other bytes has a new `version`, and what was
@@ -14,6 +15,7 @@ begun with the former one changes nothing any more. Threads share one connection
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 import threading
 import time
@@ -22,7 +24,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from hilum import storage
 from hilum.errors import BadData, CannotWrite
 from hilum.node.busy import Busy
 
@@ -32,6 +33,10 @@ STATES = (RECEIVED, READ, WRITTEN, SENT, SKIPPED, DEAD)
 PENDING = (RECEIVED, READ, WRITTEN)
 FORMAT = 1
 _PATIENCE = 30.0  # seconds that a writer waits for another process
+_DAMAGED = "is no journal of a node, or damaged"
+_REMEDY = "stop the node and move the file elsewhere; films that were received are read again"
+_DEAD_ONE = "state = ? AND (? = '' OR substr(key, 1, length(?)) = ?)"
+_DROPPED = "was dropped after it had failed for good"
 _SCHEMA = (
     "CREATE TABLE IF NOT EXISTS films (key TEXT PRIMARY KEY, sop TEXT NOT NULL, "
     "study TEXT NOT NULL, series TEXT NOT NULL, accession TEXT NOT NULL, source TEXT NOT NULL, "
@@ -96,20 +101,31 @@ class Journal:
             self._open = sqlite3.connect(
                 path, isolation_level=None, check_same_thread=False, timeout=_PATIENCE
             )
-            path.chmod(0o600)
-            for pragma in ("journal_mode = WAL", "synchronous = FULL", "trusted_schema = OFF"):
-                self._open.execute(f"PRAGMA {pragma}")
             stated = self._open.execute("PRAGMA user_version").fetchone()[0]
             if stated not in (0, FORMAT):
                 raise BadData(
                     f"{path}: is of format {stated}, and this Hilum reads {FORMAT}; use the Hilum "
                     f"that wrote it"
                 )
-            if stated == 0:
-                with self.transaction() as run:
-                    for statement in _SCHEMA:
-                        run(statement)
-                    run(f"PRAGMA user_version = {FORMAT}")
+            if not stated and self._open.execute("SELECT 1 FROM sqlite_schema").fetchone():
+                raise BadData(f"{path}: is the database of another program; move it elsewhere")
+            path.chmod(0o600)
+            for pragma in ("journal_mode = WAL", "synchronous = FULL", "trusted_schema = OFF"):
+                self._open.execute(f"PRAGMA {pragma}")
+            if not stated:
+                self._make()
+
+    def _make(self) -> None:
+        with self.transaction() as run:
+            for statement in _SCHEMA:
+                run(statement)
+            run(f"PRAGMA user_version = {FORMAT}")
+
+    def check(self) -> None:
+        """Raise `BadData` where the file is damaged, as by a disk or a copy that was cut short."""
+        found = self.rows("PRAGMA quick_check(1)")
+        if found != [("ok",)]:
+            raise BadData(f"{self.path}: {_DAMAGED} ({found[0][0]}); {_REMEDY}")
 
     def close(self) -> None:
         """Close the file."""
@@ -144,13 +160,29 @@ class Journal:
     def films(self, state: str, limit: int = 1000, *, now: float | None = None) -> list[Film]:
         """Return films of a state, those received first first; with `now`, those due by then.
 
-        Of `WRITTEN`, studies with a call of present stand before all others.
+        A film whose last change lies after `now` is due: the clock was set back meanwhile.
         """
         due = float("inf") if now is None else now
-        urgent = "study IN (SELECT study FROM films WHERE state = 'written' AND calls != '')"
-        order = f"{urgent} DESC, received" if state == WRITTEN else "received"
         rows = self.rows(
-            f"{_FILM} WHERE state = ? AND due <= ? ORDER BY {order} LIMIT ?", state, due, limit
+            f"{_FILM} WHERE state = ? AND (due <= ? OR changed > ?) ORDER BY received LIMIT ?",
+            *(state, due, due, limit),
+        )
+        return [Film(*row) for row in rows]
+
+    def to_send(
+        self, now: float, limit: int, source: str = "", besides: Sequence[str] = ()
+    ) -> list[Film]:
+        """Return films whose results are to be sent: of one source, or of all `besides` some.
+
+        Studies with a call of present stand before all others.
+        """
+        urgent = "study IN (SELECT study FROM films WHERE state = 'written' AND calls != '')"
+        places = ", ".join("?" * len(besides))
+        of = "source = ?" if source else f"source NOT IN ({places})"
+        rows = self.rows(
+            f"{_FILM} WHERE state = 'written' AND (due <= ? OR changed > ?) AND {of} "
+            f"ORDER BY {urgent} DESC, received LIMIT ?",
+            *(now, now, *([source] if source else besides), limit),
         )
         return [Film(*row) for row in rows]
 
@@ -164,8 +196,12 @@ class Journal:
             row = run("SELECT digest, models, version, state FROM films WHERE key = ?", (film.key,))
             digest, models, version, state = row.fetchone() or ("", "", 0, "")
             same = digest == film.digest and (state in PENDING or models == film.models)
-            if same and state != DEAD:
-                run("UPDATE films SET mark = ? WHERE key = ?", (film.mark, film.key))
+            # What was skipped by other rules, or before it was dropped, is read now.
+            if same and state != DEAD and (state == SKIPPED) == (film.state == SKIPPED):
+                run(
+                    "UPDATE films SET mark = ?, source = iif(source = '', ?, source) WHERE key = ?",
+                    (film.mark, film.source, film.key),
+                )
                 return 0
             values = [
                 version + 1 if name == "version" else getattr(film, name) for name in _COLUMNS
@@ -222,8 +258,21 @@ class Journal:
         with self.transaction() as run:
             done = run(
                 "UPDATE films SET state = stage, stage = '', reason = '', attempts = 0, due = 0.0, "
-                "changed = ? WHERE state = ? AND (? = '' OR substr(key, 1, length(?)) = ?)",
+                f"changed = ? WHERE {_DEAD_ONE}",
                 (time.time(), DEAD, key, key, key),
+            )
+            return done.rowcount
+
+    def drop(self, key: str = "", before: float = float("inf")) -> int:
+        """Skip dead films that failed before a time, all or one; return how many.
+
+        The node removes their files in its next round of tidying.
+        """
+        with self.transaction() as run:
+            done = run(
+                "UPDATE films SET state = ?, stage = '', reason = ?, bytes = 0, changed = ? "
+                f"WHERE changed < ? AND {_DEAD_ONE}",
+                (SKIPPED, _DROPPED, time.time(), before, DEAD, key, key, key),
             )
             return done.rowcount
 
@@ -233,13 +282,32 @@ class Journal:
         return dict.fromkeys(STATES, 0) | dict(rows)
 
     def pending(self) -> tuple[int, int]:
-        """Return the number of films that are not sent yet, and of their bytes."""
-        places = ", ".join("?" * len(PENDING))
+        """Return the number of films that are not sent yet, and of the bytes of all with a file.
+
+        Dead films keep theirs.
+        """
         rows = self.rows(
-            f"SELECT count(*), coalesce(sum(bytes), 0) FROM films WHERE state IN ({places})",
+            "SELECT count(*) FILTER (WHERE state != 'dead'), coalesce(sum(bytes), 0) FROM films "
+            f"WHERE state IN ({', '.join('?' * len(PENDING))}, 'dead')",
             *PENDING,
         )
         return rows[0][0], rows[0][1]
+
+    def oldest_pending(self) -> float | None:
+        """Return when the film was received that has waited longest; None where none waits."""
+        places = ", ".join("?" * len(PENDING))
+        return self.rows(f"SELECT min(received) FROM films WHERE state IN ({places})", *PENDING)[0][
+            0
+        ]
+
+    def skip_reasons(self, limit: int) -> dict[str, int]:
+        """Return how many films were skipped for each reason, the most frequent first."""
+        rows = self.rows(
+            "SELECT reason, count(*) AS films FROM films WHERE state = ? GROUP BY reason "
+            "ORDER BY films DESC, reason LIMIT ?",
+            *(SKIPPED, limit),
+        )
+        return dict(rows)
 
     def knows(self, key: str, mark: str, models: str) -> bool:
         """Return whether a film of this mark needs no second visit."""
@@ -255,7 +323,7 @@ class Journal:
                 "DELETE FROM films WHERE state IN (?, ?) AND changed < ?", (SENT, SKIPPED, before)
             )
             run("DELETE FROM results WHERE film NOT IN (SELECT key FROM films)")
-            run("DELETE FROM visits WHERE state = 'done' AND since < ?", (before,))
+            run("DELETE FROM visits WHERE state IN ('done', 'dead') AND since < ?", (before,))
             return done.rowcount
 
     # ------------------------------------------------------------------------- results, sources
@@ -302,11 +370,6 @@ class Journal:
         rows = self.rows("SELECT value FROM cursors WHERE name = ?", name)
         return rows[0][0] if rows else ""
 
-    def set_cursor(self, name: str, value: str) -> None:
-        """Record where the polling of a source has come to."""
-        with self.transaction() as run:
-            run("INSERT OR REPLACE INTO cursors VALUES (?, ?)", (name, value))
-
 
 @contextmanager
 def _translated(path: Path) -> Iterator[None]:
@@ -318,16 +381,9 @@ def _translated(path: Path) -> Iterator[None]:
             raise Busy(f"{path}: {error}; the node waits and tries again") from error
         raise CannotWrite(f"{path}: {error}; check the folder and its rights") from error
     except sqlite3.DatabaseError as error:
-        raise BadData(f"{path}: is no journal of a node ({error}); move it elsewhere") from error
+        raise BadData(f"{path}: {_DAMAGED} ({error}); {_REMEDY}") from error
 
 
 def key_of(sop: str) -> str:
     """Return the key of a film by its SOP Instance UID."""
-    import hashlib
-
     return hashlib.sha256(sop.encode("utf-8", "surrogateescape")).hexdigest()
-
-
-def digest_of(path: Path) -> str:
-    """Return the digest of a received file."""
-    return storage.digest_of_file(path)

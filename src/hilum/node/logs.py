@@ -21,7 +21,6 @@ from typing import TextIO
 
 SHOWN = 16  # hexadecimal digits of a digest
 DIGESTS = ("film", "study")
-LEVELS = ("info", "warning", "error")
 Value = str | int | float | bool
 Heard = Callable[[str, dict[str, Value]], None]
 

@@ -22,7 +22,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 from hilum.annotations.vocabulary import name_of
-from hilum.errors import CannotWrite
+from hilum.errors import CannotWrite, HilumError
 from hilum.node.health import DEGRADED, Health
 from hilum.node.journal import Film, Journal
 from hilum.node.settings import Monitor, is_local, secret
@@ -71,7 +71,10 @@ def serving(settings: Monitor, health: Health, journal: Journal) -> Iterator[int
         def pages(self, path: str) -> tuple[int, str, str]:
             """Return status, type and text of a page."""
             if path == "/health":
-                report = health.report()
+                try:
+                    report = health.report()
+                except HilumError:  # its words may name a file; `hilum node status` shows them
+                    return 503, _JSON, json.dumps({"status": DEGRADED})
                 status = 503 if report["status"] == DEGRADED else 200
                 return status, _JSON, json.dumps(report)
             if path == "/metrics":
@@ -118,7 +121,7 @@ def page(rows: list[Entry]) -> str:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Answers GET, quietly."""
+    """Answers GET and HEAD, quietly."""
 
     timeout, wbufsize = _SECONDS, 1 << 16
     server_version, sys_version = "Hilum", ""
@@ -152,7 +155,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Cache-Control", "no-store")
         self.send_header("X-Content-Type-Options", "nosniff")
         self.end_headers()
-        self.wfile.write(data)
+        if self.command != "HEAD":
+            self.wfile.write(data)
+
+    do_HEAD = do_GET
 
     def log_message(self, format: str, *args: object) -> None:
         """Write nothing: addresses are no events."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable
-from email.message import Message
 
 from hilum.errors import BadData
 from hilum.node.inbox import Stream
@@ -68,10 +67,3 @@ class FirstPart:
         """Raise `BadData` where the first part was not whole."""
         if self._state != "end":
             raise BadData("the answer of the server ends within an object")
-
-
-def is_multipart(kind: str) -> bool:
-    """Return whether a Content-Type is that of several parts."""
-    message = Message()
-    message["Content-Type"] = kind
-    return message.get_content_maintype() == "multipart"

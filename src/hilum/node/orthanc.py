@@ -14,9 +14,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 
+from hilum.dataset.dicom_index.frontal import MODALITIES
 from hilum.errors import BadData
-from hilum.node.films import MODALITIES
-from hilum.node.http_client import Peer, Rejected
+from hilum.node.http_client import Answer, Peer, Rejected
 from hilum.node.inbox import Stream
 from hilum.node.journal import Journal
 from hilum.node.settings import Orthanc
@@ -41,7 +41,7 @@ class OrthancServer:
         """Record the studies that became stable. Raises `Unreachable`, `Rejected`, `BadData`."""
         since = self._journal.cursor(self.name)
         if not since:
-            since = "0" if self._settings.history else str(self._last())
+            since = "0" if self._settings.history else str(last_change(self._peer))
             self._visits.notice([], since)
         found = _expected(self._peer.get(f"changes?since={since}&limit={_CHANGES}").json())
         last = int(found["Last"])
@@ -49,51 +49,55 @@ class OrthancServer:
             self._visits.notice([], "0")
             return True
         by_kind = {kind: [] for kind in (_STABLE, _NEW_STUDY, _NEW_SERIES)}
-        for one in found["Changes"]:
-            by_kind.get(one["ChangeType"], []).append(one["ID"])
+        for one in found.get("Changes", ()):
+            by_kind.get(one.get("ChangeType", ""), []).append(one.get("ID", ""))
         if last != int(since):
             changing = [*by_kind[_NEW_STUDY], *self._studies_of(by_kind[_NEW_SERIES])]
             self._visits.notice(by_kind[_STABLE], str(last), changing)
         self._examine()
-        return not found["Done"]
+        return not found.get("Done", True)
 
     def _studies_of(self, series: Iterable[str]) -> Iterator[str]:
         """Yield the studies of the radiographic series among some."""
         for one in series:
-            with suppress(Rejected):  # deleted meanwhile
-                found = self._peer.get(f"series/{one}").json()
-                if found["MainDicomTags"].get("Modality", "") in MODALITIES:
-                    yield found["ParentStudy"]
+            with suppress(Rejected, BadData):  # deleted meanwhile
+                found = _table(self._peer.get(f"series/{one}"))
+                study = found.get("ParentStudy", "")
+                if study and _tags(found).get("Modality", "") in MODALITIES:
+                    yield study
 
     def _examine(self) -> None:
         """Let studies wait that are stable, whether Orthanc has said so or not."""
         for visit in self._visits.due(time.time(), SETTLING):
             try:
-                found = self._peer.get(f"studies/{visit.study}").json()
+                found = _table(self._peer.get(f"studies/{visit.study}"))
             except Rejected as error:
-                if error.status not in GONE:
-                    raise
-                self._visits.finish(visit)
+                if error.status in GONE:
+                    self._visits.finish(visit)
+                else:  # a visit says what is wrong with it
+                    self._visits.settle(visit, True)
             else:
-                self._visits.settle(visit, bool(found["IsStable"]))
-
-    def _last(self) -> int:
-        return int(_expected(self._peer.get("changes?last").json())["Last"])
+                self._visits.settle(visit, bool(found.get("IsStable", True)))
 
     def objects(self, study: str) -> Iterator[Found]:
         """Yield the objects of the study's radiographic series."""
         for series in _listed(self._peer.get(f"studies/{study}/series").json()):
-            modality = series["MainDicomTags"].get("Modality", "")
+            modality = _tags(series).get("Modality", "")
             if modality not in MODALITIES:
                 continue
             for one in _listed(self._peer.get(f"series/{series['ID']}/instances").json()):
-                sop = one["MainDicomTags"].get("SOPInstanceUID", "")
+                sop = _tags(one).get("SOPInstanceUID", "")
                 fetch = partial(self._fetch, one["ID"])
                 # Each stored file has an id of its own, also one that replaces another.
                 yield Found(sop, modality, str(one.get("FileUuid", "")), fetch)
 
     def _fetch(self, instance: str, stream: Stream) -> None:
         self._peer.request("GET", f"instances/{instance}/file", into=stream)
+
+
+def last_change(peer: Peer) -> int:
+    """Return the number of the last change. Raises `BadData` where the server is no Orthanc."""
+    return int(_expected(peer.get("changes?last").json())["Last"])
 
 
 def _expected(found: JsonObject | None) -> JsonObject:
@@ -103,6 +107,18 @@ def _expected(found: JsonObject | None) -> JsonObject:
             "interface, as http://127.0.0.1:8042"
         )
     return found
+
+
+def _table(answer: Answer) -> JsonObject:
+    """Return the table of an answer. Raises `BadData` where it is none."""
+    found = answer.json()
+    if not isinstance(found, dict):
+        raise BadData("[source.orthanc] the server answered with something else than a table")
+    return found
+
+
+def _tags(found: JsonObject) -> JsonObject:
+    return found.get("MainDicomTags") or {}
 
 
 def _listed(found: Iterable[JsonObject] | None) -> Iterable[JsonObject]:

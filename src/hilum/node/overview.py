@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from typing import TypedDict
 
-from hilum.errors import NotFound, on_one_line
+from hilum.errors import CannotRead, NotFound, on_one_line
 from hilum.node import visits
 from hilum.node.cautions import cautions
 from hilum.node.journal import DEAD, Journal
@@ -14,6 +14,7 @@ from hilum.node.service import JOURNAL, journal_of
 from hilum.node.settings import DIMSE, Settings
 
 SHOWN = 50  # dead films and studies
+REASONS = 20  # for which films were skipped
 _KEY = 16  # characters of a film's key
 
 
@@ -39,6 +40,7 @@ class Status(TypedDict):
     """The state of a node, in JSON types."""
 
     films: dict[str, int]
+    skipped: dict[str, int]  # films by the reason
     studies: dict[str, int]
     problems: list[Problem]
     failures: list[Failure]
@@ -46,7 +48,11 @@ class Status(TypedDict):
 
 def _opened(settings: Settings) -> Journal:
     place = settings.state / JOURNAL
-    if not place.is_file():
+    try:
+        found = place.is_file()
+    except OSError as error:  # of another user
+        raise CannotRead.because(place, error) from error
+    if not found:
         raise NotFound(f"there is no journal at {place}; start the node with `hilum node run`")
     return journal_of(settings)
 
@@ -57,6 +63,7 @@ def status(settings: Settings) -> Status:
     try:
         return Status(
             films=journal.counts(),
+            skipped=journal.skip_reasons(REASONS),
             studies=visits.counts(journal),
             problems=[
                 Problem(part=part, seconds=round(now - since, 1), reason=reason)
@@ -86,6 +93,8 @@ def lines(found: Status) -> str:
     films = ", ".join(f"{name} {count}" for name, count in found["films"].items())
     studies = ", ".join(f"{name} {count}" for name, count in found["studies"].items())
     text = [f"films: {films}", f"studies to visit: {studies}"]
+    for reason, count in found["skipped"].items():
+        text.append(f"skipped {count}: {reason}")
     for one in found["problems"]:
         text.append(f"{one['part']} is stopped, {one['seconds']:.0f} s: {one['reason']}")
     for one in found["failures"]:
@@ -105,6 +114,22 @@ def retry(settings: Settings, film: str = "") -> str:
             raise NotFound(f"no dead film has the key {film}; `hilum node status` shows them")
         studies = 0 if film else visits.revive(journal)
         return f"to be tried again: {films} films, {studies} studies"
+    finally:
+        journal.close()
+
+
+def drop(settings: Settings, film: str = "") -> str:
+    """Give up what is dead, all films or one by its key, and free its space; say how many.
+
+    A running node removes the files soon, another one when it starts. Raises as `retry` does.
+    """
+    journal = _opened(settings)
+    try:
+        films = journal.drop(film)
+        if film and not films:
+            raise NotFound(f"no dead film has the key {film}; `hilum node status` shows them")
+        studies = 0 if film else visits.drop(journal)
+        return f"dropped: {films} films, {studies} studies"
     finally:
         journal.close()
 

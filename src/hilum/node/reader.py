@@ -24,7 +24,6 @@ from hilum.inference.delivery import Findings, ModelIdentity
 from hilum.inference.site import Site
 from hilum.node.settings import Results, Settings
 
-RESULTS = "results"
 Read = Callable[[Path, dicom.Dicom], Findings]
 
 

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from hilum.errors import BadData, CannotWrite
 from hilum.node.busy import Busy
 from hilum.node.inbox import Inbox
 from hilum.node.journal import READ, RECEIVED, Film
 from hilum.node.reader import Reader, present
-from hilum.node.sender import results_place
 from hilum.node.settings import Limits
 from hilum.node.source import pause
 
@@ -25,13 +23,16 @@ class Reading:
     """Applies the models to what the inbox has taken in. `said` hears of each film."""
 
     def __init__(
-        self, state: Path, inbox: Inbox, reader: Reader, limits: Limits, said: Callable[..., None]
+        self, inbox: Inbox, reader: Reader, limits: Limits, said: Callable[..., None]
     ) -> None:
-        self._state, self._inbox, self._reader = state, inbox, reader
-        self._limits, self._said = limits, said
+        self._inbox, self._reader, self._limits, self._said = inbox, reader, limits, said
+        self._blameless: Film | None = None  # the film of an attempt that does not count
 
     def step(self) -> int:
         """Read the next film; return how many there were. Raises `Busy`."""
+        if self._blameless:
+            self._inbox.journal.put_off(self._blameless)
+            self._blameless = None
         films = self._inbox.journal.films(RECEIVED, 1, now=time.time())
         for film in films:
             if film.attempts >= self._limits.attempts:
@@ -44,11 +45,9 @@ class Reading:
     def _attempt(self, film: Film) -> None:
         try:
             self._read(film)
-        except CannotWrite as error:
-            self._inbox.journal.put_off(film)
+        except (CannotWrite, Busy) as error:
+            self._blameless = film  # for now even the journal may have no room
             raise Busy(str(error)) from error
-        except Busy:
-            raise
         except BadData as error:
             self._failed(film, str(error), "BadData", dead=True)
         except Exception as error:  # noqa: BLE001 (whatever one film does, the next one is read)
@@ -58,6 +57,8 @@ class Reading:
 
     def _read(self, film: Film) -> None:
         begun, place, journal = time.monotonic(), self._inbox.place(film.key), self._inbox.journal
+        if not place.exists():
+            raise BadData(f"its file {place} is gone; send the film again")
         findings = self._reader.findings(place)
         called = present(findings)
         tried = film.attempts + 1
@@ -65,7 +66,7 @@ class Reading:
             film, READ, calls=called, models=self._reader.digest, attempts=tried
         ):
             return
-        uids = self._reader.write(place, findings, results_place(self._state, film))
+        uids = self._reader.write(place, findings, self._inbox.results_of(film))
         journal.wrote(film, uids)
         self._said(
             "film read", film=film.key, seconds=round(time.monotonic() - begun, 3),
@@ -74,7 +75,8 @@ class Reading:
 
     def _failed(self, film: Film, reason: str, kind: str, *, dead: bool) -> None:
         due = None if dead else time.time() + pause(film.attempts, self._limits)
-        self._inbox.journal.fail(film, reason, due)
+        if not self._inbox.journal.fail(film, reason, due):
+            return
         self._said(
             "film failed", level="error" if dead else "warning", film=film.key, error=kind,
             attempts=film.attempts + 1, dead=dead,

@@ -18,12 +18,11 @@ from typing import TextIO
 
 from hilum import storage
 from hilum.errors import CannotWrite, HilumError, Interrupted, MissingExtra
-from hilum.node import monitor, sender
+from hilum.node import monitor, web_servers
 from hilum.node.busy import Busy
 from hilum.node.cautions import cautions
 from hilum.node.dicomweb import DicomWebServer
 from hilum.node.health import Health
-from hilum.node.http_client import Login, Peer
 from hilum.node.inbox import Inbox
 from hilum.node.journal import Journal
 from hilum.node.logs import Log
@@ -31,14 +30,14 @@ from hilum.node.orthanc import OrthancServer
 from hilum.node.reader import Reader
 from hilum.node.reading import Reading
 from hilum.node.sender import Sender, Store, stow
-from hilum.node.settings import DICOMWEB, DIMSE, Destination, DicomWeb, Orthanc, Settings, secret
+from hilum.node.settings import DIMSE, SOURCE, Settings
 from hilum.node.source import Source, pause
 
 JOURNAL = "journal.sqlite"
 GRACE = 20.0  # seconds that parts have to end their round
 _IDLE = 1.0  # seconds until a part that nothing woke has another round
 _LONGEST_PAUSE = 30.0  # seconds of a part, so that what stopped it is not outlived for long
-_TIDY = 3600.0  # seconds between two removals of old rows
+_TIDY = 600.0  # seconds between two rounds of tidying
 _DAY = 86400.0
 
 
@@ -79,6 +78,7 @@ def assembled(settings: Settings, reader: Reader, stream: TextIO) -> Iterator[No
     with storage.locked(settings.state), ExitStack() as stack:
         journal = journal_of(settings)
         stack.callback(journal.close)
+        journal.check()
         health, woken = Health(journal), threading.Event()
         said = Log(stream, health.hear)
 
@@ -90,7 +90,6 @@ def assembled(settings: Settings, reader: Reader, stream: TextIO) -> Iterator[No
         inbox = Inbox(settings.state, journal, settings.limits, reader.digest, arrived)
         journal.begin_again()
         inbox.clear()
-        sender.clear(settings.state, journal)
         parts = tuple(_parts(settings, inbox, reader, woken, said))
         yield Node(settings, journal, inbox, health, said, parts)
 
@@ -155,52 +154,48 @@ def _run(
 def _parts(
     settings: Settings, inbox: Inbox, reader: Reader, arrived: threading.Event, said: Log
 ) -> Iterator[Part]:
-    state, limits, written = settings.state, settings.limits, threading.Event()
-    reading = Reading(state, inbox, reader, limits, said)
-    sending = Sender(state, inbox, _stores(settings), limits, said)
+    limits, reading = settings.limits, Reading(inbox, reader, settings.limits, said)
+    senders = tuple(_senders(settings, inbox, said))
 
     def read() -> int:
-        """Read a film, and wake the sender."""
+        """Read a film, and wake the senders."""
         done = reading.step()
-        if done:
-            written.set()
+        for one in senders if done else ():
+            one.woken.set()
         return done
 
     yield Part("reader", read, _IDLE, arrived)
-    yield Part("sender", sending.step, _IDLE, written)
+    yield from senders
     if settings.orthanc:
-        server = OrthancServer(
-            _peer(settings.orthanc.url, settings.orthanc, settings), settings.orthanc, inbox.journal
-        )
+        peer = web_servers.rest_of(settings.orthanc, settings).connect()
+        server = OrthancServer(peer, settings.orthanc, inbox.journal)
         source = Source(server, inbox, limits, said)
         yield Part("orthanc", source.step, settings.orthanc.poll_seconds, threading.Event())
     if settings.dicomweb:
-        peer = _peer(settings.dicomweb.url, settings.dicomweb, settings)
+        peer = web_servers.servers(settings)["source.dicomweb"].connect()
         of_web = DicomWebServer(peer, settings.dicomweb, inbox.journal)
         source = Source(of_web, inbox, limits, said)
         yield Part("dicomweb", source.step, settings.dicomweb.poll_seconds, threading.Event())
 
 
-def _peer(url: str, of: Orthanc | DicomWeb | Destination, settings: Settings) -> Peer:
-    token = "" if isinstance(of, Orthanc) else secret(of.token_file)
-    login = Login(of.user, secret(of.password_file), token, of.ca)
-    return Peer(url, login, settings.limits.request_seconds)
+def _senders(settings: Settings, inbox: Inbox, said: Log) -> Iterator[Part]:
+    """Yield a part for each archive that takes results: one that fails delays no other."""
+    stores = _stores(settings)
+    besides = tuple(filter(None, stores))
+    for source, store in stores.items():
+        sending = Sender(inbox, store, settings.limits, said, source, besides)
+        yield Part(f"sender {source}".strip(), sending.step, _IDLE, threading.Event())
 
 
 def _stores(settings: Settings) -> dict[str, Store]:
     """Return what stores results, by the source of a film; "" for any other."""
-    to = settings.destination
-    if to.to == DICOMWEB:
-        return {"": stow(_peer(to.url, to, settings))}
-    if to.to == DIMSE:
+    if settings.destination.to == DIMSE:
         return {"": _by_dimse(settings)}
-    found = {}
-    if settings.orthanc:
-        root = f"{settings.orthanc.url.rstrip('/')}/{settings.orthanc.dicomweb.strip('/')}"
-        found["orthanc"] = stow(_peer(root, settings.orthanc, settings))
-    if settings.dicomweb:
-        found["dicomweb"] = stow(_peer(settings.dicomweb.url, settings.dicomweb, settings))
-    return found | {"": next(iter(found.values()))}
+    first, *others = web_servers.servers(settings).items()
+    found = {"": stow(first[1].connect())}
+    if settings.destination.to == SOURCE:
+        found |= {name.removeprefix("source."): stow(one.connect()) for name, one in others}
+    return found
 
 
 def _by_dimse(settings: Settings) -> Store:
@@ -267,12 +262,19 @@ def _stopped(part: Part, node: Node, error: Exception) -> None:
 
 
 def _wait(node: Node, until: Callable[[], None] | None) -> None:
-    """Wait until the node is to be stopped, and remove old rows now and then."""
-    kept = node.settings.limits.keep_days * _DAY
+    """Wait until the node is to be stopped, and tidy now and then."""
     if until:
         return until()
     with suppress(Interrupted):
         while True:
-            with suppress(Busy):
-                node.journal.forget(time.time() - kept)
+            with suppress(HilumError, OSError):  # the parts say what is wrong
+                tidy(node)
             time.sleep(_TIDY)
+
+
+def tidy(node: Node) -> None:
+    """Remove what is older than [limits] keep_days, and the files of films that were dropped."""
+    before = time.time() - node.settings.limits.keep_days * _DAY
+    node.journal.drop(before=before)
+    node.journal.forget(before)
+    node.inbox.tidy()

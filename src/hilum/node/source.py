@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-from hilum.errors import BadData
-from hilum.node.films import MODALITIES
-from hilum.node.http_client import Rejected
+from hilum.dataset.dicom_index.frontal import MODALITIES
+from hilum.errors import CannotWrite, HilumError
+from hilum.node.busy import Busy
+from hilum.node.http_client import Rejected, Unreachable
 from hilum.node.inbox import Inbox, Refused, Stream
 from hilum.node.journal import key_of
 from hilum.node.settings import Limits
@@ -78,9 +79,15 @@ class Source:
     def _visit(self, visit: Visit) -> None:
         try:
             new, faults = self._films(visit)
-        except (Rejected, BadData) as error:
+        except (Busy, CannotWrite):
+            raise
+        except Unreachable:
+            self._visits.put_off(visit)  # others are tried before it, and it is at no fault
+            raise
+        except Exception as error:  # noqa: BLE001 (whatever one study does, the next is visited)
             gone = isinstance(error, Rejected) and error.status in GONE
-            new, faults = 0, [] if gone else [str(error)]
+            reason = str(error) if isinstance(error, HilumError) else repr(error)
+            new, faults = 0, [] if gone else [reason]
         if faults:
             self._failed(visit, "; ".join(faults))
             return

@@ -19,11 +19,12 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from hilum.errors import BadRecipe, CannotWrite, HilumError
-from hilum.node.http_client import Answer, Login, Peer, Rejected, Unreachable
-from hilum.node.settings import DICOMWEB, Settings, is_local, secret
+from hilum.node import web_servers
+from hilum.node.http_client import Answer, Peer, Rejected, Unreachable
+from hilum.node.settings import Settings, is_local
 
 HOST, PORT = "127.0.0.1", 8044
 ROOT = "dicom-web"  # of the archive's services here
@@ -37,14 +38,15 @@ _HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Embedder-Policy": "require-corp",
     "Cross-Origin-Resource-Policy": "same-origin",
-    # OHIF compiles WebAssembly, and runs its decoders as workers from blobs.
-    "Content-Security-Policy": (
-        "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
-        "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; worker-src 'self' blob:; "
-        "connect-src 'self' data: blob:; font-src 'self' data:; frame-ancestors 'none'; "
-        "form-action 'self'; base-uri 'self'"
-    ),
 }
+# OHIF compiles WebAssembly, and runs its decoders as workers from blobs.
+_OF_PAGES = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
+    "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; worker-src 'self' blob:; "
+    "connect-src 'self' data: blob:; font-src 'self' data:; frame-ancestors 'none'; "
+    "form-action 'self'; base-uri 'self'"
+)
+_OF_DATA = "default-src 'none'; sandbox; frame-ancestors 'self'"  # a page in an archive stays dead
 # In place of what would register a worker that keeps pages in the browser.
 _REPLACED = {"init-service-worker.js": b"", "sw.js": b""}
 
@@ -56,25 +58,13 @@ def archive(settings: Settings) -> tuple[str, Callable[[], Peer]]:
 
     It is the archive that results go to. Raises `BadRecipe` where it speaks no DICOMweb.
     """
-    to, seconds = settings.destination, settings.limits.request_seconds
-    if to.to == DICOMWEB:
-        url, of, token = to.url, to, secret(to.token_file)
-    elif settings.orthanc:
-        of, token = settings.orthanc, ""
-        url = f"{of.url.rstrip('/')}/{of.dicomweb.strip('/')}"
-    elif settings.dicomweb:
-        url, of, token = (
-            settings.dicomweb.url,
-            settings.dicomweb,
-            secret(settings.dicomweb.token_file),
-        )
-    else:
+    found = next(iter(web_servers.servers(settings).values()), None)
+    if found is None:
         raise BadRecipe(
             f"{settings.path} names no DICOMweb server, which the viewer reads from; add "
             f"[source.orthanc], [source.dicomweb], or a [destination] with to = 'dicomweb'"
         )
-    login = Login(of.user, secret(of.password_file), token, of.ca)
-    return url.rstrip("/"), lambda: Peer(url, login, seconds)
+    return found.url, found.connect
 
 
 @contextmanager
@@ -157,6 +147,16 @@ def configuration() -> bytes:
     return f"window.config = {json.dumps(settings)};\n".encode()
 
 
+def _is_read(path: str) -> bool:
+    """Return whether a path below the archive's root is one of objects, also for who decodes it.
+
+    Servers differ in how often they decode an address, and in what a backslash means.
+    """
+    place = unquote(unquote(path.partition("?")[0]))
+    plain = not {"..", "."} & set(re.split(r"[/\\;]", place)) and "\\" not in place
+    return plain and "//" not in place and bool(_READ.fullmatch(path))
+
+
 class _Handler(BaseHTTPRequestHandler):
     """Answers GET and HEAD, quietly."""
 
@@ -179,7 +179,7 @@ class _Handler(BaseHTTPRequestHandler):
         path = urlsplit(self.path).path
         if path.startswith(f"/{ROOT}/"):
             status, kind, body = self._of_archive(self.path.removeprefix(f"/{ROOT}"))
-            self._answer(status, kind, body, stored=False)
+            self._answer(status, kind, body, stored=False, policy=_OF_DATA)
         else:
             self._answer(*self._of_viewer(path), stored=path.endswith((".js", ".wasm", ".css")))
 
@@ -196,7 +196,7 @@ class _Handler(BaseHTTPRequestHandler):
         return 200, kind, self.files[name]
 
     def _of_archive(self, path: str) -> Page:
-        if not _READ.fullmatch(path) or ".." in path:
+        if not _is_read(path):
             return 403, "text/plain", b"only studies, series and instances are read here\n"
         headers = {"Accept": self.headers.get("Accept", "*/*")}
         try:
@@ -205,7 +205,8 @@ class _Handler(BaseHTTPRequestHandler):
             return 502, "text/plain", f"{error}\n".encode()
         except HilumError:
             return 502, "text/plain", b"the archive's answer cannot be passed on\n"
-        return answer.status, answer.kind or "text/plain", self._here(answer)
+        kind = " ".join(answer.kind.split()) or "text/plain"
+        return answer.status, kind, self._here(answer)
 
     def _here(self, answer: Answer) -> bytes:
         """Return an answer's body with this server's addresses in place of the archive's."""
@@ -214,13 +215,16 @@ class _Handler(BaseHTTPRequestHandler):
         own = f"http://{self.headers['Host']}/{ROOT}"
         return answer.body.replace(self.archive.encode(), own.encode())
 
-    def _answer(self, status: int, kind: str, body: bytes, *, stored: bool) -> None:
+    def _answer(
+        self, status: int, kind: str, body: bytes, *, stored: bool, policy: str = _OF_PAGES
+    ) -> None:
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Cache-Control", "private, max-age=3600" if stored else "no-store")
         for name, value in _HEADERS.items():
             self.send_header(name, value)
+        self.send_header("Content-Security-Policy", policy)
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)

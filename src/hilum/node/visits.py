@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from hilum.node.journal import Journal
 
 RECHECK_SECONDS = 10.0  # until a changing study is examined
+LONGEST_PAUSE = 86400.0  # seconds of the longest pause that settings allow
 SETTLING, WAITING, DONE, DEAD = ("settling", "waiting", "done", "dead")
 
 
@@ -68,7 +69,7 @@ class Visits:
         now, before = time.time(), self.of(study)
         if before is None or before.objects != objects:
             self._put(Visit(self.source, study, objects, now, SETTLING, 0, 0.0, ""))
-        elif before.state == SETTLING and now - before.since >= stable_seconds:
+        elif before.state == SETTLING and abs(now - before.since) >= stable_seconds:
             self._put(Visit(self.source, study, objects, before.since, WAITING, 0, 0.0, ""))
 
     def _put(self, visit: Visit) -> None:
@@ -82,18 +83,24 @@ class Visits:
         return Visit(*rows[0]) if rows else None
 
     def due(self, now: float, state: str = WAITING) -> list[Visit]:
-        """Return the studies of a state whose time has come, those noticed first first."""
+        """Return the studies of a state whose time has come, those not tried yet first.
+
+        A time after all pauses is no one's: the clock was set back meanwhile.
+        """
         rows = self.journal.rows(
-            f"{_VISIT} WHERE source = ? AND state = ? AND due <= ? ORDER BY since LIMIT 100",
-            self.source,
-            state,
-            now,
+            f"{_VISIT} WHERE source = ? AND state = ? AND (due <= ? OR due > ?) "
+            "ORDER BY due, since LIMIT 100",
+            *(self.source, state, now, now + LONGEST_PAUSE),
         )
         return [Visit(*row) for row in rows]
 
     def finish(self, visit: Visit) -> None:
         """Record that a study was visited, unless it was noticed anew meanwhile."""
         self._change(visit, DONE, 0, 0.0, "")
+
+    def put_off(self, visit: Visit) -> None:
+        """Let all other studies be visited before this one is tried again."""
+        self._change(visit, WAITING, visit.attempts, time.time(), visit.reason)
 
     def fail(self, visit: Visit, reason: str, due: float | None) -> None:
         """Record that a visit failed and is due again then; with None it is dead."""
@@ -119,6 +126,12 @@ def dead(journal: Journal, limit: int = 1000) -> list[Visit]:
     """Return the studies whose visits failed for good."""
     rows = journal.rows(f"{_VISIT} WHERE state = ? ORDER BY since LIMIT ?", DEAD, limit)
     return [Visit(*row) for row in rows]
+
+
+def drop(journal: Journal) -> int:
+    """Give up dead studies until they are noticed again; return how many."""
+    with journal.transaction() as run:
+        return run("UPDATE visits SET state = ? WHERE state = ?", (DONE, DEAD)).rowcount
 
 
 def revive(journal: Journal) -> int:

@@ -11,6 +11,7 @@ import typer
 
 from hilum.cli import console
 from hilum.cli._app import RUNS, Json
+from hilum.errors import on_one_line
 
 if TYPE_CHECKING:
     from hilum.node.settings import Settings
@@ -28,6 +29,7 @@ class Action(StrEnum):
     run = "run"
     status = "status"
     retry = "retry"
+    drop = "drop"
     check = "check"
     viewer = "viewer"
 
@@ -37,8 +39,10 @@ def verb(
         Action,
         typer.Argument(
             help="run SETTINGS: take in films and send results until it is stopped. status "
-            "SETTINGS: films by state, and what failed and why. retry SETTINGS: try again what "
-            "failed for good. check SETTINGS: whether the settings are right. viewer SETTINGS: "
+            "SETTINGS: films by state, why films were skipped, and what failed and why. retry "
+            "SETTINGS: try again what failed for good. drop SETTINGS: give it up, and free its "
+            "space. check SETTINGS: whether the settings are right, and their "
+            "connections work. viewer SETTINGS: "
             "OHIF's viewer of the archive, for this machine's browser.",
             show_default=False,
         ),
@@ -48,7 +52,7 @@ def verb(
     ],
     film: Annotated[
         str,
-        typer.Option("--film", help="Of retry: this film alone, by its key in `status`."),
+        typer.Option("--film", help="Of retry and drop: this film alone, by its key in `status`."),
     ] = "",
     package: Annotated[
         Path | None,
@@ -67,21 +71,36 @@ def verb(
     C-STORE) are read by the models, and results are stored with them as DICOM objects. For
     research only; not for diagnosis.
     """
-    from hilum.node import overview, service
-    from hilum.node.settings import Settings
+    from hilum.node import overview, service, settings_file
 
-    read = Settings.read(settings)
+    read = settings_file.read(settings)
     if action == Action.run:
         service.run(read, console.say)
     elif action == Action.check:
-        console.echo(overview.summary(read))
+        _check(read)
     elif action == Action.viewer:
         _view(read, package, port)
     elif action == Action.retry:
         console.echo(overview.retry(read, film))
+    elif action == Action.drop:
+        console.echo(overview.drop(read, film))
     else:
         found = overview.status(read)
         console.echo(json.dumps(found, indent=1) if as_json else overview.lines(found))
+
+
+def _check(settings: Settings) -> None:
+    """Say what settings mean, and try their connections."""
+    from hilum.errors import HilumError
+    from hilum.node import overview, trial
+
+    console.echo(overview.summary(settings))
+    faults = 0
+    for what, fault in trial.trials(settings):
+        console.echo(on_one_line(f"{what}: {fault or 'works'}"))
+        faults += bool(fault)
+    if faults:
+        raise HilumError(f"{faults} of the connections of {settings.path} do not work")
 
 
 def _view(settings: Settings, package: Path | None, port: int) -> None:

@@ -1,6 +1,6 @@
 """Find radiographs among DICOM objects by their headers, with the truth on patients and studies.
 
-    frontal     whether a header is that of a frontal chest radiograph, or why it is not
+    frontal     why a header is not that of a frontal chest radiograph
     film        one image: its UIDs, patient, view, moment and place
     index       all images of a source: films, contradictions, earlier films of a patient
     folder      a folder, with the DICOMDIRs in it, or a DICOMDIR

@@ -8,7 +8,6 @@ circle comes to an end; records that no link reaches are listed without a patien
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -106,23 +105,29 @@ def _patients(directory: Dataset, records: list[Dataset]) -> dict[int, str]:
     return found
 
 
-def located(folder: Path, place: str) -> Path | None:
-    """Return the file of an entry below the directory's folder; None where there is none.
+class Medium:
+    """Finds the files of entries below a directory's folder, each of whose folders it lists once.
 
     Media are mounted with names in lower case as often as in upper case.
     """
-    here = folder
-    for part in place.split("/"):
-        exact = here / part
-        if not exact.exists():
-            exact = next(_in_other_case(here, part), exact)
-        here = exact
-    inside = untrusted_files.holds(str(folder.resolve()), str(here.resolve()))
-    return here if inside and here.is_file() else None
 
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._listed: dict[Path, dict[str, Path]] = {}
 
-def _in_other_case(folder: Path, name: str) -> Iterator[Path]:
-    if folder.is_dir():
-        yield from (
-            one for one in sorted(folder.iterdir()) if one.name.casefold() == name.casefold()
-        )
+    def located(self, place: str) -> Path | None:
+        """Return the file of an entry; None where there is none."""
+        here = self._folder
+        for part in place.split("/"):
+            exact = here / part
+            here = exact if exact.exists() else self._in_other_case(here, part)
+            if here is None:
+                return None
+        inside = untrusted_files.holds(str(self._folder.resolve()), str(here.resolve()))
+        return here if inside and here.is_file() else None
+
+    def _in_other_case(self, folder: Path, name: str) -> Path | None:
+        if folder not in self._listed:
+            paths = sorted(folder.iterdir(), reverse=True) if folder.is_dir() else []
+            self._listed[folder] = {one.name.casefold(): one for one in paths}
+        return self._listed[folder].get(name.casefold())

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from hilum.annotations import acquisition
-from hilum.dataset.dicom_index.frontal import is_frontal_film
+from hilum.dataset.dicom_index.frontal import reason_not_frontal
 from hilum.imaging.files.dicom import Header
 
 
@@ -62,5 +62,5 @@ def film(header: Header, place: str) -> Film:
         columns=columns,
         transfer_syntax=header.syntax,
         place=place,
-        refusal=is_frontal_film(header),
+        refusal=reason_not_frontal(header),
     )

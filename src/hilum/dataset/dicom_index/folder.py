@@ -52,10 +52,10 @@ def _of_folder(root: Path, progress: Progress) -> FilmIndex:
 
 def _of_directory(path: Path, progress: Progress) -> FilmIndex:
     entries = dicomdir.entries(path)
-    collector, headers = Collector(), {}
+    collector, headers, medium = Collector(), {}, dicomdir.Medium(path.parent)
     for number, entry in enumerate(entries):
         progress(number, len(entries))
-        found = dicomdir.located(path.parent, entry.path)
+        found = medium.located(entry.path)
         header = _header(found, path.parent, collector) if found else None
         if found and header:
             headers[found.resolve()] = header

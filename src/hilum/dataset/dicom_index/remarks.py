@@ -18,9 +18,9 @@ def of_directory(
 
     `headers` are those of files that were read, by resolved path.
     """
-    missing, other = [], []
+    missing, other, medium = [], [], dicomdir.Medium(directory.parent)
     for entry in entries:
-        found = dicomdir.located(directory.parent, entry.path)
+        found = medium.located(entry.path)
         header = headers.get(found.resolve()) if found else None
         if found is None:
             missing.append(entry.path)
