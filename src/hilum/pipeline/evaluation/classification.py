@@ -11,7 +11,8 @@ only pairs of images that the same model has scored.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -22,7 +23,8 @@ from hilum.pipeline import truth
 from hilum.pipeline.evaluation import estimate, measures, selective_measures
 from hilum.pipeline.evaluation.estimate import NAN, EstimateRow
 from hilum.pipeline.evaluation.measures import Metric, truth_and_score
-from hilum.statistics import auroc_tests, calibration
+from hilum.statistics import auroc_tests, calibration, weighted
+from hilum.statistics.bootstrap import Counted, Linear
 from hilum.statistics.calibration import Fitted
 from hilum.statistics.metrics import discrimination
 
@@ -155,13 +157,13 @@ def of_cell(
     for measure in listed:
         if measure.values is None:
             continue
-        statistics.append(partial(_on_rows, measure.function, labels, measure.values))
+        statistics.append(measures.OnRows(measure.function, labels, measure.values, measure.form))
         row: EstimateRow = {**about, "metric": measure.name, "warning": measure.warning or small}
         what.append(row)
         whys.append(measure.why or estimate.one_class(cell.rows))
     for found in estimate.estimate(settings, cell.rows, statistics, what, whys):
         if found.get("metric") == "auroc":
-            patients = cell.rows["group"].to_list()
+            patients = estimate.numbers(cell.rows)
             area = auroc_tests.area(labels, score, patients, confidence=settings.confidence)
             found |= {"delong_low": area.ci_low, "delong_high": area.ci_high}
         yield found
@@ -205,13 +207,14 @@ def _averages(of_part: pl.DataFrame, part: str, settings: Evaluate) -> Iterator[
     }
     what: list[EstimateRow] = []
     statistics = []
-    for kind, average in (
-        (estimate.MACRO, discrimination.macro),
-        (estimate.MICRO, discrimination.micro),
+    for kind, average, form in (
+        (estimate.MACRO, discrimination.macro, weighted.macro),
+        (estimate.MICRO, discrimination.micro, weighted.micro),
     ):
         for name, metric in discrimination.METRICS.items():
             what.append({**about, "concept": kind, "metric": name})
-            statistics.append(partial(_averaged, average, metric, labels, score))
+            of_metric = partial(form, weighted.OF_METRIC[name])
+            statistics.append(_Average(partial(average, metric), labels, score, of_metric))
     if len(both) < 2:
         why = "fewer than two findings with both classes"
         yield from (estimate.no_estimate(row, images, NAN, why) for row in what)
@@ -240,18 +243,17 @@ def _wide(rows: pl.DataFrame, concepts: list[str]) -> tuple[np.ndarray, np.ndarr
     return labels, score, images
 
 
-def _averaged(
-    average: Callable[[Metric, np.ndarray, np.ndarray], float],
-    metric: Metric,
-    labels: np.ndarray,
-    score: np.ndarray,
-    rows: np.ndarray,
-) -> float:
-    return average(metric, labels[rows], score[rows])
+@dataclass(frozen=True)
+class _Average:
+    """An average over concepts of truth and scores (rows, concepts), as a statistic of rows."""
 
+    average: Metric
+    truth: np.ndarray
+    score: np.ndarray
+    form: weighted.Form
 
-def _on_rows(metric: Metric, labels: np.ndarray, values: np.ndarray, rows: np.ndarray) -> float:
-    """Compute a metric on those of `rows` that have a value; `values` is (rows,) or (rows, k)."""
-    missing = np.isnan(values[rows])
-    rows = rows[~(missing if missing.ndim == 1 else missing.any(1))]
-    return metric(labels[rows], values[rows])
+    def __call__(self, rows: np.ndarray) -> float:
+        return self.average(self.truth[rows], self.score[rows])
+
+    def weighted(self, patient_of_row: np.ndarray, patients: int) -> Linear | Counted:
+        return self.form(self.truth, self.score, patient_of_row, patients)

@@ -148,7 +148,7 @@ def estimate(
     """
     found = bootstrap.bootstrap_many(
         statistics,
-        rows["group"].to_list(),
+        numbers(rows),
         resamples=settings.bootstrap,
         confidence=settings.confidence,
         seed=settings.seed,
@@ -161,6 +161,11 @@ def estimate(
     ):
         estimates.append({**what, **_with_reason(interval, patients, reason), **held})
     return estimates
+
+
+def numbers(rows: pl.DataFrame) -> np.ndarray:
+    """Return the number of each row's patient in the order of their names, (rows,)."""
+    return rows["group"].rank("dense").to_numpy()
 
 
 def means(
