@@ -185,7 +185,7 @@ def _computed(
         for at, times in enumerate(block):
             for number, of_times in counted.items():
                 found[at, number] = of_times(times)
-            rows = _rows(times, patient_of_row) if listed else None
+            rows = _rows(times, patient_of_row) if listed else times[:0]
             for number, statistic in listed.items():
                 found[at, number] = statistic(rows)
         yield found
