@@ -84,9 +84,7 @@ def write_release(folder: Path, count: int) -> None:
     findings = list(nih14.FINDINGS)
     # A few thousand different sets of findings, as a real table has.
     kinds = rng.random((3000, len(findings))) < RATE
-    words = [
-        "|".join(findings[at] for at in np.flatnonzero(row)) or "No Finding" for row in kinds
-    ]
+    words = ["|".join(findings[at] for at in np.flatnonzero(row)) or "No Finding" for row in kinds]
     table = pl.DataFrame(
         {
             "Image Index": [f"{one // 4 + 1:08d}_{one % 4:03d}.png" for one in number],
@@ -103,7 +101,9 @@ def write_release(folder: Path, count: int) -> None:
         }
     )
     table.write_csv(folder / nih14.ENTRIES[0])
-    tested = np.isin(number // 4 % len(PARTS), [at for at, one in enumerate(PARTS) if one == "test"])
+    tested = np.isin(
+        number // 4 % len(PARTS), [at for at, one in enumerate(PARTS) if one == "test"]
+    )
     for name, rows in (("train_val_list.txt", ~tested), ("test_list.txt", tested)):
         table.filter(rows).select("Image Index").write_csv(folder / name, include_header=False)
 
@@ -183,9 +183,7 @@ def facts_of(table: pl.DataFrame) -> pl.DataFrame:
 
 
 def _evaluate(folder: Path, resamples: int) -> dict:
-    scores, table = (
-        storage.read_table(folder / f"{name}.parquet") for name in ("scores", "split")
-    )
+    scores, table = (storage.read_table(folder / f"{name}.parquet") for name in ("scores", "split"))
     manifest = Manifest.read(folder / "run")
     found, fitted = classification.figures(
         scores,

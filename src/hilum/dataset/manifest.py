@@ -251,7 +251,7 @@ class Manifest:
     def of(
         cls,
         root: Path,
-        images: Sequence[Sequence],
+        images: pl.DataFrame | Sequence[Sequence],
         labels: pl.DataFrame | Sequence[Sequence],
         remarks: Sequence[Sequence],
         shapes: Sequence[Sequence] = (),
@@ -264,8 +264,12 @@ class Manifest:
         """
         manifest = cls(
             root,
-            pl.DataFrame(images, schema=COLUMNS, orient="row").sort("image_id"),
-            pl.DataFrame(labels, schema=LABEL_COLUMNS, orient="row").sort("image_id", "concept"),
+            storage.constants_once(
+                _in_order(pl.DataFrame(images, schema=COLUMNS, orient="row"), "image_id")
+            ),
+            _in_order(
+                pl.DataFrame(labels, schema=LABEL_COLUMNS, orient="row"), "image_id", "concept"
+            ),
             pl.DataFrame(remarks, schema=REMARK_COLUMNS, orient="row").sort(
                 "path", "rule", "message"
             ),
@@ -390,3 +394,13 @@ class Manifest:
         manifest = cls(root, table, labels, remarks, shapes, links)
         manifest.check()
         return manifest
+
+
+def _in_order(table: pl.DataFrame, *columns: str) -> pl.DataFrame:
+    """Return a table sorted by these columns; itself where it is, as a copy takes its memory."""
+    falls = pl.lit(False)
+    for column in reversed(columns):
+        now, before = pl.col(column), pl.col(column).shift()
+        falls = (now < before) | ((now == before) & falls)
+    known = not any(table[column].null_count() for column in columns)
+    return table if known and not table.select(falls.any()).item() else table.sort(columns)

@@ -35,7 +35,11 @@ def faults_of_labels(table: pl.DataFrame, labels: pl.DataFrame) -> Iterator[str]
     again = pl.all_horizontal(key.eq_missing(key.shift()))
     for image in labels.filter(again)["image_id"].unique(maintain_order=True):
         yield f"{image}: several labels for one finding"
-    unknown = labels.join(table, on="image_id", how="anti")
+    # The labels of an image are neighbours: each image is sought once.
+    images = labels.select("image_id").filter(
+        pl.col("image_id").ne_missing(pl.col("image_id").shift())
+    )
+    unknown = images.join(table.select("image_id"), on="image_id", how="anti")
     for image in unknown["image_id"].unique():
         yield f"label for {image}, which is not in the table"
     for concept in labels["concept"].unique():

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import polars as pl
 
+from hilum import storage
 from hilum.annotations.vocabulary import concept_for
-from hilum.dataset.manifest import DISPLAY, LABEL_COLUMNS, Label, Remark, Row
+from hilum.dataset.manifest import COLUMNS, DISPLAY, LABEL_COLUMNS, Label, Remark, Row
 from hilum.errors import BadData
+
+PIECE = 50_000  # rows turned into columns at a time
 
 
 def tables(
     dataset: str, terms_of_set: Mapping[str, str] | None, rows: list[Row]
-) -> tuple[list[list], pl.DataFrame, list[list], list[Remark]]:
+) -> tuple[pl.DataFrame, pl.DataFrame, list[list], list[Remark]]:
     """Return the rows of the manifest's tables of images, labels and shapes, and remarks on
     patients.
 
@@ -25,7 +28,7 @@ def tables(
     shared = {id(row.labels): row.labels for row in rows}
     terms = _concepts(dataset, terms_of_set, rows, shared)
     patient, joined = _joined_patients(rows)
-    images = [_image(dataset, row, patient[row.patient]) for row in rows]
+    images = pl.concat(_images(dataset, rows, patient))
     labels = [
         [
             key,
@@ -42,18 +45,34 @@ def tables(
         for key, labels in shared.items()
         for it in labels
     ]
-    stated = pl.DataFrame(
-        labels,
-        schema={
-            "key": pl.UInt64,
-            **{name: kind for name, kind in LABEL_COLUMNS.items() if name != "image_id"},
-        },
-        orient="row",
+    stated = storage.constants_once(
+        pl.DataFrame(
+            labels,
+            schema={
+                "key": pl.UInt64,
+                **{name: kind for name, kind in LABEL_COLUMNS.items() if name != "image_id"},
+            },
+            orient="row",
+        ).sort("concept")
     )
+    constant = [one for one in stated.columns if stated[one].n_unique() < 2 and stated.height > 1]
+    varying = [one for one in stated.columns if one == "key" or one not in constant]
     image = pl.DataFrame(
-        [(f"{dataset}/{row.name}", id(row.labels)) for row in rows],
-        schema={"image_id": pl.String, "key": pl.UInt64},
-        orient="row",
+        {
+            "image_id": images["image_id"],
+            "key": pl.Series([id(row.labels) for row in rows], dtype=pl.UInt64),
+        }
+    ).sort("image_id")
+    # Both sides are sorted, so that millions of labels need not be.
+    joined_labels = (
+        image.join(stated.select(varying), on="key", maintain_order="left_right")
+        .drop("key")
+        .with_columns(
+            pl.lit(stated[one][0], LABEL_COLUMNS[one]).alias(one)
+            for one in constant
+            if one != "key"
+        )
+        .select(list(LABEL_COLUMNS))
     )
     shapes = [
         [
@@ -67,7 +86,14 @@ def tables(
         for row in rows
         for it in row.drawn
     ]
-    return images, image.join(stated, on="key").drop("key"), shapes, joined
+    return images, joined_labels, shapes, joined
+
+
+def _images(dataset: str, rows: list[Row], patient: Mapping[str, str]) -> Iterator[pl.DataFrame]:
+    """Yield the table of images in pieces: as lists it would take three times its memory."""
+    for at in range(0, max(len(rows), 1), PIECE):
+        piece = [_image(dataset, row, patient[row.patient]) for row in rows[at : at + PIECE]]
+        yield pl.DataFrame(piece, schema=COLUMNS, orient="row")
 
 
 def _image(dataset: str, row: Row, patient: str) -> list:

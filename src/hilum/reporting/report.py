@@ -112,8 +112,10 @@ def render(context: Context, above: Head, test_scores: score_table.Link) -> str:
             name = module.__name__.rpartition(".")[2]
             html = chapter_html(module, _passed_on(context, module, content))
             rendered.append(Chapter(name, module.TITLE, html))
-    return _environment().get_template(PAGE_TEMPLATE).render(
-        head=context.passed.anything(above), test_scores=test_scores, chapters=rendered
+    return (
+        _environment()
+        .get_template(PAGE_TEMPLATE)
+        .render(head=context.passed.anything(above), test_scores=test_scores, chapters=rendered)
     )
 
 

@@ -27,6 +27,11 @@ STEPS = 20  # of Newton's method from the solution of all rows: it takes three
 Form = Callable[[np.ndarray, np.ndarray, np.ndarray, int], Linear | Counted]
 
 
+def _dot(one: np.ndarray, other: np.ndarray) -> float:
+    # Not `@`: for one product of two rows BLAS wakes all of its threads, which then spin.
+    return float(np.einsum("i,i", one, other))
+
+
 def sums(patient: np.ndarray, patients: int, *columns: np.ndarray) -> np.ndarray:
     """Return the sum of each column (rows,) over the rows of each patient, (patients, columns)."""
     return np.column_stack([np.bincount(patient, one, patients) for one in columns])
@@ -138,7 +143,7 @@ def expected_calibration_error(
     """Return the form of the calibration error over bins of equal mass."""
     present, probability = checked(truth, values)
     order = np.argsort(probability, kind="stable")
-    owner, ranked, present = patient[order], probability[order], present[order]
+    owner, ranked, truly = patient[order], probability[order], present[order].astype(np.float64)
     last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True)[: ranked.size])
 
     def _of(times: np.ndarray) -> float:
@@ -154,7 +159,7 @@ def expected_calibration_error(
         edges = np.concatenate([[0], ends, [weight.size]])
         each = np.array(
             [
-                (part @ ranked[a:b], part @ present[a:b], part.sum())
+                (_dot(part, ranked[a:b]), _dot(part, truly[a:b]), part.sum())
                 for a, b in zip(edges[:-1], edges[1:], strict=True)
                 for part in (weight[a:b].astype(np.float64),)
             ]
@@ -191,12 +196,12 @@ def _newton(z: np.ndarray, y: np.ndarray, weight: np.ndarray, a: float, b: float
     for _ in range(STEPS):
         p = calibration.sigmoid(a * z + b)
         left = weight * (y - p)
-        by_slope, by_shift = left @ z, left.sum()
+        by_slope, by_shift = _dot(left, z), left.sum()
         if not max(abs(by_slope), abs(by_shift)) >= 1e-9 * rows:
             return a
         curve = weight * (p * (1 - p))
         tilted = curve * z
-        zz, zc, cc = tilted @ z, tilted.sum(), curve.sum()
+        zz, zc, cc = _dot(tilted, z), tilted.sum(), curve.sum()
         if not (size := zz * cc - zc * zc) >= 1e-12 * rows**2:
             break
         a += (cc * by_slope - zc * by_shift) / size
@@ -213,16 +218,17 @@ def calibration_intercept(
         calibration.logit(probability),
         calibrated.calibration_intercept(present, probability),
     )
+    truly = present.astype(np.float64)
 
     def _of(times: np.ndarray) -> float:
         weight = times[patient]
         drawn, shift = weight.astype(np.float64), start
-        positives, rows = drawn @ present, drawn.sum()
+        positives, rows = _dot(drawn, truly), drawn.sum()
         if not 0 < positives < rows:
             return NAN
         for _ in range(STEPS):
             p = calibration.sigmoid(value + shift)
-            step = (positives - drawn @ p) / (drawn @ (p * (1 - p)))
+            step = (positives - _dot(drawn, p)) / _dot(drawn, p * (1 - p))
             shift += step
             if abs(step) < 1e-9:  # the error left is of its square
                 return float(shift)

@@ -105,11 +105,10 @@ def place(
 
 def banded(people: pl.DataFrame) -> pl.DataFrame:
     """Replace the column `age_years` by `age`, the name of its band in BANDS; null stays null."""
-    names, firsts = list(BANDS), list(BANDS.values())
-    band = pl.col("age_years").map_elements(
-        lambda years: names[int(np.searchsorted(firsts, years, side="right")) - 1],
-        return_dtype=pl.String,
-    )
+    years = pl.col("age_years")
+    band = pl.lit(None, pl.String)
+    for name, first in BANDS.items():
+        band = pl.when(years >= first).then(pl.lit(name)).otherwise(band)
     return people.with_columns(age=band).drop("age_years")
 
 
