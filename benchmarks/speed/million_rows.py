@@ -33,11 +33,11 @@ from hilum.dataset.manifest import Manifest
 from hilum.dataset.pixel_cache import FACTS
 from hilum.dataset.readers import nih14
 from hilum.pipeline import audit, evaluate, ingest, predict, split, truth
+from hilum.pipeline.division import Division
 from hilum.pipeline.evaluation import classification, run_tables
-from hilum.reporting import report, score_table
+from hilum.reporting import report, score_table, small_sets
 from hilum.reporting.context import LungCrops
 from hilum.reporting.sections import _scored_task, finding
-from hilum.reporting.small_sets import DivisionNote
 from hilum.safety import spreadsheet_cells
 
 MOST_SECONDS, MOST_GIB, MOST_MB = 12.0, 2.0, 15.0
@@ -207,7 +207,7 @@ def _report(folder: Path, resamples: int) -> dict:
     concept = split.target(manifest)
     rows = _scored_task.known(scored, table, "finding", concept)
     chapter = finding.Finding(
-        division=DivisionNote("single"),
+        division=small_sets.division(Division(finding=concept), table, Split()),
         crops=LungCrops(0, 0, False, False),
         task=_scored_task.describe(
             "finding", rows, metrics, fitted["finding"][concept], concept, Evaluate()

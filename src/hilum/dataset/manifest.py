@@ -398,9 +398,5 @@ class Manifest:
 
 def _in_order(table: pl.DataFrame, *columns: str) -> pl.DataFrame:
     """Return a table sorted by these columns; itself where it is, as a copy takes its memory."""
-    falls = pl.lit(False)
-    for column in reversed(columns):
-        now, before = pl.col(column), pl.col(column).shift()
-        falls = (now < before) | ((now == before) & falls)
     known = not any(table[column].null_count() for column in columns)
-    return table if known and not table.select(falls.any()).item() else table.sort(columns)
+    return table if known and manifest_checks.in_order(table, columns) else table.sort(columns)

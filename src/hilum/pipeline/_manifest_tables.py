@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+import numpy as np
 import polars as pl
 
 from hilum import storage
@@ -22,13 +23,28 @@ def tables(
     patients.
 
     Terms of the data set become concepts, and patients that a reading names as the same are joined.
-    `terms_of_set`: concept by term; None: terms are those of the vocabulary.
+    `terms_of_set`: concept by term; None: terms are those of the vocabulary. `rows` is empty
+    afterwards, as a million of them take as much memory as all of the tables.
     """
     # Rows share their tuples of labels, a few hundred in 100,000 images: each is read once.
     shared = {id(row.labels): row.labels for row in rows}
     terms = _concepts(dataset, terms_of_set, rows, shared)
     patient, joined = _joined_patients(rows)
     images = pl.concat(_images(dataset, rows, patient))
+    shapes = [
+        [
+            f"{dataset}/{row.name}",
+            it.concept or terms[it.term],
+            it.term,
+            it.shape,
+            it.source,
+            it.author,
+        ]
+        for row in rows
+        for it in row.drawn
+    ]
+    keys = pl.Series([id(row.labels) for row in rows], dtype=pl.UInt64)
+    rows.clear()
     labels = [
         [
             key,
@@ -53,40 +69,41 @@ def tables(
                 **{name: kind for name, kind in LABEL_COLUMNS.items() if name != "image_id"},
             },
             orient="row",
-        ).sort("concept")
+        ).sort("key", "concept")
     )
-    constant = [one for one in stated.columns if stated[one].n_unique() < 2 and stated.height > 1]
-    varying = [one for one in stated.columns if one == "key" or one not in constant]
-    image = pl.DataFrame(
-        {
-            "image_id": images["image_id"],
-            "key": pl.Series([id(row.labels) for row in rows], dtype=pl.UInt64),
-        }
-    ).sort("image_id")
-    # Both sides are sorted, so that millions of labels need not be.
-    joined_labels = (
-        image.join(stated.select(varying), on="key", maintain_order="left_right")
-        .drop("key")
-        .with_columns(
-            pl.lit(stated[one][0], LABEL_COLUMNS[one]).alias(one)
-            for one in constant
-            if one != "key"
-        )
-        .select(list(LABEL_COLUMNS))
+    image = images.select("image_id", key=keys).sort("image_id")
+    return images, _labels(image, stated), shapes, joined
+
+
+def _labels(image: pl.DataFrame, stated: pl.DataFrame) -> pl.DataFrame:
+    """Return the label table, sorted, of images (image_id, key) and the labels `stated` by key.
+
+    Both are sorted. Rows are picked column by column, since a join of millions of labels takes
+    twice their memory.
+    """
+    keys, first, times = np.unique(stated["key"], return_index=True, return_counts=True)
+    image = image.filter(pl.col("key").is_in(keys))
+    place = np.searchsorted(keys, image["key"].to_numpy())
+    count = times[place].astype(np.int32)
+    # The row in `stated` of each label: those of an image are neighbours there too.
+    row = np.arange(count.sum(), dtype=np.int32)
+    row += np.repeat((first[place] - (np.cumsum(count) - count)).astype(np.int32), count)
+    columns = {"image_id": image["image_id"].gather(np.repeat(_numbers(image.height), count))}
+    columns |= {
+        one: stated[one].gather(row)
+        for one in LABEL_COLUMNS
+        if one != "image_id" and stated[one].n_unique() > 1
+    }
+    table = pl.DataFrame(columns).with_columns(
+        pl.lit(stated[one][0] if stated.height else None, kind).alias(one)
+        for one, kind in LABEL_COLUMNS.items()
+        if one not in columns
     )
-    shapes = [
-        [
-            f"{dataset}/{row.name}",
-            it.concept or terms[it.term],
-            it.term,
-            it.shape,
-            it.source,
-            it.author,
-        ]
-        for row in rows
-        for it in row.drawn
-    ]
-    return images, joined_labels, shapes, joined
+    return table.select(list(LABEL_COLUMNS))
+
+
+def _numbers(count: int) -> np.ndarray:
+    return np.arange(count, dtype=np.uint32)
 
 
 def _images(dataset: str, rows: list[Row], patient: Mapping[str, str]) -> Iterator[pl.DataFrame]:
