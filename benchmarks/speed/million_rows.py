@@ -188,7 +188,7 @@ def _evaluate(folder: Path, resamples: int) -> dict:
     found, fitted = classification.figures(
         scores,
         run_tables.people(manifest, table),
-        truth.truths(manifest, scores["concept"]),
+        truth.truths(manifest, scores["concept"].unique(), scores["image_id"]),
         Evaluate(bootstrap=resamples),
     )
     metrics = evaluate.as_table(found)

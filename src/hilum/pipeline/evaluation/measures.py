@@ -82,8 +82,8 @@ class OnRows:
         return self.form(self.truth[rows], self.values[rows], patient_of_row[rows], patients)
 
     def _has_value(self, rows: np.ndarray) -> np.ndarray:
-        missing = np.isnan(self.values[rows]).reshape(len(rows), -1)
-        return np.logical_not(missing.any(axis=1))
+        missing = np.isnan(self.values[rows])
+        return np.logical_not(missing if missing.ndim == 1 else missing.any(axis=1))
 
 
 def threshold(fitted: Sequence[Fitted | None]) -> tuple[float, str]:
