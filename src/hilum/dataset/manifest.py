@@ -60,7 +60,7 @@ message. What was left out has the rule `dropped`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -329,10 +329,23 @@ class Manifest:
 
         `state` is 1, 0, -1 or null for "not mentioned".
         """
-        of_concept = self.labels.filter(pl.col("concept") == concept).select("image_id", "state")
+        of_concept = self._labels_of(concept)
         return self.table.select("image_id", "patient_id", "dataset").join(
             of_concept, on="image_id", how="left", maintain_order="left"
         )
+
+    def by_concept(self) -> Iterator[tuple[str, pl.DataFrame]]:
+        """Yield each concept that is labelled, by name, with its labels (image_id, state).
+
+        What joins labels with images does so concept by concept: those of a million images at
+        once take gigabytes.
+        """
+        for concept in self.labels["concept"].unique().sort():
+            yield concept, self._labels_of(concept)
+
+    def _labels_of(self, concept: str) -> pl.DataFrame:
+        of_concept = self.labels.lazy().filter(pl.col("concept") == concept)
+        return of_concept.select("image_id", "state").collect()
 
     def eligible(self, include: Collection[str] = ()) -> Manifest:
         """Return the manifest without the images that are excluded; itself where none is.
