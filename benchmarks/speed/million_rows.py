@@ -183,14 +183,17 @@ def facts_of(table: pl.DataFrame) -> pl.DataFrame:
 
 
 def _evaluate(folder: Path, resamples: int) -> dict:
-    scores, table = (storage.read_table(folder / f"{name}.parquet") for name in ("scores", "split"))
-    manifest = Manifest.read(folder / "run")
-    found, fitted = classification.figures(
-        scores,
-        run_tables.people(manifest, table),
-        truth.truths(manifest, scores["concept"].unique(), scores["image_id"]),
-        Evaluate(bootstrap=resamples),
+    manifest, table = Manifest.read(folder / "run"), storage.read_table(folder / "split.parquet")
+    people = run_tables.people(manifest, table)
+    scored = pl.scan_parquet(folder / "scores.parquet").select("image_id", "concept")
+    images, concepts = (
+        scored.select(one).unique().collect()[one] for one in scored.collect_schema()
     )
+    states = truth.truths(manifest, concepts, images)
+    # The labels of all images are no longer needed, nor is the split.
+    del manifest, table
+    scores = storage.read_table(folder / "scores.parquet")
+    found, fitted = classification.figures(scores, people, states, Evaluate(bootstrap=resamples))
     metrics = evaluate.as_table(found)
     storage.write_table(folder / "metrics.parquet", metrics)
     storage.write_json(folder / "calibration.json", fitted)
@@ -198,13 +201,12 @@ def _evaluate(folder: Path, resamples: int) -> dict:
 
 
 def _report(folder: Path, resamples: int) -> dict:
-    scores, table, metrics = (
-        storage.read_table(folder / f"{name}.parquet") for name in ("scores", "split", "metrics")
-    )
+    table, metrics = (storage.read_table(folder / f"{one}.parquet") for one in ("split", "metrics"))
     manifest, fitted = Manifest.read(folder / "run"), storage.read_json(folder / "calibration.json")
+    concept = split.target(manifest)
+    scores = storage.read_table(folder / "scores.parquet")
     scored = classification.transfer(scores, {None: fitted})
     del scores
-    concept = split.target(manifest)
     rows = _scored_task.known(scored, table, "finding", concept)
     chapter = finding.Finding(
         division=small_sets.division(Division(finding=concept), table, Split()),

@@ -24,6 +24,8 @@ def faults_of_ids(table: pl.DataFrame, required: Collection[str]) -> Iterator[st
         if count := table[column].null_count():
             yield f"{column} is empty in {count} rows"
     for column in ("image_id", "path"):
+        if table[column].n_unique() == table.height:  # counting them takes several times more
+            continue
         repeated = table.group_by(column).len().filter(pl.col("len") > 1).sort(column)
         for value in repeated[column]:
             yield f"{column} {value} stands in several rows"
@@ -98,7 +100,7 @@ def faults_of_places(table: pl.DataFrame, columns: Collection[str]) -> Iterator[
         place = pl.col(column)
         outside = table.filter(
             place.str.starts_with("/")
-            | place.str.split("/").list.contains("..")
+            | place.str.contains(r"(?:^|/)\.\.(?:/|$)")
             | place.str.contains("\0", literal=True)
         )
         for one in outside[column]:

@@ -120,11 +120,11 @@ def figures(
     """
     rows = _narrow_known(scores, people, states)
     fitted = fits(rows.filter(pl.col("part") == ("tune" if of_folds is None else "test")), scores)
-    rows = transfer(rows, {None: fitted}) if of_folds is None else transfer(rows, of_folds)
     found: list[EstimateRow] = []
     for task, concepts in fitted.items():
         for concept, one in concepts.items():
             of = rows.filter((pl.col("task") == task) & (pl.col("concept") == concept))
+            of = transfer(of, {None: fitted}) if of_folds is None else transfer(of, of_folds)
             chosen: list[Fitted | None] = [one]
             if of_folds is not None:
                 chosen = [fold.get(task, {}).get(concept) for fold in of_folds.values()]
