@@ -14,7 +14,6 @@ import polars as pl
 from hilum.annotations.vocabulary import LOCAL, concepts
 from hilum.errors import BadData, Mismatch, on_one_line
 
-
 PIECE = 1_000_000  # rows compared with those above them at a time
 
 

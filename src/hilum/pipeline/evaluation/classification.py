@@ -52,8 +52,11 @@ def _narrow_known(scores: pl.DataFrame, people: pl.DataFrame, states: pl.DataFra
     people = people.with_columns(pl.col(one).cast(pl.Categorical) for one in words[1:])
     said = [one for one in ("part", "task", "concept", "no_call") if one in scores.columns]
     narrow = []
-    for of in scores.partition_by("task", "concept", maintain_order=True):
-        stated = states.filter(pl.col("concept") == of["concept"][0])
+    each = scores.select("task", "concept").unique(maintain_order=True)
+    for task, concept in each.iter_rows():
+        of_concept = pl.col("concept") == concept
+        of = scores.lazy().filter(of_concept & (pl.col("task") == task)).collect()
+        stated = states.lazy().filter(of_concept).collect()
         narrow.append(
             known(of.drop("quality_flags", strict=False), people, stated).with_columns(
                 pl.col("image_id").cast(pl.Categorical).to_physical(),
@@ -75,17 +78,17 @@ def transfer(
     chosen: dict[int | None, Calibrations] = {}
     chosen.update(fitted.items())
     rows = rows if "fold" in rows.columns else rows.with_columns(fold=pl.lit(None, pl.Int64))
-    placed = rows.with_row_index("place")
-    parts = [placed.with_columns(pl.lit(NAN).alias(name) for name in TRANSFERRED).clear()]
+    transferred = {name: np.full(rows.height, NAN) for name in TRANSFERRED}
+    placed = rows.select("fold", "task", "concept", "score").with_row_index("place")
     for (fold, task, concept), of in placed.group_by(
         "fold", "task", "concept", maintain_order=True
     ):
         number = None if fold is None else int(str(fold))
         one = chosen.get(number, {}).get(str(task), {}).get(str(concept))
-        made = {} if one is None else _applied(one, of["score"].to_numpy())
-        none = np.full(of.height, NAN)
-        parts.append(of.with_columns(pl.Series(name, made.get(name, none)) for name in TRANSFERRED))
-    return pl.concat(parts).sort("place").drop("place")
+        place = of["place"].to_numpy()
+        for name, values in ({} if one is None else _applied(one, of["score"].to_numpy())).items():
+            transferred[name][place] = values
+    return rows.with_columns(pl.Series(name, values) for name, values in transferred.items())
 
 
 def _applied(fitted: Fitted, score: np.ndarray) -> dict[str, np.ndarray]:
