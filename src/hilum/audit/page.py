@@ -4,9 +4,9 @@ matters and what to do, and with images of its first issues.
 The images of a pair are shown side by side; masks are outlined on their images. The page loads
 nothing from elsewhere, and works without JavaScript except for the filters. Its size is bounded: an
 image is a JPEG of `SIDE` pixels, and only so many issues are illustrated (`PER_RULE`, `IMAGES`); of
-the others the first of each rule are listed in a line each (`LINES_PER_RULE`, `LISTED`). With 100,000
-issues it stays below 5 MB. How many are not shown stands below each rule, with the line of Python
-that gives all of them from issues.parquet.
+the others the first of each rule are listed in a line each (`LINES_PER_RULE`, `LISTED`). With
+100,000 issues it stays below 5 MB. How many are not shown stands below each rule, with the line of
+Python that gives all of them from issues.parquet.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ message. What was left out has the rule `dropped`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -71,7 +71,7 @@ from hilum import storage
 from hilum.annotations import eligibility
 from hilum.annotations.acquisition import LATERALITIES, VIEWS
 from hilum.annotations.vocabulary import State
-from hilum.dataset import manifest_checks
+from hilum.dataset import labels_by_concept, manifest_checks
 from hilum.errors import BadData, NotFound
 from hilum.safety import addresses
 from hilum.safety.path_names import as_text, from_text
@@ -265,9 +265,11 @@ class Manifest:
         manifest = cls(
             root,
             storage.constants_once(
-                _in_order(pl.DataFrame(images, schema=COLUMNS, orient="row"), "image_id")
+                manifest_checks.sorted_by(
+                    pl.DataFrame(images, schema=COLUMNS, orient="row"), "image_id"
+                )
             ),
-            _in_order(
+            manifest_checks.sorted_by(
                 pl.DataFrame(labels, schema=LABEL_COLUMNS, orient="row"), "image_id", "concept"
             ),
             pl.DataFrame(remarks, schema=REMARK_COLUMNS, orient="row").sort(
@@ -329,23 +331,10 @@ class Manifest:
 
         `state` is 1, 0, -1 or null for "not mentioned".
         """
-        of_concept = self._labels_of(concept)
+        of_concept = labels_by_concept.of(self.labels, concept)
         return self.table.select("image_id", "patient_id", "dataset").join(
             of_concept, on="image_id", how="left", maintain_order="left"
         )
-
-    def by_concept(self) -> Iterator[tuple[str, pl.DataFrame]]:
-        """Yield each concept that is labelled, by name, with its labels (image_id, state).
-
-        What joins labels with images does so concept by concept: those of a million images at
-        once take gigabytes.
-        """
-        for concept in self.labels["concept"].unique().sort():
-            yield concept, self._labels_of(concept)
-
-    def _labels_of(self, concept: str) -> pl.DataFrame:
-        of_concept = self.labels.lazy().filter(pl.col("concept") == concept)
-        return of_concept.select("image_id", "state").collect()
 
     def eligible(self, include: Collection[str] = ()) -> Manifest:
         """Return the manifest without the images that are excluded; itself where none is.
@@ -407,9 +396,3 @@ class Manifest:
         manifest = cls(root, table, labels, remarks, shapes, links)
         manifest.check()
         return manifest
-
-
-def _in_order(table: pl.DataFrame, *columns: str) -> pl.DataFrame:
-    """Return a table sorted by these columns; itself where it is, as a copy takes its memory."""
-    known = not any(table[column].null_count() for column in columns)
-    return table if known and manifest_checks.in_order(table, columns) else table.sort(columns)

@@ -63,6 +63,12 @@ def in_order(table: pl.DataFrame, columns: Collection[str]) -> bool:
     return not any(part.select(falls.any()).item() for part in parts)
 
 
+def sorted_by(table: pl.DataFrame, *columns: str) -> pl.DataFrame:
+    """Return a table sorted by these columns; itself where it is, as a copy takes its memory."""
+    known = not any(table[column].null_count() for column in columns)
+    return table if known and in_order(table, columns) else table.sort(columns)
+
+
 def overlapping(table: pl.DataFrame) -> Iterator[pl.DataFrame]:
     """Yield pieces of a table that begin with the last row of the piece before.
 

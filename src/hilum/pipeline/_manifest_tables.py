@@ -13,7 +13,7 @@ from hilum.annotations.vocabulary import concept_for
 from hilum.dataset.manifest import COLUMNS, DISPLAY, LABEL_COLUMNS, Label, Remark, Row
 from hilum.errors import BadData
 
-PIECE = 50_000  # rows turned into columns at a time
+PIECE = 50_000  # rows made into columns at a time
 
 
 def tables(

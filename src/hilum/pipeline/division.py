@@ -22,6 +22,7 @@ import polars as pl
 
 from hilum import storage
 from hilum.annotations.vocabulary import State, name_of
+from hilum.dataset import labels_by_concept
 from hilum.dataset.manifest import Manifest
 from hilum.errors import NotFound
 from hilum.pipeline.step import Summary
@@ -123,7 +124,7 @@ def patients(manifest: Manifest, table: pl.DataFrame) -> pl.DataFrame:
         .join(groups, on="image_id")
         .select(pl.lit(concept).alias("concept"), *counts, known=pl.len())
         .filter(pl.col("known") > 0)
-        for concept, labels in manifest.by_concept()
+        for concept, labels in labels_by_concept.each(manifest.labels)
     ]
     empty = {"concept": pl.String, "present": pl.UInt32, "absent": pl.UInt32, "known": pl.UInt32}
     return pl.concat([pl.DataFrame(schema=empty), *counted], how="vertical_relaxed").drop("known")

@@ -11,6 +11,7 @@ import polars as pl
 from hilum.annotations.vocabulary import State, name_of
 from hilum.audit.issues import Issue, Rule
 from hilum.config import Split
+from hilum.dataset import labels_by_concept
 from hilum.dataset.manifest import Manifest
 from hilum.plugins import Card
 from hilum.statistics.sample_size import half_width
@@ -149,7 +150,7 @@ def _counts(manifest: Manifest) -> pl.DataFrame:
                 labels.join(images, on="image_id")
                 .group_by("dataset", concept=pl.lit(concept))
                 .agg(**counted)
-                for concept, labels in manifest.by_concept()
+                for concept, labels in labels_by_concept.each(manifest.labels)
             ),
         ]
     )
