@@ -286,7 +286,8 @@ def describe(measured: dict[str, dict], command: str, rows: int, resamples: int)
         "",
         f"Ingest, split and checks together {sum(tables):.1f} s of processor time (at most "
         f"{MOST_SECONDS:g}); "
-        f"{most:.2f} GiB in the largest step (at most {MOST_GIB:g}); page {page:.2f} MB (at most {MOST_MB:g}).",
+        f"{most:.2f} GiB in the largest step (at most {MOST_GIB:g}); "
+        f"page {page:.2f} MB (at most {MOST_MB:g}).",
     ]
     return "\n".join(lines)
 
