@@ -90,6 +90,7 @@ SCRIPTS = (
         ("nih-metadata",),
     ),
     Script("benchmarks.speed.audit", ("--data", f"{DATA}/nih-metadata"), None, ("nih-metadata",)),
+    Script("benchmarks.speed.million_rows", ("--rows", "1000000", "--record"), None),
     Script("benchmarks.speed.duplicates", ("--data", DATA, "--speed"), None, ("kermany-224",)),
     Script("benchmarks.speed.classify", (), ("--repeats", "2")),
     Script(
@@ -194,6 +195,13 @@ ROWS = (
         "s",
         Cell("Checks on tables", ("ChestX-ray14",), "processor (s)"),
         5.0,
+    ),
+    _alone(
+        "evaluation of 1,000,000 rows and 14 findings, peak memory",
+        "speed.million_rows",
+        "GiB",
+        Cell("A million rows", ("evaluate",), "peak memory (GiB)"),
+        2.0,
     ),
     _alone(
         "checks of a table of 1,000,000 rows, peak memory",

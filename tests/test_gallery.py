@@ -112,6 +112,36 @@ def test_images_and_lines_are_bounded_and_the_rest_is_counted(release, monkeypat
     ) and "and 4 more, in issues.parquet" in empty
 
 
+def test_a_hundred_thousand_issues_make_a_page_below_five_megabytes(release):
+    ids = release[0].table["image_id"].to_list()
+    count = 100_000
+    many = decided(
+        pl.DataFrame(
+            {
+                "rule": pl.Series(["image-flat", "mask-empty", "duplicate-file"]).gather(
+                    pl.int_range(count, eager=True) % 3
+                ),
+                "severity": "warning",
+                "image_id": pl.Series(ids).gather(pl.int_range(count, eager=True) % len(ids)),
+                "other_image_id": pl.Series(None, [None] * count, pl.String),
+                "message": "its pixels have 12 values between 100 and 120, as a page of text may",
+                "remedy": "Examine it.",
+                "value": pl.Series(None, [None] * count, pl.String),
+            }
+        ).sort("rule", maintain_order=True),
+        uptake.empty(),
+    )
+    text = page.render(many, *release)
+    assert len(text.encode()) < 5_000_000
+    # None is forgotten: what is neither shown nor listed is counted, with the way to all of it.
+    assert "100,000 issues" in text and text.count("more, in issues.parquet") == 3
+    hidden = sum(
+        int(one.replace(",", "")) for one in re.findall(r"and ([\d,]+) more, in issues", text)
+    )
+    assert hidden + text.count("<figure") + text.count("<li data-source") == count
+    assert 'filter(rule="mask-empty")' in text or "filter(rule=&#34;mask-empty&#34;)" in text
+
+
 def test_it_stands_alone_and_escapes_what_files_are_called(release):
     ids = release[0].table["image_id"]
     text = page.render(

@@ -4,7 +4,9 @@ matters and what to do, and with images of its first issues.
 The images of a pair are shown side by side; masks are outlined on their images. The page loads
 nothing from elsewhere, and works without JavaScript except for the filters. Its size is bounded: an
 image is a JPEG of `SIDE` pixels, and only so many issues are illustrated (`PER_RULE`, `IMAGES`); of
-the others up to `LISTED` are listed in a line each. All of them are in issues.parquet.
+the others the first of each rule are listed in a line each (`LINES_PER_RULE`, `LISTED`). With
+100,000 issues it stays below 5 MB. How many are not shown stands below each rule, with the line of
+Python that gives all of them from issues.parquet.
 """
 
 from __future__ import annotations
@@ -30,8 +32,9 @@ from hilum.safety.path_names import as_text
 
 TEMPLATE = "resources/audit.html.j2"
 SIDE = 176  # pixels; seven images fit in a row of the page
-IMAGES, PER_RULE = 1600, 240  # images on the page, and illustrated issues of one rule
-LISTED = 20_000  # issues listed in a line each, beside the illustrated ones
+IMAGES, PER_RULE = 400, 40  # images on the page, and illustrated issues of one rule
+# Issues listed in a line each, beside the illustrated ones, in all and of one rule.
+LISTED, LINES_PER_RULE = 5_000, 1_250
 COLOURS = {"right": drawing.ORANGE, "left": drawing.CYAN}
 
 
@@ -103,13 +106,14 @@ def _groups(rows: pl.DataFrame, cached: Cache) -> Iterator[_Group]:
     for (severity, name), found in rows.group_by("severity", "rule", maintain_order=True):
         rule = rules[str(name)]
         shown, listed = [], []
-        for issue, source, note in zip(of_table(found), found["source"], notes(found), strict=True):
+        some = found.head(PER_RULE + max(lines, 0) + IMAGES)  # more can neither be shown nor listed
+        for issue, source, note in zip(of_table(some), some["source"], notes(some), strict=True):
             images = [image_id for image_id in issue.image_ids if readable.get(image_id)]
             if images and len(shown) < PER_RULE and len(images) <= room:
                 illustrated = _images(images, cached, outlined=rule.about_masks)
                 shown.append(_Line(issue.message, issue.image_ids, source, note, illustrated))
                 room -= len(images)
-            elif len(listed) < lines:
+            elif len(listed) < min(lines, LINES_PER_RULE):
                 listed.append(_Line(issue.message, issue.image_ids, source, note))
         lines -= len(listed)
         more = found.height - len(shown) - len(listed)

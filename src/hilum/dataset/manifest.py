@@ -71,7 +71,7 @@ from hilum import storage
 from hilum.annotations import eligibility
 from hilum.annotations.acquisition import LATERALITIES, VIEWS
 from hilum.annotations.vocabulary import State
-from hilum.dataset import manifest_checks
+from hilum.dataset import labels_by_concept, manifest_checks
 from hilum.errors import BadData, NotFound
 from hilum.safety import addresses
 from hilum.safety.path_names import as_text, from_text
@@ -251,7 +251,7 @@ class Manifest:
     def of(
         cls,
         root: Path,
-        images: Sequence[Sequence],
+        images: pl.DataFrame | Sequence[Sequence],
         labels: pl.DataFrame | Sequence[Sequence],
         remarks: Sequence[Sequence],
         shapes: Sequence[Sequence] = (),
@@ -264,8 +264,14 @@ class Manifest:
         """
         manifest = cls(
             root,
-            pl.DataFrame(images, schema=COLUMNS, orient="row").sort("image_id"),
-            pl.DataFrame(labels, schema=LABEL_COLUMNS, orient="row").sort("image_id", "concept"),
+            storage.constants_once(
+                manifest_checks.sorted_by(
+                    pl.DataFrame(images, schema=COLUMNS, orient="row"), "image_id"
+                )
+            ),
+            manifest_checks.sorted_by(
+                pl.DataFrame(labels, schema=LABEL_COLUMNS, orient="row"), "image_id", "concept"
+            ),
             pl.DataFrame(remarks, schema=REMARK_COLUMNS, orient="row").sort(
                 "path", "rule", "message"
             ),
@@ -325,7 +331,7 @@ class Manifest:
 
         `state` is 1, 0, -1 or null for "not mentioned".
         """
-        of_concept = self.labels.filter(pl.col("concept") == concept).select("image_id", "state")
+        of_concept = labels_by_concept.of(self.labels, concept)
         return self.table.select("image_id", "patient_id", "dataset").join(
             of_concept, on="image_id", how="left", maintain_order="left"
         )

@@ -14,6 +14,8 @@ import polars as pl
 from hilum.annotations.vocabulary import LOCAL, concepts
 from hilum.errors import BadData, Mismatch, on_one_line
 
+PIECE = 1_000_000  # rows compared with those above them at a time
+
 
 def faults_of_ids(table: pl.DataFrame, required: Collection[str]) -> Iterator[str]:
     """Yield required columns with empty cells, and images and paths that occur more than once."""
@@ -21,6 +23,8 @@ def faults_of_ids(table: pl.DataFrame, required: Collection[str]) -> Iterator[st
         if count := table[column].null_count():
             yield f"{column} is empty in {count} rows"
     for column in ("image_id", "path"):
+        if table[column].n_unique() == table.height:  # counting them takes several times more
+            continue
         repeated = table.group_by(column).len().filter(pl.col("len") > 1).sort(column)
         for value in repeated[column]:
             yield f"{column} {value} stands in several rows"
@@ -33,14 +37,45 @@ def faults_of_labels(table: pl.DataFrame, labels: pl.DataFrame) -> Iterator[str]
     """
     key = pl.col("image_id", "concept")
     again = pl.all_horizontal(key.eq_missing(key.shift()))
-    for image in labels.filter(again)["image_id"].unique(maintain_order=True):
+    found = [part.filter(again)["image_id"] for part in overlapping(labels.select(key))]
+    for image in pl.concat([labels["image_id"].clear(), *found]).unique(maintain_order=True):
         yield f"{image}: several labels for one finding"
-    unknown = labels.join(table, on="image_id", how="anti")
+    # The labels of an image are neighbours: each image is sought once.
+    image_id = pl.col("image_id")
+    first = image_id.ne_missing(image_id.shift())
+    images = [part.filter(first) for part in overlapping(labels.select(image_id))]
+    labelled = pl.concat([labels.select(image_id).clear(), *images])
+    unknown = labelled.join(table.select("image_id"), on="image_id", how="anti")
     for image in unknown["image_id"].unique():
         yield f"label for {image}, which is not in the table"
     for concept in labels["concept"].unique():
         if concept not in concepts() and not concept.startswith(LOCAL):
             yield f"no concept is called '{concept}'"
+
+
+def in_order(table: pl.DataFrame, columns: Collection[str]) -> bool:
+    """Say whether no row comes before the one above it, by these columns without nulls."""
+    falls = pl.lit(False)
+    for column in reversed(list(columns)):
+        now, before = pl.col(column), pl.col(column).shift()
+        falls = (now < before) | ((now == before) & falls)
+    parts = overlapping(table.select(columns))
+    return not any(part.select(falls.any()).item() for part in parts)
+
+
+def sorted_by(table: pl.DataFrame, *columns: str) -> pl.DataFrame:
+    """Return a table sorted by these columns; itself where it is, as a copy takes its memory."""
+    known = not any(table[column].null_count() for column in columns)
+    return table if known and in_order(table, columns) else table.sort(columns)
+
+
+def overlapping(table: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    """Yield pieces of a table that begin with the last row of the piece before.
+
+    Compared with the rows above them, 14 million labels as a whole would take twice their memory.
+    """
+    for at in range(0, table.height, PIECE):
+        yield table.slice(max(at - 1, 0), PIECE + min(at, 1))
 
 
 def faults_of_values(
@@ -70,7 +105,7 @@ def faults_of_places(table: pl.DataFrame, columns: Collection[str]) -> Iterator[
         place = pl.col(column)
         outside = table.filter(
             place.str.starts_with("/")
-            | place.str.split("/").list.contains("..")
+            | place.str.contains(r"(?:^|/)\.\.(?:/|$)")
             | place.str.contains("\0", literal=True)
         )
         for one in outside[column]:

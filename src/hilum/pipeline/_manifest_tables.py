@@ -3,29 +3,48 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+import numpy as np
 import polars as pl
 
+from hilum import storage
 from hilum.annotations.vocabulary import concept_for
-from hilum.dataset.manifest import DISPLAY, LABEL_COLUMNS, Label, Remark, Row
+from hilum.dataset.manifest import COLUMNS, DISPLAY, LABEL_COLUMNS, Label, Remark, Row
 from hilum.errors import BadData
+
+PIECE = 50_000  # rows made into columns at a time
 
 
 def tables(
     dataset: str, terms_of_set: Mapping[str, str] | None, rows: list[Row]
-) -> tuple[list[list], pl.DataFrame, list[list], list[Remark]]:
+) -> tuple[pl.DataFrame, pl.DataFrame, list[list], list[Remark]]:
     """Return the rows of the manifest's tables of images, labels and shapes, and remarks on
     patients.
 
     Terms of the data set become concepts, and patients that a reading names as the same are joined.
-    `terms_of_set`: concept by term; None: terms are those of the vocabulary.
+    `terms_of_set`: concept by term; None: terms are those of the vocabulary. `rows` is empty
+    afterwards, as a million of them take as much memory as all of the tables.
     """
     # Rows share their tuples of labels, a few hundred in 100,000 images: each is read once.
     shared = {id(row.labels): row.labels for row in rows}
     terms = _concepts(dataset, terms_of_set, rows, shared)
     patient, joined = _joined_patients(rows)
-    images = [_image(dataset, row, patient[row.patient]) for row in rows]
+    images = pl.concat(_images(dataset, rows, patient))
+    shapes = [
+        [
+            f"{dataset}/{row.name}",
+            it.concept or terms[it.term],
+            it.term,
+            it.shape,
+            it.source,
+            it.author,
+        ]
+        for row in rows
+        for it in row.drawn
+    ]
+    keys = pl.Series([id(row.labels) for row in rows], dtype=pl.UInt64)
+    rows.clear()
     labels = [
         [
             key,
@@ -42,32 +61,56 @@ def tables(
         for key, labels in shared.items()
         for it in labels
     ]
-    stated = pl.DataFrame(
-        labels,
-        schema={
-            "key": pl.UInt64,
-            **{name: kind for name, kind in LABEL_COLUMNS.items() if name != "image_id"},
-        },
-        orient="row",
+    stated = storage.constants_once(
+        pl.DataFrame(
+            labels,
+            schema={
+                "key": pl.UInt64,
+                **{name: kind for name, kind in LABEL_COLUMNS.items() if name != "image_id"},
+            },
+            orient="row",
+        ).sort("key", "concept")
     )
-    image = pl.DataFrame(
-        [(f"{dataset}/{row.name}", id(row.labels)) for row in rows],
-        schema={"image_id": pl.String, "key": pl.UInt64},
-        orient="row",
+    image = images.select("image_id", key=keys).sort("image_id")
+    return images, _labels(image, stated), shapes, joined
+
+
+def _labels(image: pl.DataFrame, stated: pl.DataFrame) -> pl.DataFrame:
+    """Return the label table, sorted, of images (image_id, key) and the labels `stated` by key.
+
+    Both are sorted. Rows are picked column by column, since a join of millions of labels takes
+    twice their memory.
+    """
+    keys, first, times = np.unique(stated["key"], return_index=True, return_counts=True)
+    image = image.filter(pl.col("key").is_in(keys))
+    place = np.searchsorted(keys, image["key"].to_numpy())
+    count = times[place].astype(np.int32)
+    # The row in `stated` of each label: those of an image are neighbours there too.
+    row = np.arange(count.sum(), dtype=np.int32)
+    row += np.repeat((first[place] - (np.cumsum(count) - count)).astype(np.int32), count)
+    columns = {"image_id": image["image_id"].gather(np.repeat(_numbers(image.height), count))}
+    columns |= {
+        one: stated[one].gather(row)
+        for one in LABEL_COLUMNS
+        if one != "image_id" and stated[one].n_unique() > 1
+    }
+    table = pl.DataFrame(columns).with_columns(
+        pl.lit(stated[one][0] if stated.height else None, kind).alias(one)
+        for one, kind in LABEL_COLUMNS.items()
+        if one not in columns
     )
-    shapes = [
-        [
-            f"{dataset}/{row.name}",
-            it.concept or terms[it.term],
-            it.term,
-            it.shape,
-            it.source,
-            it.author,
-        ]
-        for row in rows
-        for it in row.drawn
-    ]
-    return images, image.join(stated, on="key").drop("key"), shapes, joined
+    return table.select(list(LABEL_COLUMNS))
+
+
+def _numbers(count: int) -> np.ndarray:
+    return np.arange(count, dtype=np.uint32)
+
+
+def _images(dataset: str, rows: list[Row], patient: Mapping[str, str]) -> Iterator[pl.DataFrame]:
+    """Yield the table of images in pieces: as lists it would take three times its memory."""
+    for at in range(0, max(len(rows), 1), PIECE):
+        piece = [_image(dataset, row, patient[row.patient]) for row in rows[at : at + PIECE]]
+        yield pl.DataFrame(piece, schema=COLUMNS, orient="row")
 
 
 def _image(dataset: str, row: Row, patient: str) -> list:

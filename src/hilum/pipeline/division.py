@@ -22,6 +22,7 @@ import polars as pl
 
 from hilum import storage
 from hilum.annotations.vocabulary import State, name_of
+from hilum.dataset import labels_by_concept
 from hilum.dataset.manifest import Manifest
 from hilum.errors import NotFound
 from hilum.pipeline.step import Summary
@@ -112,15 +113,21 @@ def folds(run: Run) -> list[Run]:
 
 def patients(manifest: Manifest, table: pl.DataFrame) -> pl.DataFrame:
     """Count by concept the patients (groups of `table`) with an image `present`, and `absent`."""
-    known = manifest.labels.join(table.select("image_id", "group"), on="image_id").filter(
-        pl.col("state") >= State.ABSENT
-    )
+    groups = table.select("image_id", group=pl.col("group").rank("dense").cast(pl.UInt32))
     states = {"present": State.PRESENT, "absent": State.ABSENT}
     counts = [
         pl.col("group").filter(pl.col("state") == state).n_unique().alias(name)
         for name, state in states.items()
     ]
-    return known.group_by("concept").agg(counts).sort("concept")
+    counted = [
+        labels.filter(pl.col("state") >= State.ABSENT)
+        .join(groups, on="image_id")
+        .select(pl.lit(concept).alias("concept"), *counts, known=pl.len())
+        .filter(pl.col("known") > 0)
+        for concept, labels in labels_by_concept.each(manifest.labels)
+    ]
+    empty = {"concept": pl.String, "present": pl.UInt32, "absent": pl.UInt32, "known": pl.UInt32}
+    return pl.concat([pl.DataFrame(schema=empty), *counted], how="vertical_relaxed").drop("known")
 
 
 def too_rare(counted: pl.DataFrame) -> dict[str, str]:

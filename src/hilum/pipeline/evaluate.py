@@ -174,7 +174,7 @@ def _of_scores(
     found, fitted = classification.figures(
         scores,
         people(manifest, table),
-        truths(manifest, scores["concept"]),
+        truths(manifest, scores["concept"].unique(), scores["image_id"]),
         recipe.evaluate,
         of_folds if folds else None,
     )

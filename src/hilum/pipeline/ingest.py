@@ -75,6 +75,7 @@ def accounted(
             f"layout:"
             f"{_layout(found.module)}"
         )
+    found.items.clear()  # `tables` empties `rows`, too, as soon as it can
     terms = found.module.terms(found.root) if hasattr(found.module, "terms") else found.module.TERMS
     images, labels, shapes, joined = _manifest_tables.tables(found.name, terms, rows)
     remarks += joined

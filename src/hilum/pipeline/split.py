@@ -52,9 +52,11 @@ def target(manifest: Manifest, wanted: str = "auto") -> str | None:
     Raises `NotFound` where the wanted one labels no image.
     """
     counts = (
-        manifest.labels.filter(pl.col("state") >= 0)
+        manifest.labels.lazy()
+        .filter(pl.col("state") >= 0)
         .group_by("concept", "state")
         .len()
+        .collect()
         .pivot("state", index="concept", values="len")
     )
     rarer = {

@@ -106,18 +106,25 @@ def render(context: Context, above: Head, test_scores: score_table.Link) -> str:
 
     Every text is escaped by the templates, every drawing has escaped its own.
     """
-    pages = _environment()
     rendered = []
     for module in chapters():
         if (content := module.section(context)) is not None:
             name = module.__name__.rpartition(".")[2]
-            source = getattr(module, "TEMPLATE", None)
-            template = pages.from_string(source) if source else pages.get_template(_file(name))
-            html = template.render(section=_passed_on(context, module, content))
-            rendered.append(Chapter(name, module.TITLE, Markup(html)))
-    return pages.get_template(PAGE_TEMPLATE).render(
-        head=context.passed.anything(above), test_scores=test_scores, chapters=rendered
+            html = chapter_html(module, _passed_on(context, module, content))
+            rendered.append(Chapter(name, module.TITLE, html))
+    return (
+        _environment()
+        .get_template(PAGE_TEMPLATE)
+        .render(head=context.passed.anything(above), test_scores=test_scores, chapters=rendered)
     )
+
+
+def chapter_html(module: ModuleType, content: Any) -> Markup:
+    """Return the HTML of what the `section` of a chapter's module returned."""
+    pages, source = _environment(), getattr(module, "TEMPLATE", None)
+    name = module.__name__.rpartition(".")[2]
+    template = pages.from_string(source) if source else pages.get_template(_file(name))
+    return Markup(template.render(section=content))
 
 
 def _file(name: str) -> str:

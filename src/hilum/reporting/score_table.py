@@ -72,6 +72,7 @@ def table_link(text: str, images: int) -> Link:
     """Return the link to the table whose CSV is `text`."""
     data = text.encode()
     inside = len(data) <= MOST_BYTES
+    if not inside:
+        return Link(FILE, FILE, inside, images)
     encoded = base64.b64encode(data).decode()
-    address = f"data:text/csv;charset=utf-8;base64,{encoded}" if inside else FILE
-    return Link(address, FILE, inside, images)
+    return Link(f"data:text/csv;charset=utf-8;base64,{encoded}", FILE, inside, images)

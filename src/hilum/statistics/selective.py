@@ -48,6 +48,11 @@ def coverage_at_risk(certainty: np.ndarray, error: np.ndarray, target: float) ->
     coverage, risk = risk_coverage(certainty, error)
     if not coverage.size:
         return float("nan")
+    return coverage_within(coverage, risk, target)
+
+
+def coverage_within(coverage: np.ndarray, risk: np.ndarray, target: float) -> float:
+    """Return the largest of `coverage` at which `risk` is at most `target`, else 0.0."""
     return float(coverage[risk <= target].max(initial=0.0))
 
 
@@ -60,4 +65,9 @@ def mean_risk(certainty: np.ndarray, error: np.ndarray) -> float:
     coverage, risk = risk_coverage(certainty, error)
     if not coverage.size:
         return float("nan")
+    return area(coverage, risk)
+
+
+def area(coverage: np.ndarray, risk: np.ndarray) -> float:
+    """Return the area under a curve of at least one point."""
     return float(np.sum(risk * np.diff(coverage, prepend=0.0)))

@@ -11,6 +11,7 @@ import polars as pl
 from hilum.annotations.vocabulary import State, name_of
 from hilum.audit.issues import Issue, Rule
 from hilum.config import Split
+from hilum.dataset import labels_by_concept
 from hilum.dataset.manifest import Manifest
 from hilum.plugins import Card
 from hilum.statistics.sample_size import half_width
@@ -127,10 +128,9 @@ def _counts(manifest: Manifest) -> pl.DataFrame:
     # Patients are counted by numbers: five million names would take a gigabyte.
     person = pl.col("patient_id").cast(pl.Categorical).to_physical()
     images = manifest.table.select("image_id", "dataset", patient_id=person)
-    labels = manifest.labels.select("image_id", "concept", "state").join(images, on="image_id")
     state = pl.col("state")
-    counts = labels.group_by("dataset", "concept").agg(
-        labelled=pl.len(),
+    counted = {
+        "labelled": pl.len(),
         **{
             word: (state == value).sum()
             for word, value in (
@@ -139,8 +139,20 @@ def _counts(manifest: Manifest) -> pl.DataFrame:
                 ("uncertain", State.UNCERTAIN),
             )
         },
-        patients_present=pl.col("patient_id").filter(state == State.PRESENT).n_unique(),
-        patients_absent=pl.col("patient_id").filter(state == State.ABSENT).n_unique(),
+        "patients_present": pl.col("patient_id").filter(state == State.PRESENT).n_unique(),
+        "patients_absent": pl.col("patient_id").filter(state == State.ABSENT).n_unique(),
+    }
+    no_label = images.clear().with_columns(concept=pl.lit(""), state=pl.lit(0, pl.Int8))
+    counts = pl.concat(
+        [
+            no_label.group_by("dataset", "concept").agg(**counted),
+            *(
+                labels.join(images, on="image_id")
+                .group_by("dataset", concept=pl.lit(concept))
+                .agg(**counted)
+                for concept, labels in labels_by_concept.each(manifest.labels)
+            ),
+        ]
     )
     counts = counts.join(images.group_by("dataset").agg(images=pl.len()), on="dataset")
     return counts.with_columns(

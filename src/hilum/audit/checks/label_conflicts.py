@@ -95,6 +95,8 @@ def check(manifest: Manifest, facts: pl.DataFrame) -> Iterator[Issue]:
 
 def _against_reading(manifest: Manifest) -> Iterator[Issue]:
     read = manifest.table.select("image_id", "reading").filter(pl.col("reading").is_not_null())
+    if not read.height:
+        return
     own = pl.col("words").is_null()  # a label that quotes the reading was read from it
     labels = manifest.labels.join(read, on="image_id").filter(
         own & ~pl.col("concept").str.starts_with(LOCAL)
@@ -138,16 +140,17 @@ def _against_tree(manifest: Manifest, wider: pl.DataFrame) -> pl.DataFrame:
 
     The message names the first such pair and counts the others.
     """
-    labels = manifest.labels.select("image_id", "concept", "state", "source")
-    wider = wider.join(
-        labels.select("concept").unique(), left_on="wider", right_on="concept", how="semi"
-    )
-    above = labels.filter(pl.col("state") == State.ABSENT).select(
-        "image_id", wider="concept", wider_source="source"
-    )
-    above = above.join(wider.select("wider").unique(), on="wider", how="semi")
-    below = labels.filter(pl.col("state") == State.PRESENT).join(wider, on="concept")
-    conflicts = below.join(above, on=["image_id", "wider"]).sort("image_id", "concept", "wider")
+    wider = wider.filter(pl.col("wider").is_in(manifest.labels["concept"].unique().implode()))
+    # In one query, so that only the labels that can conflict are ever held.
+    labels = manifest.labels.lazy().select("image_id", "concept", "state", "source")
+    above = labels.filter(
+        (pl.col("state") == State.ABSENT) & pl.col("concept").is_in(wider["wider"].implode())
+    ).select("image_id", wider="concept", wider_source="source")
+    below = labels.filter(
+        (pl.col("state") == State.PRESENT) & pl.col("concept").is_in(wider["concept"].implode())
+    ).join(wider.lazy(), on="concept")
+    joined = below.join(above, on=["image_id", "wider"])
+    conflicts = joined.sort("image_id", "concept", "wider").collect()
     first = conflicts.group_by("image_id", maintain_order=True).agg(
         pl.all().first(), pairs=pl.len()
     )
@@ -173,8 +176,12 @@ def _against_annotation(manifest: Manifest, wider: pl.DataFrame) -> pl.DataFrame
     )
     own = annotated.with_columns(wider="concept")
     above = annotated.join(wider, on="concept").select(own.columns)
-    absent = manifest.labels.filter(pl.col("state") == State.ABSENT).select(
-        "image_id", "source", wider="concept"
+    absent = (
+        manifest.labels.lazy()
+        .filter(pl.col("state") == State.ABSENT)
+        .select("image_id", "source", wider="concept")
+        .join(annotated.lazy(), on="image_id", how="semi")
+        .collect()
     )
     conflicts = (
         pl.concat([own, above])
@@ -196,8 +203,14 @@ def _against_annotation(manifest: Manifest, wider: pl.DataFrame) -> pl.DataFrame
 def _copies_differ(manifest: Manifest, facts: pl.DataFrame) -> Iterator[Issue]:
     table = manifest.table.select("image_id", "path")
     images = with_facts(table, facts, "pixel_digest", "minimum", "maximum")
-    stated = manifest.labels.filter(pl.col("state") != State.UNCERTAIN)
-    found = pairs(copies(images).join(stated, on="image_id"), ["pixel_digest", "concept"], "state")
+    copied = copies(images)
+    stated = (
+        manifest.labels.lazy()
+        .filter(pl.col("state") != State.UNCERTAIN)
+        .join(copied.lazy().select("image_id"), on="image_id", how="semi")
+        .collect()
+    )
+    found = pairs(copied.join(stated, on="image_id"), ["pixel_digest", "concept"], "state")
     message = pl.format(
         "{} is {} in {} and {} in the same image, {}",
         _name(),

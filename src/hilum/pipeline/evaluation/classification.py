@@ -11,7 +11,8 @@ only pairs of images that the same model has scored.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -22,7 +23,8 @@ from hilum.pipeline import truth
 from hilum.pipeline.evaluation import estimate, measures, selective_measures
 from hilum.pipeline.evaluation.estimate import NAN, EstimateRow
 from hilum.pipeline.evaluation.measures import Metric, truth_and_score
-from hilum.statistics import auroc_tests, calibration
+from hilum.statistics import auroc_tests, calibration, weighted
+from hilum.statistics.bootstrap import Counted, Linear
 from hilum.statistics.calibration import Fitted
 from hilum.statistics.metrics import discrimination
 
@@ -39,6 +41,31 @@ def known(scores: pl.DataFrame, people: pl.DataFrame, states: pl.DataFrame) -> p
     return truth.with_known_state(of_people, states)
 
 
+def _narrow_known(scores: pl.DataFrame, people: pl.DataFrame, states: pl.DataFrame) -> pl.DataFrame:
+    """Return what `known` does, task by task and concept by concept, in narrow columns.
+
+    Ids are numbers and words are categories: four million scores of a million images would take
+    more than a gigabyte as text. Numbers of groups rise with their names.
+    """
+    people = people.with_columns(group=pl.col("group").rank("dense").cast(pl.UInt32))
+    words = [one for one in people.columns if people.schema[one] == pl.String]
+    people = people.with_columns(pl.col(one).cast(pl.Categorical) for one in words[1:])
+    said = [one for one in ("part", "task", "concept", "no_call") if one in scores.columns]
+    narrow = []
+    each = scores.select("task", "concept").unique(maintain_order=True)
+    for task, concept in each.iter_rows():
+        of_concept = pl.col("concept") == concept
+        of = scores.lazy().filter(of_concept & (pl.col("task") == task)).collect()
+        stated = states.lazy().filter(of_concept).collect()
+        narrow.append(
+            known(of.drop("quality_flags", strict=False), people, stated).with_columns(
+                pl.col("image_id").cast(pl.Categorical).to_physical(),
+                *(pl.col(one).cast(pl.Categorical) for one in said),
+            )
+        )
+    return pl.concat(narrow) if narrow else known(scores, people, states)
+
+
 def transfer(
     rows: pl.DataFrame, fitted: Mapping[int, Calibrations] | Mapping[int | None, Calibrations]
 ) -> pl.DataFrame:
@@ -51,17 +78,17 @@ def transfer(
     chosen: dict[int | None, Calibrations] = {}
     chosen.update(fitted.items())
     rows = rows if "fold" in rows.columns else rows.with_columns(fold=pl.lit(None, pl.Int64))
-    placed = rows.with_row_index("place")
-    parts = [placed.with_columns(pl.lit(NAN).alias(name) for name in TRANSFERRED).clear()]
+    transferred = {name: np.full(rows.height, NAN) for name in TRANSFERRED}
+    placed = rows.select("fold", "task", "concept", "score").with_row_index("place")
     for (fold, task, concept), of in placed.group_by(
         "fold", "task", "concept", maintain_order=True
     ):
         number = None if fold is None else int(str(fold))
         one = chosen.get(number, {}).get(str(task), {}).get(str(concept))
-        made = {} if one is None else _applied(one, of["score"].to_numpy())
-        none = np.full(of.height, NAN)
-        parts.append(of.with_columns(pl.Series(name, made.get(name, none)) for name in TRANSFERRED))
-    return pl.concat(parts).sort("place").drop("place")
+        place = of["place"].to_numpy()
+        for name, values in ({} if one is None else _applied(one, of["score"].to_numpy())).items():
+            transferred[name][place] = values
+    return rows.with_columns(pl.Series(name, values) for name, values in transferred.items())
 
 
 def _applied(fitted: Fitted, score: np.ndarray) -> dict[str, np.ndarray]:
@@ -94,13 +121,13 @@ def figures(
     returned are then fitted on these pooled scores, for the models that are trained on all
     images.
     """
-    rows = known(scores, people, states)
+    rows = _narrow_known(scores, people, states)
     fitted = fits(rows.filter(pl.col("part") == ("tune" if of_folds is None else "test")), scores)
-    rows = transfer(rows, {None: fitted}) if of_folds is None else transfer(rows, of_folds)
     found: list[EstimateRow] = []
     for task, concepts in fitted.items():
         for concept, one in concepts.items():
             of = rows.filter((pl.col("task") == task) & (pl.col("concept") == concept))
+            of = transfer(of, {None: fitted}) if of_folds is None else transfer(of, of_folds)
             chosen: list[Fitted | None] = [one]
             if of_folds is not None:
                 chosen = [fold.get(task, {}).get(concept) for fold in of_folds.values()]
@@ -155,13 +182,13 @@ def of_cell(
     for measure in listed:
         if measure.values is None:
             continue
-        statistics.append(partial(_on_rows, measure.function, labels, measure.values))
+        statistics.append(measures.OnRows(measure.function, labels, measure.values, measure.form))
         row: EstimateRow = {**about, "metric": measure.name, "warning": measure.warning or small}
         what.append(row)
         whys.append(measure.why or estimate.one_class(cell.rows))
     for found in estimate.estimate(settings, cell.rows, statistics, what, whys):
         if found.get("metric") == "auroc":
-            patients = cell.rows["group"].to_list()
+            patients = estimate.numbers(cell.rows)
             area = auroc_tests.area(labels, score, patients, confidence=settings.confidence)
             found |= {"delong_low": area.ci_low, "delong_high": area.ci_high}
         yield found
@@ -205,13 +232,14 @@ def _averages(of_part: pl.DataFrame, part: str, settings: Evaluate) -> Iterator[
     }
     what: list[EstimateRow] = []
     statistics = []
-    for kind, average in (
-        (estimate.MACRO, discrimination.macro),
-        (estimate.MICRO, discrimination.micro),
+    for kind, average, form in (
+        (estimate.MACRO, discrimination.macro, weighted.macro),
+        (estimate.MICRO, discrimination.micro, weighted.micro),
     ):
         for name, metric in discrimination.METRICS.items():
             what.append({**about, "concept": kind, "metric": name})
-            statistics.append(partial(_averaged, average, metric, labels, score))
+            of_metric = partial(form, weighted.OF_METRIC[name])
+            statistics.append(_Average(partial(average, metric), labels, score, of_metric))
     if len(both) < 2:
         why = "fewer than two findings with both classes"
         yield from (estimate.no_estimate(row, images, NAN, why) for row in what)
@@ -240,18 +268,17 @@ def _wide(rows: pl.DataFrame, concepts: list[str]) -> tuple[np.ndarray, np.ndarr
     return labels, score, images
 
 
-def _averaged(
-    average: Callable[[Metric, np.ndarray, np.ndarray], float],
-    metric: Metric,
-    labels: np.ndarray,
-    score: np.ndarray,
-    rows: np.ndarray,
-) -> float:
-    return average(metric, labels[rows], score[rows])
+@dataclass(frozen=True)
+class _Average:
+    """An average over concepts of truth and scores (rows, concepts), as a statistic of rows."""
 
+    average: Metric
+    truth: np.ndarray
+    score: np.ndarray
+    form: weighted.Form
 
-def _on_rows(metric: Metric, labels: np.ndarray, values: np.ndarray, rows: np.ndarray) -> float:
-    """Compute a metric on those of `rows` that have a value; `values` is (rows,) or (rows, k)."""
-    missing = np.isnan(values[rows])
-    rows = rows[~(missing if missing.ndim == 1 else missing.any(1))]
-    return metric(labels[rows], values[rows])
+    def __call__(self, rows: np.ndarray) -> float:
+        return self.average(self.truth[rows], self.score[rows])
+
+    def weighted(self, patient_of_row: np.ndarray, patients: int) -> Linear | Counted:
+        return self.form(self.truth, self.score, patient_of_row, patients)

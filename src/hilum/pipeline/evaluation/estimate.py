@@ -105,11 +105,10 @@ def place(
 
 def banded(people: pl.DataFrame) -> pl.DataFrame:
     """Replace the column `age_years` by `age`, the name of its band in BANDS; null stays null."""
-    names, firsts = list(BANDS), list(BANDS.values())
-    band = pl.col("age_years").map_elements(
-        lambda years: names[int(np.searchsorted(firsts, years, side="right")) - 1],
-        return_dtype=pl.String,
-    )
+    years = pl.col("age_years")
+    band = pl.lit(None, pl.String)
+    for name, first in BANDS.items():
+        band = pl.when(years >= first).then(pl.lit(name)).otherwise(band)
     return people.with_columns(age=band).drop("age_years")
 
 
@@ -148,7 +147,7 @@ def estimate(
     """
     found = bootstrap.bootstrap_many(
         statistics,
-        rows["group"].to_list(),
+        numbers(rows),
         resamples=settings.bootstrap,
         confidence=settings.confidence,
         seed=settings.seed,
@@ -161,6 +160,11 @@ def estimate(
     ):
         estimates.append({**what, **_with_reason(interval, patients, reason), **held})
     return estimates
+
+
+def numbers(rows: pl.DataFrame) -> np.ndarray:
+    """Return the number of each row's patient in the order of their names, (rows,)."""
+    return rows["group"].rank("dense").to_numpy()
 
 
 def means(

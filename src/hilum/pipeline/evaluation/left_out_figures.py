@@ -61,7 +61,7 @@ def _scored(
     rows = classification.known(
         scores,
         people(manifest, one.table("split", "split.parquet")),
-        truths(manifest, scores["concept"]),
+        truths(manifest, scores["concept"].unique(), scores["image_id"]),
     )
     made = classification.transfer(rows, {None: fitted}).with_columns(fold=pl.lit(number, pl.Int64))
     return made.select(pl.col(name).cast(kind) for name, kind in SCORES.items())

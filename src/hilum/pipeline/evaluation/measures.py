@@ -11,6 +11,7 @@ are the thresholds themselves.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -21,6 +22,8 @@ from hilum.annotations.vocabulary import State
 from hilum.config import Evaluate
 from hilum.pipeline.evaluation import estimate
 from hilum.pipeline.evaluation.estimate import NAN
+from hilum.statistics import weighted
+from hilum.statistics.bootstrap import Counted, Linear
 from hilum.statistics.calibration import Fitted
 from hilum.statistics.metrics import calibration as calibrated
 from hilum.statistics.metrics import discrimination
@@ -51,6 +54,36 @@ class Measure(NamedTuple):
     values: np.ndarray | None
     why: str = ""
     warning: str = ""
+    form: weighted.Form | None = None  # of `function`, for resamples of many rows
+
+
+@dataclass(frozen=True)
+class OnRows:
+    """A metric of truth and `values` (rows,) or (rows, k), as a statistic of row numbers.
+
+    Of the rows only those that have a value count.
+    """
+
+    metric: Metric
+    truth: np.ndarray
+    values: np.ndarray
+    form: weighted.Form | None = None
+
+    def __call__(self, rows: np.ndarray) -> float:
+        """Compute the metric on those of `rows` that have a value."""
+        rows = rows[self._has_value(rows)]
+        return self.metric(self.truth[rows], self.values[rows])
+
+    def weighted(self, patient_of_row: np.ndarray, patients: int) -> Linear | Counted | None:
+        """Return the metric in a form of the bootstrap, see `hilum.statistics.weighted`."""
+        if self.form is None:
+            return None
+        rows = np.flatnonzero(self._has_value(np.arange(len(self.truth))))
+        return self.form(self.truth[rows], self.values[rows], patient_of_row[rows], patients)
+
+    def _has_value(self, rows: np.ndarray) -> np.ndarray:
+        missing = np.isnan(self.values[rows])
+        return np.logical_not(missing if missing.ndim == 1 else missing.any(axis=1))
 
 
 def threshold(fitted: Sequence[Fitted | None]) -> tuple[float, str]:
@@ -74,7 +107,10 @@ def of_subgroup(
     """
     truth, score = truth_and_score(cell.rows)
     called = cell.rows["called"].to_numpy()
-    whole = [Measure(name, metric, score) for name, metric in discrimination.METRICS.items()]
+    whole = [
+        Measure(name, metric, score, form=weighted.OF_METRIC[name])
+        for name, metric in discrimination.METRICS.items()
+    ]
     whole += _at_threshold(called, "", NO_THRESHOLD, _incomplete(cell.rows["called"]))
     if cell.by != estimate.ALL:
         yield from (measure for measure in whole if measure.name in OF_SUBGROUPS)
@@ -135,7 +171,8 @@ def _at_threshold(
             yield Measure(name + suffix, of_calls, None, why)
         else:
             needs = NEEDS.get(name, "") if called.size else ""
-            yield Measure(name + suffix, of_calls, called, needs, warning)
+            form = weighted.of_calls(discrimination.OF_COUNTS[name])
+            yield Measure(name + suffix, of_calls, called, needs, warning, form)
 
 
 def _at_prevalence(called: np.ndarray, prevalence: float) -> Iterator[Measure]:
@@ -146,18 +183,20 @@ def _at_prevalence(called: np.ndarray, prevalence: float) -> Iterator[Measure]:
             partial(_by_bayes, rule, prevalence),
             None if none else called,
             "no threshold was chosen" if none else "",
+            form=weighted.of_calls(partial(_of_counts, rule, prevalence)),
         )
 
 
-def _by_bayes(
-    rule: Callable[[float, float, float], float],
-    prevalence: float,
-    truth: np.ndarray,
-    called: np.ndarray,
-) -> float:
+Rule = Callable[[float, float, float], float]
+
+
+def _by_bayes(rule: Rule, prevalence: float, truth: np.ndarray, called: np.ndarray) -> float:
+    return _of_counts(rule, prevalence, discrimination.confusion(truth, called, 0.5))
+
+
+def _of_counts(rule: Rule, prevalence: float, counts: discrimination.Confusion) -> float:
     sensitivity, specificity = (
-        metric(truth, called, 0.5)
-        for metric in (discrimination.sensitivity, discrimination.specificity)
+        discrimination.OF_COUNTS[name](counts) for name in ("sensitivity", "specificity")
     )
     if np.isnan(sensitivity + specificity):
         return NAN
@@ -193,5 +232,10 @@ def _of_probabilities(rows: pl.DataFrame, fitted: Sequence[Fitted | None]) -> It
             if kind == "isotonic" and name in ("calibration_slope", "calibration_intercept"):
                 continue  # its steps at 0 and 1 have no logit
             yield Measure(
-                f"{name}_{kind}", metric, None if none else values, why if none else "", warning
+                f"{name}_{kind}",
+                metric,
+                None if none else values,
+                why if none else "",
+                warning,
+                weighted.OF_METRIC[name],
             )

@@ -43,7 +43,7 @@ def fitted_on_tune(run: Run, manifest: Manifest) -> classification.Calibrations:
     tune = classification.known(
         scores.filter(pl.col("part") == "tune"),
         people(manifest, run.table("split", "split.parquet")),
-        truths(manifest, scores["concept"]),
+        truths(manifest, scores["concept"].unique(), scores["image_id"]),
     )
     return classification.fits(tune, scores)
 

@@ -13,7 +13,7 @@ of the score from the threshold, and outside by how far.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import numpy as np
@@ -23,8 +23,10 @@ from hilum.config import Evaluate
 from hilum.pipeline.evaluation import estimate
 from hilum.pipeline.evaluation.estimate import NAN
 from hilum.pipeline.evaluation.measures import Measure
-from hilum.statistics import selective
+from hilum.statistics import selective, weighted
+from hilum.statistics.bootstrap import Linear
 from hilum.statistics.metrics import discrimination
+from hilum.statistics.metrics._validation import ratio
 
 COVERAGE, ERROR, MEAN_RISK = "coverage", "error_of_calls", "mean_risk"
 SENSITIVITY, SPECIFICITY = "sensitivity_of_calls", "specificity_of_calls"
@@ -44,12 +46,14 @@ def of_subgroup(cell: estimate.Subgroup, settings: Evaluate) -> Iterator[Measure
     if cell.part == "tune":
         return
     called = calls(cell.rows)
-    yield Measure(COVERAGE, _fraction, (~np.isnan(called)).astype(float))
+    yield Measure(COVERAGE, _fraction, (~np.isnan(called)).astype(float), form=_mean)
     some = bool((~np.isnan(called)).any()) or not called.size
     for name, (metric, why) in _CLASSES.items():
         of_calls = partial(metric, threshold=0.5)
-        yield Measure(name, of_calls, called if some else None, why if some else NO_CALL)
-    yield Measure(ERROR, _error, called if some else None, NO_CALL)
+        form = weighted.of_calls(discrimination.OF_COUNTS[metric.__name__])
+        yield Measure(name, of_calls, called if some else None, why if some else NO_CALL, form=form)
+    wrong = weighted.of_calls(_wrong)
+    yield Measure(ERROR, _error, called if some else None, NO_CALL, form=wrong)
     if cell.by != estimate.ALL:
         return
     order = np.column_stack([certainty(cell.rows), errors(cell.rows)])
@@ -57,8 +61,10 @@ def of_subgroup(cell: estimate.Subgroup, settings: Evaluate) -> Iterator[Measure
         why = "no threshold was chosen"
         yield from (Measure(name, _mean_risk, None, why) for name in (AT_TARGET, MEAN_RISK))
         return
-    yield Measure(AT_TARGET, partial(_at_target, settings.target_error), order)
-    yield Measure(MEAN_RISK, _mean_risk, order)
+    target = settings.target_error
+    reached = partial(selective.coverage_within, target=target)
+    yield Measure(AT_TARGET, partial(_at_target, target), order, form=_of_curve(reached))
+    yield Measure(MEAN_RISK, _mean_risk, order, form=_of_curve(selective.area))
 
 
 def calls(rows: pl.DataFrame) -> np.ndarray:
@@ -77,6 +83,22 @@ def certainty(rows: pl.DataFrame) -> np.ndarray:
     inside = (rows["no_call"] == "").to_numpy()
     far = np.nan_to_num(rows["percentile"].to_numpy(), nan=100.0)
     return np.where(inside, rows["margin"].to_numpy(), -1.0 - far)
+
+
+def _mean(truth: np.ndarray, values: np.ndarray, patient: np.ndarray, patients: int) -> Linear:
+    return weighted.mean(values, patient, patients)
+
+
+def _wrong(counts: discrimination.Confusion) -> float:
+    wrong = counts.false_positive + counts.false_negative
+    return ratio(wrong, sum(counts))
+
+
+def _of_curve(finish: Callable[[np.ndarray, np.ndarray], float]) -> weighted.Form:
+    """Return the form of a statistic of coverage and risk; values are certainty and error."""
+    return lambda truth, order, patient, patients: weighted.risk_coverage(
+        order[:, 0], order[:, 1], patient, finish
+    )
 
 
 def _fraction(truth: np.ndarray, values: np.ndarray) -> float:

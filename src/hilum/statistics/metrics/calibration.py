@@ -50,7 +50,20 @@ def expected_calibration_error(truth: Values, probability: Values) -> float:
 
     Lower is better.
     """
-    bins = reliability(truth, probability)
+    return _error(reliability(truth, probability))
+
+
+def bins_of(rows: int) -> int:
+    """Return the number of bins of so many rows."""
+    return max(1, min(MOST_BINS, rows // ROWS))
+
+
+def error_of_bins(sums: np.ndarray) -> float:
+    """Return the error of bins by their sums of probability, truth and rows, (bins, 3)."""
+    return _error(_reliability(sums))
+
+
+def _error(bins: Reliability) -> float:
     total = bins.rows.sum()
     if total < 2 * ROWS:
         return float("nan")
@@ -60,7 +73,7 @@ def expected_calibration_error(truth: Values, probability: Values) -> float:
 def reliability(truth: Values, probability: Values) -> Reliability:
     """Return predicted and observed frequencies in bins of about equally many rows."""
     present, probability = _checked(truth, probability)
-    count = max(1, min(MOST_BINS, present.size // ROWS))
+    count = bins_of(present.size)
     _distinct, of_row, times = np.unique(probability, return_inverse=True, return_counts=True)
     # The mean rank of each distinct probability decides its bin.
     middle = np.cumsum(times) - (times + 1) / 2
@@ -71,7 +84,11 @@ def reliability(truth: Values, probability: Values) -> Reliability:
             for values in (probability, present, np.ones(present.size))
         ]
     )
-    expected, observed, rows = np.array(_joined(sums.T)).reshape(-1, 3).T
+    return _reliability(sums.T)
+
+
+def _reliability(bins: np.ndarray) -> Reliability:
+    expected, observed, rows = np.array(_joined(bins)).reshape(-1, 3).T
     return Reliability(expected / rows, observed / rows, rows.astype(int))
 
 

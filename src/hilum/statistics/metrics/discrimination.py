@@ -104,14 +104,12 @@ def youden_threshold(truth: Values, score: Values) -> float:
 
 def sensitivity(truth: Values, score: Values, threshold: float) -> float:
     """Return the fraction of positive rows called positive (recall); nan without positive rows."""
-    rows = _confusion(truth, score, threshold)
-    return ratio(rows.true_positive, rows.true_positive + rows.false_negative)
+    return _sensitivity(confusion(truth, score, threshold))
 
 
 def specificity(truth: Values, score: Values, threshold: float) -> float:
     """Return the fraction of negative rows called negative; nan without negative rows."""
-    rows = _confusion(truth, score, threshold)
-    return ratio(rows.true_negative, rows.true_negative + rows.false_positive)
+    return _specificity(confusion(truth, score, threshold))
 
 
 def ppv(truth: Values, score: Values, threshold: float) -> float:
@@ -119,8 +117,7 @@ def ppv(truth: Values, score: Values, threshold: float) -> float:
 
     The fraction of rows called positive that are positive.
     """
-    rows = _confusion(truth, score, threshold)
-    return ratio(rows.true_positive, rows.true_positive + rows.false_positive)
+    return _ppv(confusion(truth, score, threshold))
 
 
 def npv(truth: Values, score: Values, threshold: float) -> float:
@@ -128,8 +125,7 @@ def npv(truth: Values, score: Values, threshold: float) -> float:
 
     The fraction of rows called negative that are negative.
     """
-    rows = _confusion(truth, score, threshold)
-    return ratio(rows.true_negative, rows.true_negative + rows.false_negative)
+    return _npv(confusion(truth, score, threshold))
 
 
 def f1(truth: Values, score: Values, threshold: float) -> float:
@@ -137,10 +133,7 @@ def f1(truth: Values, score: Values, threshold: float) -> float:
 
     nan where no row is positive or called positive.
     """
-    rows = _confusion(truth, score, threshold)
-    return ratio(
-        2 * rows.true_positive, 2 * rows.true_positive + rows.false_positive + rows.false_negative
-    )
+    return _f1(confusion(truth, score, threshold))
 
 
 def accuracy(truth: Values, score: Values, threshold: float) -> float:
@@ -148,8 +141,7 @@ def accuracy(truth: Values, score: Values, threshold: float) -> float:
 
     Always calling the more frequent class reaches the frequency of that class.
     """
-    rows = _confusion(truth, score, threshold)
-    return ratio(rows.true_positive + rows.true_negative, sum(rows))
+    return _accuracy(confusion(truth, score, threshold))
 
 
 def balanced_accuracy(truth: Values, score: Values, threshold: float) -> float:
@@ -157,7 +149,7 @@ def balanced_accuracy(truth: Values, score: Values, threshold: float) -> float:
 
     nan where a class has no row.
     """
-    return (sensitivity(truth, score, threshold) + specificity(truth, score, threshold)) / 2
+    return _balanced_accuracy(confusion(truth, score, threshold))
 
 
 def ppv_at(prevalence: float, sensitivity: float, specificity: float) -> float:
@@ -208,11 +200,13 @@ def micro(
     return metric(truth[known], score[known])
 
 
-class _Confusion(NamedTuple):
-    true_positive: int
-    false_positive: int
-    false_negative: int
-    true_negative: int
+class Confusion(NamedTuple):
+    """Rows by truth and call."""
+
+    true_positive: float
+    false_positive: float
+    false_negative: float
+    true_negative: float
 
 
 class _Called(NamedTuple):
@@ -228,7 +222,38 @@ class _Called(NamedTuple):
     negatives: int
 
 
-def _confusion(truth: Values, score: Values, threshold: float) -> _Confusion:
+def _sensitivity(rows: Confusion) -> float:
+    return ratio(rows.true_positive, rows.true_positive + rows.false_negative)
+
+
+def _specificity(rows: Confusion) -> float:
+    return ratio(rows.true_negative, rows.true_negative + rows.false_positive)
+
+
+def _ppv(rows: Confusion) -> float:
+    return ratio(rows.true_positive, rows.true_positive + rows.false_positive)
+
+
+def _npv(rows: Confusion) -> float:
+    return ratio(rows.true_negative, rows.true_negative + rows.false_negative)
+
+
+def _f1(rows: Confusion) -> float:
+    return ratio(
+        2 * rows.true_positive, 2 * rows.true_positive + rows.false_positive + rows.false_negative
+    )
+
+
+def _accuracy(rows: Confusion) -> float:
+    return ratio(rows.true_positive + rows.true_negative, sum(rows))
+
+
+def _balanced_accuracy(rows: Confusion) -> float:
+    return (_sensitivity(rows) + _specificity(rows)) / 2
+
+
+def confusion(truth: Values, score: Values, threshold: float) -> Confusion:
+    """Count rows by truth and call. Raises `ValueError` for a threshold of nan."""
     present, score = checked(truth, score)
     if np.isnan(threshold):
         raise ValueError(
@@ -239,7 +264,7 @@ def _confusion(truth: Values, score: Values, threshold: float) -> _Confusion:
     true_positive = int(np.count_nonzero(called & present))
     positive, called_positive = int(np.count_nonzero(present)), int(np.count_nonzero(called))
     either = positive + called_positive - true_positive
-    return _Confusion(
+    return Confusion(
         true_positive,
         called_positive - true_positive,
         positive - true_positive,
@@ -278,4 +303,14 @@ METRICS_AT = {
     "f1": f1,
     "accuracy": accuracy,
     "balanced_accuracy": balanced_accuracy,
+}
+# The same of counts.
+OF_COUNTS: dict[str, Callable[[Confusion], float]] = {
+    "sensitivity": _sensitivity,
+    "specificity": _specificity,
+    "ppv": _ppv,
+    "npv": _npv,
+    "f1": _f1,
+    "accuracy": _accuracy,
+    "balanced_accuracy": _balanced_accuracy,
 }

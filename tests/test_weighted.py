@@ -1,0 +1,87 @@
+"""Intervals of many rows are those of listed rows, whichever way a resample is computed."""
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hilum.config import Evaluate
+from hilum.pipeline.evaluation import classification, estimate
+from hilum.statistics import bootstrap
+
+
+def rows_of(seed: int, count: int, ties: bool) -> pl.DataFrame:
+    """Return labelled scores of `count` images of patients with up to four each, in test."""
+    rng = np.random.default_rng(seed)
+    state = (rng.random(count) < 0.2).astype(np.int8)
+    score = 1 / (1 + np.exp(-(rng.normal(size=count) + state - 1)))
+    score = score.round(2) if ties else score
+    called = (score >= 0.4).astype(float)
+    return pl.DataFrame(
+        {
+            "image_id": [f"i{number}" for number in range(count)],
+            "group": [f"p{number}" for number in rng.integers(0, count // 3, count)],
+            "part": "test",
+            "state": state,
+            "score": score,
+            "fold": pl.Series([None] * count, dtype=pl.Int64),
+            "called": called,
+            "temperature": np.clip(score * 0.9, 0.01, 0.99),
+            "isotonic": np.floor(score * 8) / 8,
+            "margin": np.abs(score - 0.4),
+            "percentile": rng.random(count) * 100,
+            "no_call": np.where(rng.random(count) < 0.1, "outside", ""),
+        }
+    )
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.integers(0, 1000), st.integers(300, 600), st.booleans())
+def test_weights_and_listed_rows_give_the_same_figures(seed, count, ties):
+    rows = rows_of(seed, count, ties)
+    fitted = [{"threshold": 0.4, "reason": ""}]
+    cell = estimate.Subgroup("test", estimate.ALL, estimate.ALL, rows)
+    few = Evaluate(bootstrap=25, prevalence=0.1)
+
+    def figures(many: int) -> list[dict]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(bootstrap, "MANY", many)
+            return list(classification.of_cell(cell, fitted, few))
+
+    same(figures(1 << 40), figures(0), 30)
+
+
+def same(listed: list[dict], weighted: list[dict], least: int) -> None:
+    """Fail where one of at least so many figures differs between two ways to resample."""
+    assert len(listed) >= least
+    for one, other in zip(listed, weighted, strict=True):
+        near = 1e-8 if "slope" in one["metric"] or "intercept" in one["metric"] else 1e-12
+        assert one["n_undefined"] == other["n_undefined"], one["metric"]
+        for bound in ("value", "ci_low", "ci_high"):
+            assert one[bound] == pytest.approx(other[bound], rel=near, abs=near, nan_ok=True), one[
+                "metric"
+            ]
+        if one["metric"] in ("auroc", "sensitivity", "ppv_at_prevalence", "error_of_calls"):
+            assert (one["ci_low"], one["ci_high"]) == (other["ci_low"], other["ci_high"])
+
+
+def test_averages_over_findings_are_the_same_with_weights():
+    several = [
+        rows_of(seed, 400, seed % 2 == 0).with_columns(concept=pl.lit(name))
+        for seed, name in enumerate(("effusion", "nodule", "mass"))
+    ]
+    groups = several[0].select("image_id", "group")
+    rows = pl.concat(
+        [
+            one.drop("group").join(groups, on="image_id").filter(pl.int_range(pl.len()) % 5 != at)
+            for at, one in enumerate(several)
+        ]
+    )
+
+    def figures(many: int) -> list[dict]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(bootstrap, "MANY", many)
+            return list(classification.averages(rows, Evaluate(bootstrap=25)))
+
+    same(figures(1 << 40), figures(0), 4)
