@@ -4,8 +4,8 @@ resolves.
     python -m benchmarks.robustness.no_side_effects --work WORK [--record]
 
 Each verb is a process of its own, and so is each of its training steps. What may be written to is
-the verb's own output and TMPDIR; nothing is connected to. `hilum download`, the one verb that
-resolves an address, is left out. tests/test_no_side_effects.py runs the same commands in one
+the verb's own output and TMPDIR; nothing is connected to. `hilum download`, whose purpose it is to
+connect, is left out. tests/test_no_side_effects.py runs the same commands in one
 process.
 """
 
@@ -23,9 +23,15 @@ from pathlib import Path
 from benchmarks._lib.results import machine, record
 from benchmarks._lib.small_job import small_job
 from hilum.dataset.readers import montgomery
+from hilum.node import service, settings_file
 
 FETCH = "download"
-NODE = Path(__file__).parents[2] / "deploy" / "node.toml"
+NODE = """
+[node]
+state = "node"
+[source.orthanc]
+url = "http://127.0.0.1:8042"
+"""
 _CALLS = (
     "openat,open,creat,mkdir,mkdirat,rename,renameat,renameat2,unlink,unlinkat,rmdir,symlink,"
     "symlinkat,link,linkat,truncate,connect,sendto"
@@ -38,8 +44,11 @@ _LOCAL = ("AF_UNIX",)  # the name service of this machine, which gives the user'
 def commands(data: Path, run: Path, out: Path) -> list[list[str]]:
     """Return one command line for each verb but `fetch`.
 
-    `run` is a run of `data`, `out` holds another, `twin`, and another data set, `other`.
+    `run` is a run of `data`, `out` holds another, `twin`, and another data set, `other`. The state
+    of a node that has received nothing is made there.
     """
+    (out / "node.toml").write_text(NODE)
+    service.journal_of(settings_file.read(out / "node.toml")).close()
     image = str(next((data / "CXR_png").glob("*.png")))
     key = ("--key", str(out / "keys" / "site.key"))
     steps = (
@@ -73,7 +82,7 @@ def commands(data: Path, run: Path, out: Path) -> list[list[str]]:
         ["labels", str(data)],
         ["describe", str(data)],
         ["films", str(data)],
-        ["node", "check", str(NODE)],
+        ["node", "status", str(out / "node.toml")],
         ["merge", str(data), str(out / "other"), "--out", str(out / "merged")],
         ["export", "coco", str(run), str(out / "coco")],
         ["propose-fixes", str(run), "--rule", "duplicate-file", "--out", str(out / "fixes.toml")],

@@ -73,7 +73,7 @@ class Interval(NamedTuple):
 
 
 def bootstrap_patients(
-    statistic: Statistic,
+    statistic: Callable[[np.ndarray], float],
     patients: Sequence[str] | np.ndarray,
     *,
     resamples: int = 1000,
