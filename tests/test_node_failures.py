@@ -19,12 +19,12 @@ from typer.testing import CliRunner
 
 from hilum import storage
 from hilum.cli.verbs import app
-from hilum.errors import BadData, CannotRead, CannotWrite, HilumError, NotFound
+from hilum.errors import BadData, CannotRead, CannotWrite, HilumError, NotFound, Unreachable
 from hilum.node import overview, service, visits
 from hilum.node.associations import addresses, plain
 from hilum.node.busy import Busy
 from hilum.node.health import Health
-from hilum.node.http_client import Login, Peer, Unreachable
+from hilum.node.http_client import Login, Peer
 from hilum.node.inbox import Accepted, Inbox
 from hilum.node.journal import RECEIVED, SENT, SKIPPED, WRITTEN, Journal, key_of
 from hilum.node.sender import Sender, stow

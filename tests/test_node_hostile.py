@@ -35,10 +35,9 @@ from pynetdicom.sop_class import (
     Verification,
 )
 
-from hilum.errors import BadData, BadRecipe, CannotRead, CannotWrite
+from hilum.errors import BadData, BadRecipe, CannotRead, CannotWrite, Unreachable
 from hilum.imaging.files import dicom
 from hilum.node import associations, dimse
-from hilum.node.http_client import Unreachable
 from hilum.node.inbox import Inbox
 from hilum.node.journal import RECEIVED, SKIPPED, Journal
 from hilum.node.settings import Caller, Destination, Limits, Listen, Settings

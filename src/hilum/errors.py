@@ -80,7 +80,7 @@ class Damaged(Mismatch):
 
 
 class Unreachable(HilumError):
-    """A source of data that could not be read in several attempts."""
+    """A source or server that does not answer, or not now, or lets nobody in; try again later."""
 
 
 class CannotWrite(HilumError):

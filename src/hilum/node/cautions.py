@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from hilum.node.settings import DICOMWEB, DIMSE, Settings, is_local
+from hilum.node.settings import DICOMWEB, DIMSE, Settings
+from hilum.safety.loopback import is_loopback
 
 
 def cautions(settings: Settings) -> Iterator[str]:
@@ -21,18 +22,18 @@ def cautions(settings: Settings) -> Iterator[str]:
     }
     for section, url in urls.items():
         parts = urlsplit(url)
-        if parts.scheme == "http" and not is_local(parts.hostname or ""):
+        if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
             yield (
                 f"WARNING: {section} films, results and passwords go to {parts.hostname} "
                 f"unencrypted; use https"
             )
-    if to.to == DIMSE and not to.tls and not is_local(to.host):
+    if to.to == DIMSE and not to.tls and not is_loopback(to.host):
         yield f"WARNING: [destination] results go to {to.host} unencrypted; set tls = true"
     listen = settings.listen
-    if listen and not listen.certificate and not is_local(listen.host):
+    if listen and not listen.certificate and not is_loopback(listen.host):
         yield "WARNING: [listen] films come unencrypted; set certificate and key"
     anywhere = [one.ae_title for one in listen.allowed_callers if not one.host] if listen else []
-    if anywhere and listen and not listen.ca and not is_local(listen.host):
+    if anywhere and listen and not listen.ca and not is_loopback(listen.host):
         yield (
             f"WARNING: [listen] {', '.join(anywhere)} may call from any host, and an AE title is "
             f"no secret; set their host, or ca for certificates"

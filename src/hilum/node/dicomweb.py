@@ -13,6 +13,7 @@ from datetime import date, timedelta
 from functools import partial
 
 from hilum.dataset.dicom_index.frontal import MODALITIES
+from hilum.dataset.dicom_index.server import first_value
 from hilum.errors import BadData
 from hilum.node.http_client import Peer
 from hilum.node.inbox import Stream
@@ -55,7 +56,7 @@ class DicomWebServer:
         for modality in MODALITIES:
             query = f"StudyDate={dates}&ModalitiesInStudy={modality}&includefield={_COUNT}"
             for study in self._listed("studies", query, _STUDY):
-                uid, count = _value(study, _STUDY), _value(study, _COUNT)
+                uid, count = first_value(study, _STUDY), first_value(study, _COUNT)
                 if not count.isdecimal():
                     count = str(sum(1 for _ in self._listed(f"studies/{uid}/instances", "", _SOP)))
                 self._visits.see(uid, int(count), self._settings.stable_seconds)
@@ -72,7 +73,7 @@ class DicomWebServer:
         for _ in range(_MOST_PAGES):
             bounds = "&".join(filter(None, (query, f"limit={_PAGE}&offset={offset}")))
             page = self._page(f"{path}?{bounds}")
-            fresh = {uid: one for one in page if _UID.fullmatch(uid := _value(one, key))}
+            fresh = {uid: one for one in page if _UID.fullmatch(uid := first_value(one, key))}
             fresh = {uid: one for uid, one in fresh.items() if uid not in met}
             yield from fresh.values()
             if not fresh:
@@ -83,16 +84,19 @@ class DicomWebServer:
     def _page(self, path: str) -> list[JsonObject]:
         found = self._peer.get(path, Accept=_JSON).json() or []
         if not isinstance(found, list):
-            raise BadData("[source.dicomweb] url: the answer is no list, as of QIDO-RS")
+            raise BadData(
+                "[source.dicomweb] url: the server answered a search with no list; expected the "
+                "root of its DICOMweb services, as http://127.0.0.1:8042/dicom-web"
+            )
         return [one for one in found if isinstance(one, dict)]
 
     def objects(self, study: str) -> Iterator[Found]:
         """Yield the objects of the study's radiographic series."""
         for modality in MODALITIES:
             for one in self._listed(f"studies/{study}/instances", f"Modality={modality}", _SOP):
-                series, sop = _value(one, _SERIES), _value(one, _SOP)
+                series, sop = first_value(one, _SERIES), first_value(one, _SOP)
                 # Servers may ignore what they are to filter by.
-                if _UID.fullmatch(series) and _value(one, _MODALITY) in (modality, ""):
+                if _UID.fullmatch(series) and first_value(one, _MODALITY) in (modality, ""):
                     fetch = partial(self._fetch, study, series, sop)
                     yield Found(sop, modality, sop, fetch)
 
@@ -101,10 +105,3 @@ class DicomWebServer:
         path = f"studies/{study}/series/{series}/instances/{sop}"
         self._peer.request("GET", path, headers={"Accept": _ANY_SYNTAX}, into=part)
         part.finish()
-
-
-def _value(found: JsonObject, tag: str) -> str:
-    """Return the first value of an attribute of DICOM JSON (PS3.18 F) as text; "" without one."""
-    stated = found.get(tag)
-    values = stated.get("Value") if isinstance(stated, dict) else None
-    return str(values[0]) if isinstance(values, list) and values else ""

@@ -22,10 +22,9 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hilum.errors import BadRecipe, CannotRead, CannotWrite, MissingExtra
+from hilum.errors import BadRecipe, CannotRead, CannotWrite, MissingExtra, Unreachable
 from hilum.imaging.files import dicom
 from hilum.node.busy import Busy
-from hilum.node.http_client import Unreachable
 from hilum.node.inbox import Inbox, Refused, Stream
 from hilum.node.settings import Caller, Destination, Listen, Settings
 

@@ -6,6 +6,7 @@ Prometheus' text format (version 0.0.4). Neither holds anything of a patient.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import Counter
@@ -143,8 +144,6 @@ def _histogram(name: str, counts: list[int], total: float) -> list[str]:
 
 def resident_bytes() -> int:
     """Return the memory of this process that is in use; 0 where the system does not say."""
-    import os
-
     place = Path("/proc/self/statm")
     if not place.exists():
         return 0

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from hilum.errors import CannotRead, HilumError, on_one_line
+from hilum.errors import CannotRead, HilumError, Unreachable, on_one_line
 from hilum.safety import untrusted_files
 
 if TYPE_CHECKING:
@@ -26,10 +26,6 @@ LONGEST_ANSWER = 64 << 20  # bytes of JSON
 _BLOCK = 1 << 20
 _LATER = (401, 403, 407, 408, 425, 429, 502, 503, 504, 507)  # see `Unreachable`
 _LONGEST_REASON = 200  # characters of a server's answer that are repeated
-
-
-class Unreachable(HilumError):
-    """A server does not answer, or not now, or does not let the node in; try again later."""
 
 
 class Rejected(HilumError):
@@ -149,7 +145,11 @@ class Peer:
             for block in self._blocks(response):
                 length += len(block)
                 if into is None and length > LONGEST_ANSWER:
-                    raise Rejected("the answer of the server is too long", response.status)
+                    raise Rejected(
+                        f"{self._host} answered with more than {LONGEST_ANSWER:,} bytes; expected "
+                        f"a page of a list: check the address, and the server's log",
+                        response.status,
+                    )
                 (held.append if into is None else into.write)(block)
         except BaseException:
             self.close()  # what is left of the answer would be taken for the next one's

@@ -25,7 +25,8 @@ from hilum.annotations.vocabulary import name_of
 from hilum.errors import CannotWrite, HilumError
 from hilum.node.health import DEGRADED, Health
 from hilum.node.journal import Film, Journal
-from hilum.node.settings import Monitor, is_local, secret
+from hilum.node.settings import Monitor, secret
+from hilum.safety.loopback import is_loopback
 
 SHOWN, SHOWN_SECONDS = 200, 86400.0  # films of the worklist, and how old at most
 _SECONDS = 10.0  # that a client may be silent
@@ -63,7 +64,7 @@ class Entry(dict[str, str]):
 @contextmanager
 def serving(settings: Monitor, health: Health, journal: Journal) -> Iterator[int]:
     """Serve the pages while the block runs; give the port. Raises `CannotWrite`, `BadData`."""
-    token, local = secret(settings.token_file), is_local(settings.host)
+    token, local = secret(settings.token_file), is_loopback(settings.host)
 
     class Handler(_Handler):
         """Answers with what this node has."""
@@ -91,7 +92,7 @@ def serving(settings: Monitor, health: Health, journal: Journal) -> Iterator[int
 
         def expected_host(self, name: str) -> bool:
             """Return whether a request may call this server so."""
-            return not local or is_local(name)
+            return not local or is_loopback(name)
 
     try:
         server = ThreadingHTTPServer((settings.host, settings.port), Handler)

@@ -10,6 +10,10 @@ from hilum.node.inbox import Stream
 
 DICOM = "application/dicom"
 _LONGEST_HEAD = 1 << 16  # bytes before a part's body
+_NO_BODY = (
+    "the answer of the server is no multipart body; expected multipart/related as of WADO-RS: check "
+    "that the address is the root of its DICOMweb services"
+)
 
 
 def encoded(parts: Iterable[bytes]) -> tuple[bytes, str]:
@@ -45,11 +49,11 @@ class FirstPart:
         start, behind = self._held.find(b"--"), self._held.find(b"\r\n\r\n")
         if behind < 0:
             if len(self._held) > _LONGEST_HEAD:
-                raise BadData("the answer of the server is no multipart body")
+                raise BadData(_NO_BODY)
             return
         line = self._held[start : self._held.find(b"\r\n", start)]
         if start < 0 or not line.strip(b"-"):
-            raise BadData("the answer of the server is no multipart body")
+            raise BadData(_NO_BODY)
         self._end, self._state = b"\r\n" + line, "body"
         self._held = self._held[behind + 4 :]
 
@@ -66,4 +70,7 @@ class FirstPart:
     def finish(self) -> None:
         """Raise `BadData` where the first part was not whole."""
         if self._state != "end":
-            raise BadData("the answer of the server ends within an object")
+            raise BadData(
+                "the answer of the server ends within an object; it is fetched again, and where that "
+                "ends so too, see the server's log"
+            )

@@ -113,7 +113,10 @@ def _table(answer: Answer) -> JsonObject:
     """Return the table of an answer. Raises `BadData` where it is none."""
     found = answer.json()
     if not isinstance(found, dict):
-        raise BadData("[source.orthanc] the server answered with something else than a table")
+        raise BadData(
+            "[source.orthanc] url: the server answered with something else than a table; expected "
+            "Orthanc's REST interface, as http://127.0.0.1:8042"
+        )
     return found
 
 

@@ -14,9 +14,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from hilum.errors import BadData
+from hilum.errors import BadData, Unreachable
 from hilum.node.busy import Busy
-from hilum.node.http_client import Peer, Rejected, Unreachable
+from hilum.node.http_client import Peer, Rejected
 from hilum.node.inbox import Inbox
 from hilum.node.journal import RECEIVED, SENT, Film, Journal
 from hilum.node.multipart import encoded

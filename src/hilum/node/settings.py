@@ -16,7 +16,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 from pathlib import Path
 
 from hilum.errors import BadData
@@ -190,11 +189,3 @@ def secret(path: str) -> str:
     if not word.isprintable():
         raise BadData(f"{path}: its first line holds characters that no password or token has")
     return word
-
-
-def is_local(host: str) -> bool:
-    """Return whether only this machine reaches an address."""
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from hilum.dataset.dicom_index.frontal import MODALITIES
-from hilum.errors import CannotWrite, HilumError
+from hilum.errors import CannotWrite, HilumError, Unreachable
 from hilum.node.busy import Busy
-from hilum.node.http_client import Rejected, Unreachable
+from hilum.node.http_client import Rejected
 from hilum.node.inbox import Inbox, Refused, Stream
 from hilum.node.journal import key_of
 from hilum.node.settings import Limits

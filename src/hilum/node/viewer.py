@@ -21,10 +21,11 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
-from hilum.errors import BadRecipe, CannotWrite, HilumError
+from hilum.errors import BadRecipe, CannotWrite, HilumError, Unreachable
 from hilum.node import web_servers
-from hilum.node.http_client import Answer, Peer, Rejected, Unreachable
-from hilum.node.settings import Settings, is_local
+from hilum.node.http_client import Answer, Peer, Rejected
+from hilum.node.settings import Settings
+from hilum.safety.loopback import is_loopback
 
 HOST, PORT = "127.0.0.1", 8044
 ROOT = "dicom-web"  # of the archive's services here
@@ -173,7 +174,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Answer with a file of the viewer or with what the archive has."""
         named = urlsplit(f"//{self.headers.get('Host', '')}").hostname or ""
-        if not is_local(named):
+        if not is_loopback(named):
             self._answer(421, "text/plain", b"this server has another name\n", stored=False)
             return
         path = urlsplit(self.path).path

@@ -59,6 +59,10 @@ class Address:
             return f"{self.archives}://{self.rest}"
         return f"{self.archives}::{self.target}"
 
+    def of_file(self, place: str) -> str:
+        """Return the address of a file by its place; of "" the address itself."""
+        return f"{self.text}/{place}" if place else self.text
+
     @property
     def name(self) -> str:
         """The last part, without the ending of an archive."""
@@ -184,7 +188,7 @@ def shown(path: Path | str) -> str:
     if found is None:
         return os.fspath(path)
     address, place = found
-    return f"{address.text}/{place}" if place else address.text
+    return address.of_file(place)
 
 
 def stored(path: Path) -> str:

@@ -6,7 +6,6 @@ import os
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from typing import Any
 
 from hilum.safety import threads
 from hilum.scale.worker import Ended, Outcome, Task, Work, outcome
@@ -34,20 +33,15 @@ class InProcess:
         """Take a shard."""
         if self.slots > 1 and self._pool is None:
             self._pool = self._open.enter_context(threads.pool(self.slots))
-        begun = (
-            [self._pool.submit(outcome, self._work, item) for item in task.items]
-            if (self._pool)
-            else []
-        )
+        pool = self._pool
+        begun = [pool.submit(outcome, self._work, item) for item in task.items] if pool else []
         self._waiting.append((task, begun))
 
     def next(self) -> Ended:
         """Return the end of the shard that was taken first."""
         task, begun = self._waiting.popleft()
-        return Ended(task.number, [one.result() for one in begun] or self._outcomes(task.items))
-
-    def _outcomes(self, items: Any) -> list[Outcome]:
-        return [outcome(self._work, item) for item in items]
+        found = [one.result() for one in begun] or [outcome(self._work, one) for one in task.items]
+        return Ended(task.number, found)
 
     def close(self) -> None:
         """Drop what is not begun, and wait for the rest."""

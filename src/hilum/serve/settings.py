@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from hilum.errors import BadRecipe
 from hilum.safety import untrusted_files
+from hilum.safety.loopback import is_loopback
 
 LOOPBACK = "127.0.0.1"
 PORT = 8765
@@ -67,12 +67,7 @@ class Settings:
     @property
     def is_local(self) -> bool:
         """Whether only this machine can reach the desk."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        return is_loopback(self.host)
 
     @property
     def address(self) -> str:

@@ -7,7 +7,6 @@ image may be refused here of which the file states more.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -18,6 +17,7 @@ from hilum.dataset.dicom_index.index import Collector, FilmIndex
 from hilum.errors import BadData, BadRecipe, CannotRead, MissingExtra
 from hilum.imaging.files import dicom
 from hilum.progress import Progress, quietly
+from hilum.safety.loopback import is_loopback
 from hilum.storage import JsonObject
 
 if TYPE_CHECKING:
@@ -105,14 +105,6 @@ class Server:
         return client
 
 
-def is_loopback(host: str) -> bool:
-    """Return whether a host is this machine, by its name alone or by its address."""
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host.casefold() == "localhost"
-
-
 def index_of(
     server: Server, filters: Mapping[str, str] | None = None, progress: Progress = quietly
 ) -> FilmIndex:
@@ -144,7 +136,8 @@ def _answers(server: Server, filters: dict[str, str]) -> Iterator[JsonObject]:
         offset = 0
         while page := _page(client, server.url, filters | {"Modality": modality}, offset):
             offset += len(page)
-            fresh = {_instance(one): one for one in page if _instance(one) not in met}
+            found = {first_value(one, _INSTANCE): one for one in page}
+            fresh = {uid: one for uid, one in found.items() if uid not in met}
             if not fresh:
                 break
             met.update(fresh)
@@ -156,8 +149,9 @@ def _answers(server: Server, filters: dict[str, str]) -> Iterator[JsonObject]:
                 )
 
 
-def _instance(answer: JsonObject) -> str:
-    stated = answer.get(_INSTANCE)
+def first_value(answer: JsonObject, tag: str) -> str:
+    """Return the first value of an attribute of DICOM JSON (PS3.18 F) as text; "" without one."""
+    stated = answer.get(tag)
     values = stated.get("Value") if isinstance(stated, dict) else None
     return str(values[0]) if isinstance(values, list) and values else ""
 

@@ -32,6 +32,12 @@ def folder_of(archive: Entry) -> str:
     return without_ending(archive.place)
 
 
+def inside(archive: Entry, name: str) -> str:
+    """Return the place of a file by its name in an archive."""
+    start = folder_of(archive)
+    return f"{start}/{name}" if start else name
+
+
 def unpack(address: Address, transport: Transport, archive: Entry, state: Path) -> Path:
     """Return a new folder in `state` with the archive's files, complete with modes and times.
 
@@ -48,7 +54,9 @@ def unpack(address: Address, transport: Transport, archive: Entry, state: Path) 
             try:
                 _unpacked(whole, folder)
             except BadData as error:
-                message = str(error).replace(on_one_line(whole.name), _shown(address, archive), 1)
+                message = str(error).replace(
+                    on_one_line(whole.name), address.of_file(archive.place), 1
+                )
                 raise BadData(message) from error
             finally:
                 whole.unlink(missing_ok=True)
@@ -61,10 +69,6 @@ def unpack(address: Address, transport: Transport, archive: Entry, state: Path) 
 
 def _unpacked(archive: Path, folder: Path) -> None:
     _unpack.unpack(archive, folder, quietly)
-
-
-def _shown(address: Address, archive: Entry) -> str:
-    return f"{address.text}/{archive.place}" if archive.place else address.text
 
 
 def files(folder: Path) -> Iterator[tuple[str, Path]]:
@@ -82,9 +86,8 @@ def member(path: Path, archive: Entry) -> Stated:
 
 def entries(folder: Path, archive: Entry) -> list[Entry]:
     """Return the entries of all files that were unpacked into a folder."""
-    start = folder_of(archive)
     return [
-        Entry(f"{start}/{place}" if start else place, member(path, archive), key(TAR, archive))
+        Entry(inside(archive, place), member(path, archive), key(TAR, archive))
         for place, path in files(folder)
     ]
 
@@ -104,10 +107,10 @@ def move(folder: Path, root: Path, archive: Entry, wanted: set[str] | None = Non
 
     With `wanted`, those places alone; the rest is removed.
     """
-    start, moved = folder_of(archive), 0
+    moved = 0
     try:
         for place, path in files(folder):
-            to = f"{start}/{place}" if start else place
+            to = inside(archive, place)
             if wanted is None or to in wanted:
                 moved += path.stat().st_size
                 (root / to).parent.mkdir(parents=True, exist_ok=True)

@@ -2,8 +2,8 @@
 
 The bytes come in blocks into a part that is named by place and version, so that another version
 never continues it. They are compared with the size, and with the MD5 where the source states one;
-otherwise the source is requested once more what it states of the file, so that no file is made of
-two versions. Only then the part gets the file's name.
+otherwise the source has to state the same of the file once more, so that no file is made of two
+versions. Only then the part gets the file's name.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def fetch(transport: Transport, place: str, wanted: Stated, to: Path, parts: Pat
         parts.mkdir(parents=True, exist_ok=True)
         with storage.in_place(part) as number:
             fcntl.flock(number, fcntl.LOCK_EX)
-            if not (is_absent(to) and _is(number, part)):
+            if not (is_absent(to) and _is_at(number, part)):
                 return False
             _refuse_full(part, wanted.size - os.fstat(number).st_size)
             _fill(transport, place, wanted, number)
@@ -53,7 +53,7 @@ def fetch(transport: Transport, place: str, wanted: Stated, to: Path, parts: Pat
     return True
 
 
-def _is(number: int, path: Path) -> bool:
+def _is_at(number: int, path: Path) -> bool:
     """Say whether a descriptor is that of the file at a path, and not of one that was there."""
     return path.exists() and os.path.samestat(os.fstat(number), os.stat(path))
 

@@ -143,12 +143,12 @@ class _Refreshing:
 
     def _members(self, archive: Entry) -> list[Entry]:
         """Return the files of an archive: of a zip archive as listed, of others unpacked."""
-        shown = f"{self.address.text}/{archive.place}" if archive.place else self.address.text
+        shown = self.address.of_file(archive.place)
         if is_zip(self.source, archive):
             members = ZipMembers.opened(self.source, archive, on_one_line(shown))
-            start, key = archives.folder_of(archive), archives.key(archives.ZIP, archive)
+            key = archives.key(archives.ZIP, archive)
             return [
-                Entry(f"{start}/{name}" if start else name, stated, key)
+                Entry(archives.inside(archive, name), stated, key)
                 for name, stated in members.listing()
             ]
         notice(f"unpacking {on_one_line(shown)} ({archive.stated.size / 1e6:,.1f} MB)")
@@ -244,7 +244,7 @@ class _Mirror:
         """Fetch one file that is opened now."""
         row = self.listing.position(place)
         if row is None:
-            raise NotFound(f"{self.address.text}/{on_one_line(place)}: there is no such file")
+            raise NotFound(f"{on_one_line(self.address.of_file(place))}: there is no such file")
         if self.failures:
             when, last = self.failures[-1]
             if isinstance(last, Unreachable) and time.monotonic() - when < LOST_SECONDS:
@@ -278,7 +278,7 @@ class _Mirror:
             if entry.archive not in self._zips:
                 place = archives.of_key(entry.archive)
                 stated = fetching.repeated(place, partial(self.source.stated, place))
-                shown = f"{self.address.text}/{place}" if place else self.address.text
+                shown = self.address.of_file(place)
                 if stated.mtime_ns != entry.stated.mtime_ns:
                     raise transport.changed(shown)
                 self._zips[entry.archive] = ZipMembers.opened(
@@ -295,7 +295,7 @@ class _Mirror:
             place = archives.of_key(entry.archive)
             stated = fetching.repeated(place, partial(self.source.stated, place))
             if (stated.mtime_ns, stated.tag) != (entry.stated.mtime_ns, entry.stated.tag):
-                raise transport.changed(f"{self.address.text}/{place}")
+                raise transport.changed(self.address.of_file(place))
             archive = Entry(place, stated)
             members = self.listing.of_archive(entry.archive)
             wanted = {

@@ -11,6 +11,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -204,14 +205,10 @@ def _package(protocol: str) -> str:
 def _time(value: Any) -> datetime | None:
     if value is None or isinstance(value, datetime):
         return value
-    try:
-        return parsedate_to_datetime(str(value))
-    except ValueError:
-        pass
-    try:
-        return datetime.fromisoformat(str(value))
-    except ValueError:
-        return None
+    for parse in (parsedate_to_datetime, datetime.fromisoformat):
+        with suppress(ValueError):  # the other form, or none that is known
+            return parse(str(value))
+    return None
 
 
 class _translated:

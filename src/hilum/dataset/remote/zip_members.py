@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from hilum.dataset import _unpack
 from hilum.dataset.remote import fetching
 from hilum.dataset.remote.listing import Entry
-from hilum.dataset.remote.transport import Cut, Stated, Transport
-from hilum.errors import BadData, Mismatch, on_one_line
+from hilum.dataset.remote.transport import Cut, Stated, Transport, changed
+from hilum.errors import BadData, on_one_line
 
 _HEADER = struct.Struct("<4s22xHH")  # signature, lengths of the name and of the extra field
 _SLACK = 1024  # bytes by which the extra field may be longer than in the directory
@@ -68,10 +68,7 @@ class ZipMembers:
     def stated(self, place: str) -> Stated:
         """Return the facts of a member. Raises `Mismatch` where the archive is another one now."""
         if self.source.stated(self.archive.place) != self.archive.stated:
-            raise Mismatch(
-                f"{self.archive.place or 'the archive'}: changed since it was listed; run the same "
-                "command again"
-            )
+            raise changed(self.archive.place or "the archive")
         return self._facts(self.members[place])
 
     def read(self, place: str, start: int, end: int, size: int) -> bytes:
