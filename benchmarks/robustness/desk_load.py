@@ -28,6 +28,7 @@ import httpx
 import imagecodecs
 import numpy as np
 
+from benchmarks._lib.processes import resident_bytes
 from benchmarks._lib.results import machine, record
 from hilum.imaging import synthetic
 from hilum.imaging.geometry import resize
@@ -64,8 +65,7 @@ class Desk:
     @property
     def memory_mb(self) -> float:
         """The resident set of the process."""
-        pages = Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]
-        return int(pages) * 4096 / 2**20
+        return resident_bytes(self.process.pid) / 2**20
 
     async def ask(self, name: str, method: str, path: str, expected: tuple[int, ...], **options):
         """Send one request, keep how long it took and what came."""

@@ -40,6 +40,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks._lib.orthanc import Orthanc, free_port, is_there, store
+from benchmarks._lib.processes import resident_bytes
 from benchmarks._lib.results import machine, record
 from hilum.imaging import synthetic
 from hilum.imaging.synthetic.dicom_file import write_dicom
@@ -136,8 +137,7 @@ class Process:
     def resident(self) -> int:
         """Return its memory in bytes."""
         assert self.process
-        with open(f"/proc/{self.process.pid}/statm") as stream:
-            return int(stream.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        return resident_bytes(self.process.pid)
 
     def processor(self) -> float:
         """Return the seconds of processor time that it has used."""

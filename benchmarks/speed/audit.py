@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from benchmarks._lib.processes import peak_gib
 from benchmarks._lib.results import machine, record
 from hilum import plugins, storage
 from hilum.dataset.manifest import COLUMNS, LABEL_COLUMNS, REMARK_COLUMNS, SHAPE_COLUMNS, Manifest
@@ -173,20 +174,6 @@ def ask(folder: Path) -> dict:
     }
     found = audit.audit(manifest, facts)
     return {**reported, "issues": found.height, "tables_gib": before, "gib": peak_gib()}
-
-
-def peak_gib() -> float:
-    """Return the peak memory of this process since it began; the operating system's account of
-    resources would count the process that started it.
-    """
-    return (
-        next(
-            int(line.split()[1])
-            for line in Path("/proc/self/status").read_text().splitlines()
-            if line.startswith("VmHWM")
-        )
-        / 2**20
-    )
 
 
 def describe(reported: dict[str, dict], command: str) -> str:

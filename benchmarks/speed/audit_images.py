@@ -27,9 +27,9 @@ from types import ModuleType
 import polars as pl
 
 from benchmarks._lib import made_up_films
+from benchmarks._lib.processes import peak_gib
 from benchmarks._lib.results import machine, record
 from benchmarks._lib.trees import REPOSITORY, environment
-from benchmarks.speed.audit import peak_gib
 from hilum.audit import checks
 from hilum.audit.issues import Issue
 from hilum.config import Pixels

@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from benchmarks._lib.processes import peak_gib
 from benchmarks._lib.results import machine, record
 from hilum import storage
 from hilum.audit import checks
@@ -57,7 +58,8 @@ def main() -> None:
     parser.add_argument("--one", help=argparse.SUPPRESS)  # the process that is measured
     arguments = parser.parse_args()
     if arguments.one:
-        print(json.dumps(STEPS[arguments.one](arguments.folder, arguments.resamples) | peak()))
+        found = STEPS[arguments.one](arguments.folder, arguments.resamples)
+        print(json.dumps({**found, "gib": peak_gib()}))
         return
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.folder or Path(temporary)
@@ -237,12 +239,6 @@ STEPS: dict[str, Callable[[Path, int], dict]] = {
     "evaluate": _evaluate,
     "report": _report,
 }
-
-
-def peak() -> dict:
-    """Return the largest memory of this process since its program began, in GiB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return {"gib": int(next(one for one in lines if one[:5] == "VmHWM").split()[1]) / 2**20}
 
 
 def measure(step: str, folder: Path, resamples: int) -> dict:

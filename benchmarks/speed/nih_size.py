@@ -20,9 +20,9 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
 from pathlib import Path
 
+from benchmarks._lib.processes import family, proportional_bytes
 from benchmarks._lib.results import machine, record
 
 NIH = 112_120  # images of the release
@@ -78,7 +78,7 @@ def _watched(script: list[object], result: Path) -> tuple[dict, float]:
     def sample() -> None:
         """Keep the largest sum."""
         while not ended.wait(1):
-            most[0] = max(most[0], sum(map(_resident, _family(job.pid))) / 2**30)
+            most[0] = max(most[0], sum(map(proportional_bytes, family(job.pid))) / 2**30)
 
     sampling = threading.Thread(target=sample, daemon=True)
     sampling.start()
@@ -88,25 +88,6 @@ def _watched(script: list[object], result: Path) -> tuple[dict, float]:
     if status:
         raise SystemExit(f"the job ended with {status}")
     return json.loads(result.read_text()), most[0]
-
-
-def _family(process: int) -> list[int]:
-    """Return a process and all that it started."""
-    found = [process]
-    with suppress(OSError):
-        children = Path(f"/proc/{process}/task").glob("*/children")
-        for child in {int(one) for path in children for one in path.read_text().split()}:
-            found += _family(child)
-    return found
-
-
-def _resident(process: int) -> int:
-    """Return the bytes of memory of a process; of what processes share, its part."""
-    with suppress(OSError):
-        for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) << 10
-    return 0
 
 
 def _opens_in(report: Path) -> float | None:

@@ -10,7 +10,6 @@ not depend on the axes, on rounding, nor on the number of threads.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -20,7 +19,7 @@ from hilum.imaging.perceptual_hash import MIRROR
 from hilum.safety import threads
 
 BLOCK = 512  # hashes compared at once
-_THREADS = min(8, os.cpu_count() or 1)
+_THREADS = min(8, threads.cores())
 _AXES = 40  # of the even and of the odd half each
 _TRIMMED = 4 * BLOCK  # times `most` pairs, beyond which farther ones are dropped on the way
 _SAMPLED = 4000  # hashes from which the axes are computed

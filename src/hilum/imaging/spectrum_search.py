@@ -13,7 +13,6 @@ not with its square; among 112,120 made-up spectra, a fifth of the comparisons a
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -30,7 +29,7 @@ PROBED = 128  # cells that each image is compared with, where there are more
 _IN_CELL = 512  # views, on average
 _ROUNDS = 6  # of k-means
 _OF_CELL = 32  # views for each cell from which the centres are computed
-_THREADS = min(8, os.cpu_count() or 1)
+_THREADS = min(8, threads.cores())
 _KEPT = 32  # components of the even and of the odd half of a spectrum
 _MANY = 2000  # images from which their own variance shows which components are uninformative
 _PRIOR = 200  # images' worth of weight for the assumption of equal variance

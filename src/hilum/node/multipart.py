@@ -11,8 +11,8 @@ from hilum.node.inbox import Stream
 DICOM = "application/dicom"
 _LONGEST_HEAD = 1 << 16  # bytes before a part's body
 _NO_BODY = (
-    "the answer of the server is no multipart body; expected multipart/related as of WADO-RS: check "
-    "that the address is the root of its DICOMweb services"
+    "the answer of the server is no multipart body; expected multipart/related as of WADO-RS: "
+    "check that the address is the root of its DICOMweb services"
 )
 
 
@@ -71,6 +71,6 @@ class FirstPart:
         """Raise `BadData` where the first part was not whole."""
         if self._state != "end":
             raise BadData(
-                "the answer of the server ends within an object; it is fetched again, and where that "
-                "ends so too, see the server's log"
+                "the answer of the server ends within an object; it is fetched again, and where "
+                "that ends so too, see the server's log"
             )

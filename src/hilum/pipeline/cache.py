@@ -38,7 +38,7 @@ from hilum.pipeline.reference_masks import ImageRow, MeaningOf
 from hilum.pipeline.step import Inputs, StepResult
 from hilum.progress import Progress, quietly
 from hilum.run_folder import Run
-from hilum.safety import addresses
+from hilum.safety import addresses, threads
 from hilum.safety.untrusted_files import Folder
 from hilum.scale import journal as scale_journal
 from hilum.scale import shards
@@ -47,7 +47,7 @@ from hilum.storage import integrity
 VERSION = 7  # to be raised when the same file and recipe give other pixels or facts
 # More threads than cores help little; they do run at once, as the codecs, OpenCV and the digests
 # release Python's lock.
-THREADS = max(2, min(8, os.cpu_count() or 1))
+THREADS = max(2, min(8, threads.cores()))
 SYNC_EVERY = 256  # images between two forced writes to disk
 Facts = dict[str, Fact]  # of one image, by the keys of FACTS
 

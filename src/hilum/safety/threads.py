@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +11,13 @@ from contextlib import contextmanager
 from threadpoolctl import ThreadpoolController
 
 _limit: list[int] = []  # of the threads of a library in this process; empty: as it chooses
+
+
+def cores() -> int:
+    """Return the number of cores that this process may use, which can be fewer than there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def limit(count: int) -> None:

@@ -8,7 +8,6 @@ dask         a Dask cluster
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -16,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from hilum.errors import BadRecipe, unknown
+from hilum.safety import threads
 from hilum.scale.dask_cluster import DaskCluster
 from hilum.scale.processes import Processes
 from hilum.scale.worker import Ended, Task, Work
@@ -87,7 +87,7 @@ class Executor:
     @property
     def count(self) -> int:
         """How many processes work at once on this machine."""
-        return self.processes or cores()
+        return self.processes or threads.cores()
 
     @property
     def is_remote(self) -> bool:
@@ -130,10 +130,3 @@ def executing(executor: Executor) -> Iterator[None]:
     finally:
         _current.reset(before)
         executor.close()
-
-
-def cores() -> int:
-    """Return the number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from hilum import storage
 from hilum.errors import BadRecipe, HilumError, TooFew, notice
+from hilum.safety import threads
 from hilum.storage import digest
 from hilum.training import ranks, sampling
 from hilum.training.batches import ahead
@@ -342,7 +343,7 @@ class _Loaded:
 def _loaders() -> int:
     """Return the number of threads that make batches: the processors that no other rank needs."""
     here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return max(1, min(LOADERS, (os.cpu_count() or 1) // here - 1))
+    return max(1, min(LOADERS, threads.cores() // here - 1))
 
 
 def _read(checkpoint: Path | None) -> bytes | None:

@@ -15,7 +15,6 @@ Confident learning: estimating uncertainty in dataset labels, JAIR 70:1373-1411,
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
@@ -40,7 +39,7 @@ PIXELS, EDGES, FIELD, DIRECTIONS = 32, 64, 8, 9
 AXES = (100, 150)  # kept of the pixels and of the edges
 RIDGE = 1.0  # keeps the fit finite where the features separate the classes
 AT_ONCE = 128  # images in memory
-_THREADS = min(8, os.cpu_count() or 1)
+_THREADS = min(8, threads.cores())
 STEPS = 25  # of Newton's method, far more than it takes
 
 CARD = Card(

@@ -7,7 +7,6 @@ in eleven of real sets.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from hilum.imaging.perceptual_hash import VIEWS, content
 from hilum.safety import threads
 
 _AT_ONCE = 256  # images, and pairs, in memory
-_THREADS = min(8, os.cpu_count() or 1)
+_THREADS = min(8, threads.cores())
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ file or mask can no longer be read is not measured, and counted.
 
 from __future__ import annotations
 
-import os
 from typing import NamedTuple
 
 import numpy as np
@@ -43,7 +42,7 @@ from hilum.statistics.metrics import surface_distance
 
 MOST = 1000  # images: about 10 minutes on two cores
 # Decoders and NumPy release Python's lock; each thread holds some 100 MB of an 8-megapixel image.
-_THREADS = max(1, min(4, os.cpu_count() or 1))
+_THREADS = min(4, threads.cores())
 
 
 class InFilePixels(NamedTuple):
