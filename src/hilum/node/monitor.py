@@ -13,20 +13,21 @@ from __future__ import annotations
 import hmac
 import html
 import json
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 from hilum.annotations.vocabulary import name_of
-from hilum.errors import CannotWrite, HilumError
+from hilum.errors import HilumError
+from hilum.node import page_server
 from hilum.node.health import DEGRADED, Health
 from hilum.node.journal import Film, Journal
-from hilum.node.settings import Monitor, secret
+from hilum.node.page_server import Page, PageHandler
+from hilum.node.settings import Monitor
 from hilum.safety.loopback import is_loopback
+from hilum.safety.secret_files import secret
 
 SHOWN, SHOWN_SECONDS = 200, 86400.0  # films of the worklist, and how old at most
 _SECONDS = 10.0  # that a client may be silent
@@ -64,12 +65,13 @@ class Entry(dict[str, str]):
 @contextmanager
 def serving(settings: Monitor, health: Health, journal: Journal) -> Iterator[int]:
     """Serve the pages while the block runs; give the port. Raises `CannotWrite`, `BadData`."""
-    token, local = secret(settings.token_file), is_loopback(settings.host)
+    token = secret(settings.token_file) if settings.token_file else ""
+    local = is_loopback(settings.host)
 
     class Handler(_Handler):
         """Answers with what this node has."""
 
-        def pages(self, path: str) -> tuple[int, str, str]:
+        def text(self, path: str) -> tuple[int, str, str]:
             """Return status, type and text of a page."""
             if path == "/health":
                 try:
@@ -87,31 +89,18 @@ def serving(settings: Monitor, health: Health, journal: Journal) -> Iterator[int
                     Entry.of(film) for film in journal.recent(time.time() - SHOWN_SECONDS, SHOWN)
                 ]
                 as_json = path.endswith(".json")
-                return 200, _JSON if as_json else _HTML, json.dumps(rows) if as_json else page(rows)
+                return (200, _JSON, json.dumps(rows)) if as_json else (200, _HTML, worklist(rows))
             return 404, _TEXT, "pages: /health /metrics /worklist /worklist.json\n"
 
-        def expected_host(self, name: str) -> bool:
+        def is_name(self, host: str) -> bool:
             """Return whether a request may call this server so."""
-            return not local or is_loopback(name)
+            return not local or is_loopback(host)
 
-    try:
-        server = ThreadingHTTPServer((settings.host, settings.port), Handler)
-    except OSError as error:
-        raise CannotWrite(
-            f"cannot listen on {settings.host}:{settings.port} ({error.strerror}); choose another "
-            f"[monitor] port"
-        ) from error
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True)
-    thread.start()
-    try:
-        yield server.server_address[1]
-    finally:
-        server.shutdown()
-        server.server_close()
+    with page_server.serving(Handler, settings.host, settings.port, "[monitor] port") as port:
+        yield port
 
 
-def page(rows: list[Entry]) -> str:
+def worklist(rows: list[Entry]) -> str:
     """Return the worklist as HTML."""
     names = ("accession", "study", "present", "state", "received")
     lines = (
@@ -121,19 +110,19 @@ def page(rows: list[Entry]) -> str:
     return _PAGE.format(rows="\n".join(lines))
 
 
-class _Handler(BaseHTTPRequestHandler):
-    """Answers GET and HEAD, quietly."""
+class _Handler(PageHandler):
+    """Answers with texts that change all the time."""
 
-    timeout, wbufsize = _SECONDS, 1 << 16
-    server_version, sys_version = "Hilum", ""
+    timeout = _SECONDS
 
-    def pages(self, path: str) -> tuple[int, str, str]:
+    def text(self, path: str) -> tuple[int, str, str]:
         """Return status, type and text of a page."""
         raise NotImplementedError
 
-    def expected_host(self, name: str) -> bool:
-        """Return whether a request may call this server so."""
-        raise NotImplementedError
+    def page(self) -> Page:
+        """Return the page that is requested."""
+        status, kind, text = self.text(urlsplit(self.path).path)
+        return Page(status, kind, text.encode())
 
     def may_see(self, token: str, local: bool) -> bool:
         """Return whether the client may see the worklist."""
@@ -141,25 +130,3 @@ class _Handler(BaseHTTPRequestHandler):
             return local
         given = self.headers.get("Authorization", "").removeprefix("Bearer ")
         return hmac.compare_digest(given.encode(), token.encode())
-
-    def do_GET(self) -> None:
-        """Answer with a page."""
-        named = urlsplit(f"//{self.headers.get('Host', '')}").hostname or ""
-        if self.expected_host(named):
-            status, kind, text = self.pages(urlsplit(self.path).path)
-        else:
-            status, kind, text = 421, _TEXT, "this server has another name\n"
-        data = text.encode()
-        self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(data)))
-        self.send_header("Cache-Control", "no-store")
-        self.send_header("X-Content-Type-Options", "nosniff")
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(data)
-
-    do_HEAD = do_GET
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Write nothing: addresses are no events."""

@@ -18,11 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hilum.errors import BadData
-from hilum.safety import untrusted_files
-
 SOURCE, DICOMWEB, DIMSE = DESTINATIONS = ("source", "dicomweb", "dimse")
-LONGEST_SECRET = 4096  # bytes of a file with a password or token
 
 
 @dataclass(frozen=True)
@@ -173,19 +169,3 @@ class Settings:
     def state(self) -> Path:
         """The folder of the node's state."""
         return Path(self.node.state)
-
-
-def secret(path: str) -> str:
-    """Return the first line of a file with a password or token; "" where `path` is "".
-
-    Raises as every reader of files does, and `BadData` for an empty file.
-    """
-    if not path:
-        return ""
-    text = untrusted_files.read_text(path, limit=LONGEST_SECRET)
-    if not text.strip():
-        raise BadData(f"{path}: is empty; expected a password or token in its first line")
-    word = text.splitlines()[0].strip()
-    if not word.isprintable():
-        raise BadData(f"{path}: its first line holds characters that no password or token has")
-    return word

@@ -18,12 +18,12 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
-from hilum.errors import BadRecipe, CannotWrite, HilumError, Unreachable
-from hilum.node import web_servers
+from hilum.errors import BadRecipe, HilumError, Unreachable
+from hilum.node import page_server, web_servers
 from hilum.node.http_client import Answer, Peer, Rejected
+from hilum.node.page_server import Page, PageHandler
 from hilum.node.settings import Settings
 from hilum.safety.loopback import is_loopback
 
@@ -34,12 +34,12 @@ _FORWARDED = (200, 204, 206, 304, 400, 404, 406, 415)
 _READ = re.compile(r"/(studies|series|instances)([/?][\x21-\x7e]*)?")
 _TYPES = {".wasm": "application/wasm", ".js": "text/javascript", ".mjs": "text/javascript"}
 _HEADERS = {
-    "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Embedder-Policy": "require-corp",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+_POLICY = "Content-Security-Policy"
 # OHIF compiles WebAssembly, and runs its decoders as workers from blobs.
 _OF_PAGES = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
@@ -50,8 +50,6 @@ _OF_PAGES = (
 _OF_DATA = "default-src 'none'; sandbox; frame-ancestors 'self'"  # a page in an archive stays dead
 # In place of what would register a worker that keeps pages in the browser.
 _REPLACED = {"init-service-worker.js": b"", "sw.js": b""}
-
-Page = tuple[int, str, bytes]  # status, type, body
 
 
 def archive(settings: Settings) -> tuple[str, Callable[[], Peer]]:
@@ -88,20 +86,8 @@ def serving(
             return local.peer
 
     Handler.files, Handler.archive = {**files, **_REPLACED, "app-config.js": configuration()}, url
-    try:
-        server = ThreadingHTTPServer((HOST, port), Handler)
-    except OSError as error:
-        raise CannotWrite(
-            f"cannot listen on {HOST}:{port} ({error.strerror}); choose another --port"
-        ) from error
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True)
-    thread.start()
-    try:
-        yield int(server.server_address[1])
-    finally:
-        server.shutdown()
-        server.server_close()
+    with page_server.serving(Handler, HOST, port, "--port") as taken:
+        yield taken
 
 
 def configuration() -> bytes:
@@ -158,12 +144,11 @@ def _is_read(path: str) -> bool:
     return plain and "//" not in place and bool(_READ.fullmatch(path))
 
 
-class _Handler(BaseHTTPRequestHandler):
-    """Answers GET and HEAD, quietly."""
+class _Handler(PageHandler):
+    """Answers with a file of the viewer or with what the archive has."""
 
     protocol_version = "HTTP/1.1"
-    timeout, wbufsize = _SECONDS, 1 << 16
-    server_version, sys_version = "Hilum", ""
+    timeout = _SECONDS
     files: Mapping[str, bytes] = {}
     archive = ""
 
@@ -171,43 +156,43 @@ class _Handler(BaseHTTPRequestHandler):
         """Return a connection to the archive."""
         raise NotImplementedError
 
-    def do_GET(self) -> None:
-        """Answer with a file of the viewer or with what the archive has."""
-        named = urlsplit(f"//{self.headers.get('Host', '')}").hostname or ""
-        if not is_loopback(named):
-            self._answer(421, "text/plain", b"this server has another name\n", stored=False)
-            return
+    def is_name(self, host: str) -> bool:
+        """Return whether the name is one of this machine."""
+        return is_loopback(host)
+
+    def page(self) -> Page:
+        """Return a file of the viewer or what the archive has."""
         path = urlsplit(self.path).path
         if path.startswith(f"/{ROOT}/"):
-            status, kind, body = self._of_archive(self.path.removeprefix(f"/{ROOT}"))
-            self._answer(status, kind, body, stored=False, policy=_OF_DATA)
-        else:
-            self._answer(*self._of_viewer(path), stored=path.endswith((".js", ".wasm", ".css")))
-
-    do_HEAD = do_GET
+            found = self._of_archive(self.path.removeprefix(f"/{ROOT}"))
+            return found._replace(headers={**_HEADERS, _POLICY: _OF_DATA})
+        headers = {**_HEADERS, _POLICY: _OF_PAGES}
+        if path.endswith((".js", ".wasm", ".css")):
+            headers["Cache-Control"] = "private, max-age=3600"
+        return self._of_viewer(path)._replace(headers=headers)
 
     def _of_viewer(self, path: str) -> Page:
         name = path.lstrip("/")
         if name not in self.files:
             if "." in name.rpartition("/")[2]:
-                return 404, "text/plain", b"the viewer has no such file\n"
+                return Page(404, "text/plain", b"the viewer has no such file\n")
             name = "index.html"  # a page of the viewer, which routes in the browser
         ending = name[name.rfind(".") :]
         kind = _TYPES.get(ending) or mimetypes.guess_type(name)[0] or "application/octet-stream"
-        return 200, kind, self.files[name]
+        return Page(200, kind, self.files[name])
 
     def _of_archive(self, path: str) -> Page:
         if not _is_read(path):
-            return 403, "text/plain", b"only studies, series and instances are read here\n"
+            return Page(403, "text/plain", b"only studies, series and instances are read here\n")
         headers = {"Accept": self.headers.get("Accept", "*/*")}
         try:
             answer = self.peer().request("GET", path.lstrip("/"), None, headers, None, _FORWARDED)
         except (Unreachable, Rejected) as error:
-            return 502, "text/plain", f"{error}\n".encode()
+            return Page(502, "text/plain", f"{error}\n".encode())
         except HilumError:
-            return 502, "text/plain", b"the archive's answer cannot be passed on\n"
+            return Page(502, "text/plain", b"the archive's answer cannot be passed on\n")
         kind = " ".join(answer.kind.split()) or "text/plain"
-        return answer.status, kind, self._here(answer)
+        return Page(answer.status, kind, self._here(answer))
 
     def _here(self, answer: Answer) -> bytes:
         """Return an answer's body with this server's addresses in place of the archive's."""
@@ -215,20 +200,3 @@ class _Handler(BaseHTTPRequestHandler):
             return answer.body
         own = f"http://{self.headers['Host']}/{ROOT}"
         return answer.body.replace(self.archive.encode(), own.encode())
-
-    def _answer(
-        self, status: int, kind: str, body: bytes, *, stored: bool, policy: str = _OF_PAGES
-    ) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("Cache-Control", "private, max-age=3600" if stored else "no-store")
-        for name, value in _HEADERS.items():
-            self.send_header(name, value)
-        self.send_header("Content-Security-Policy", policy)
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Write nothing: addresses name studies."""

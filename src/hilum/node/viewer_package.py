@@ -116,7 +116,10 @@ def _read(answer: IO[bytes], total: int, progress: Progress) -> bytes:
         data += block
         progress(len(data), total)
         if len(data) > MOST_BYTES:
-            raise BadData(f"the package has more than {MOST_BYTES:,} bytes, which it has not")
+            raise BadData(
+                f"the answer has more than {MOST_BYTES:,} bytes, so it is not {NAME} {VERSION}; "
+                f"{_by_hand()}"
+            )
     return bytes(data)
 
 
@@ -136,7 +139,7 @@ def _unpacked(data: bytes, name: str) -> dict[str, bytes]:
             left -= member.size
             stream = archive.extractfile(member)
             if left < 0 or stream is None:
-                raise BadData(f"{name} unpacks to more than {_MOST_UNPACKED:,} bytes")
+                raise BadData(f"{name} unpacks to more than {_MOST_UNPACKED:,} bytes; {_by_hand()}")
             found[place] = stream.read()
     return found
 

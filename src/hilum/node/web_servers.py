@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hilum.node.http_client import Login, Peer
-from hilum.node.settings import DICOMWEB, Destination, DicomWeb, Orthanc, Settings, secret
+from hilum.node.settings import DICOMWEB, Destination, DicomWeb, Orthanc, Settings
+from hilum.safety.secret_files import secret
 
 Section = Orthanc | DicomWeb | Destination
 
@@ -20,8 +21,10 @@ class WebServer:
 
     def connect(self) -> Peer:
         """Return a connection. Raises `BadData` or `CannotRead` for secrets and certificates."""
-        token = "" if isinstance(self.of, Orthanc) else secret(self.of.token_file)
-        login = Login(self.of.user, secret(self.of.password_file), token, self.of.ca)
+        of = self.of
+        password = secret(of.password_file) if of.password_file else ""
+        with_token = not isinstance(of, Orthanc) and of.token_file
+        login = Login(of.user, password, secret(with_token) if with_token else "", of.ca)
         return Peer(self.url, login, self.seconds)
 
 

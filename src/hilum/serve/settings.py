@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hilum.errors import BadRecipe
-from hilum.safety import untrusted_files
 from hilum.safety.loopback import is_loopback
 
 LOOPBACK = "127.0.0.1"
@@ -79,9 +78,3 @@ class Settings:
 
 
 LEAST_PASSWORD = 12  # characters
-
-
-def read_password(path: Path) -> str:
-    """Return the first line of a file. Raises as every reader of files does."""
-    text = untrusted_files.read_text(path)
-    return text.splitlines()[0].strip() if text.strip() else ""

@@ -29,7 +29,6 @@ from torch import Tensor, nn
 from hilum import storage
 from hilum.errors import BadRecipe, HilumError, TooFew, notice
 from hilum.safety import threads
-from hilum.storage import digest
 from hilum.training import ranks, sampling
 from hilum.training.batches import ahead
 from hilum.training.sampling import Part, Plan
@@ -172,7 +171,7 @@ def fit(
     patience = watch.patience if watch else 0.0
     where = f"{device.type} {_precision(schedule.precision, device)} {patience}{made_from}"
     if groups is not None:
-        where += digest(groups.tolist())
+        where += storage.digest(groups.tolist())
     identity = _identity(network, batch, rows, schedule, seed, where) if checkpoint else ""
     training = _Training(
         network, batch, rows, loss, schedule, seed, finish, groups, patience, identity
@@ -374,11 +373,8 @@ def _precision(wanted: str, device: torch.device) -> str:
         raise BadRecipe(f"precision is '{wanted}'; expected 'auto', 'float32' or 'bfloat16'")
     if device.type == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    return (
-        "bfloat16"
-        if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-        else "float32"
-    )
+    fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "bfloat16" if fast else "float32"
 
 
 def _identity(
@@ -398,4 +394,5 @@ def _identity(
     ):
         content.update(f"{array.dtype}{array.shape}".encode())
         content.update(np.ascontiguousarray(array).tobytes())
-    return digest([asdict(schedule), seed, where, list(network.state_dict()), content.hexdigest()])
+    names = list(network.state_dict())
+    return storage.digest([asdict(schedule), seed, where, names, content.hexdigest()])

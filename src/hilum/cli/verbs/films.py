@@ -91,17 +91,14 @@ def _index(
         with console.watch("reading headers") as progress:
             return folder.index_of(Path(source), progress)
     from hilum.dataset.dicom_index import server
-    from hilum.safety import untrusted_files
+    from hilum.safety.secret_files import secret
 
     pairs = [one.partition("=") for one in where]
     if wrong := [name for name, equals, _ in pairs if not equals or not name.isalnum()]:
         raise BadRecipe(
             f"--where {wrong[0]!r}: expected a DICOM keyword and a value, KEYWORD=VALUE"
         )
-    password, token = (
-        untrusted_files.read_text(path).strip() if path else ""
-        for path in (password_file, token_file)
-    )
+    password, token = (secret(path) if path else "" for path in (password_file, token_file))
     found = server.Server(source, token=token, user=user, password=password)
     return server.index_of(found, {name: value for name, _, value in pairs})
 

@@ -68,9 +68,10 @@ def verb(
     from hilum.serve import memory
 
     memory.give_back_at_once()
+    from hilum.safety.secret_files import secret
     from hilum.serve import running
     from hilum.serve.preparation import Preparation
-    from hilum.serve.settings import Settings, read_password
+    from hilum.serve.settings import Settings
 
     preparation = Preparation.of(source, to)
     if prepare:
@@ -80,7 +81,7 @@ def verb(
         host=host,
         port=port,
         read_only=read_only,
-        password=read_password(password_file) if password_file else None,
+        password=secret(password_file) if password_file else None,
         user_header=behind_proxy,
         origin=origin,
         compare=tuple(compare or ()),
