@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from hilum.config import Evaluate
 from hilum.pipeline.evaluation import classification, estimate
-from hilum.statistics import bootstrap
+from hilum.statistics import bootstrap, weighted
+from hilum.statistics.metrics import calibration, discrimination
 
 
 def rows_of(seed: int, count: int, ties: bool) -> pl.DataFrame:
@@ -85,3 +86,16 @@ def test_averages_over_findings_are_the_same_with_weights():
             return list(classification.averages(rows, Evaluate(bootstrap=25)))
 
     same(figures(1 << 40), figures(0), 4)
+
+
+@pytest.mark.parametrize("name", ["auroc", "brier"])
+def test_an_average_over_findings_is_that_of_listed_rows_for_ranks_and_for_sums(name):
+    rng = np.random.default_rng(4)
+    truth, score = (rng.random((90, 3)) < 0.4).astype(float), rng.random((90, 3))
+    truth[:5, 1] = np.nan
+    patient, times = np.repeat(np.arange(45), 2), rng.integers(1, 4, 45).astype(np.int32)
+    metric = {"auroc": discrimination.auroc, "brier": calibration.brier}[name]
+    rows = np.repeat(np.arange(90), times[patient])
+    form = weighted.macro(weighted.OF_METRIC[name], truth, score, patient, 45)
+    expected = discrimination.macro(metric, truth[rows], score[rows])
+    assert form.of(times) == pytest.approx(expected, rel=1e-12)

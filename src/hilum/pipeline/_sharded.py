@@ -7,10 +7,12 @@ step goes on there.
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +47,9 @@ class Rows:
             storage.write_at(descriptor, image.tobytes(), row * image.nbytes)
         return integrity.checksum(image)
 
-    def holds(self, row: int, checksum: int) -> bool:
-        """Return whether a row holds the image that was written."""
+    def holds(self, result: bytes) -> bool:
+        """Return whether the row of a result, JSON with `row` and `crc32`, holds its image."""
+        row, checksum = itemgetter("row", "crc32")(json.loads(result))
         with storage.in_place(self.filling) as descriptor:
             content = os.pread(descriptor, self.size**2, row * self.size**2)
         return integrity.checksum(content) == checksum
@@ -69,16 +72,17 @@ def results(
     *,
     made_from: object,
     rows: Rows | None = None,
-    kept: Callable[[bytes], bool] = always,
 ) -> list[bytes]:
     """Return what `work` gives for each item, in their order, and finish `rows`.
 
-    `folder` is that of the step; the rest as in `hilum.scale.shards.run`. Raises `BadData` that
-    lists the items at fault.
+    `folder` is that of the step. With `rows`, `work` writes an image there for each item, and gives
+    what `Rows.holds` takes; a result whose image is lost is made again. The rest as in
+    `hilum.scale.shards.run`. Raises `BadData` that lists the items at fault.
     """
     place = folder / _JOURNAL
     if rows is not None:
         rows.prepare(len(items))
+    kept = rows.holds if rows else always
     outcomes = shards.run(work, items, place, made_from=made_from, kept=kept)
     found, faults = list[bytes](), list[str]()
     with closing(outcomes):

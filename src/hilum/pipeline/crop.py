@@ -18,7 +18,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -85,7 +84,6 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> StepResult:
         progress,
         made_from=made_from(run, recipe),
         rows=rows,
-        kept=lambda result: rows.holds(*itemgetter("row", "crc32")(json.loads(result))),
     )
     table = pl.DataFrame(
         [{"image_id": name, **json.loads(one)} for name, one in zip(items, regions, strict=True)],

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -60,7 +59,6 @@ def find(
         progress,
         made_from=[VERSION, made_by, cached.digest, changes],
         rows=rows,
-        kept=lambda result: rows.holds(*itemgetter("row", "crc32")(json.loads(result))),
     )
     return [{"image_id": name, **json.loads(one)} for name, one in zip(items, found, strict=True)]
 

@@ -283,16 +283,14 @@ class _Scoring:
             found = model(image)
             placed = model.place(image, found)
             outside = placed if outside is None else farther(outside, placed)
-            drawn = (
-                resize(found["map"], (MAP, MAP)).astype(np.float16)
-                if (task == "anomaly")
-                else np.zeros(0)
-            )
+            drawn = b""
+            if task == "anomaly":
+                drawn = resize(found["map"], (MAP, MAP)).astype(np.float16).tobytes()
             answers[task] = {
                 "scores": _by_concept(model, found),
                 "percentile": outside.percentile,
                 "reason": outside.reason,
-                "map": base64.b64encode(drawn.tobytes()).decode(),
+                "map": base64.b64encode(drawn).decode(),
             }
         return json.dumps(answers).encode()
 

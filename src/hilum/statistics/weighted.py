@@ -12,7 +12,7 @@ calibration to 1e-8, as they are solved by iteration until the gradient is 1e-9 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 
@@ -238,14 +238,21 @@ def calibration_intercept(
     return Counted(_of)
 
 
-def macro(form: Form, truth: np.ndarray, score: np.ndarray, patient: np.ndarray, patients: int):
+def macro(
+    form: Form, truth: np.ndarray, score: np.ndarray, patient: np.ndarray, patients: int
+) -> Counted:
     """Return the form of `hilum.statistics.metrics.discrimination.macro`, arrays as there."""
-    each: Sequence[Linear | Counted] = [
+    each = [
         form(truth[known, column], score[known, column], patient[known], patients)
         for column, known in enumerate(~np.isnan(truth).T)
     ]
-    counted = [one.of for one in each if isinstance(one, Counted)]
-    return Counted(lambda times: float(np.mean([of(times) for of in counted])))
+    return Counted(lambda times: float(np.mean([_value(one, times) for one in each])))
+
+
+def _value(form: Linear | Counted, times: np.ndarray) -> float:
+    if isinstance(form, Counted):
+        return form.of(times)
+    return form.finish(times.astype(np.float64) @ form.sums)
 
 
 def micro(

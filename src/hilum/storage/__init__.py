@@ -129,24 +129,6 @@ def writing(path: Path) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def appending(path: Path) -> Iterator[Callable[[bytes], None]]:
-    """Give a function that appends bytes to a file at once, so that a kill loses none.
-
-    A reader must expect that the last line is cut off. Raises as `replacing` does.
-    """
-    with _os_errors_translated(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "ab", buffering=0) as stream:
-
-            def _append(data: bytes) -> None:
-                rest = memoryview(data)
-                while rest:
-                    rest = rest[stream.write(rest) :]
-
-            yield _append
-
-
-@contextmanager
 def in_place(path: Path) -> Iterator[int]:
     """Give a descriptor of a file, which keeps its content, for `write_at`.
 

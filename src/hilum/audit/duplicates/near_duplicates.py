@@ -128,10 +128,7 @@ def _processed(alone: pl.DataFrame, cache: Cache | None) -> pl.DataFrame:
         return pl.DataFrame(schema=COLUMNS)
     keys, side = decode(rows["fingerprint"]), Side(rows, cache)
     found = hash_search.near(keys.hashes, DISTANCE, most=MOST)
-    by_hash = np.stack(
-        [found.first, found.second, np.zeros_like(found.first), found.mirrored], axis=1
-    )
-    by_hash = by_hash[np.lexsort((found.second, found.first, found.distance))]
+    by_hash = _of_hashes(found)[np.lexsort((found.second, found.first, found.distance))]
     candidates = np.concatenate([by_hash, spectrum_search.nearest(keys, NEIGHBOURS)])
     ids, root = side.ids, np.arange(rows.height)
     found_pairs = []
@@ -154,6 +151,12 @@ def _processed(alone: pl.DataFrame, cache: Cache | None) -> pl.DataFrame:
     return _once(pl.DataFrame(found_pairs, schema=COLUMNS, orient="row"))
 
 
+def _of_hashes(found: hash_search.Near) -> np.ndarray:
+    """Return pairs of hashes, which are of whole images, as candidates of `registered`."""
+    whole = np.zeros_like(found.first)
+    return np.stack([found.first, found.second, whole, found.mirrored], axis=1)
+
+
 def _once(pairs: pl.DataFrame) -> pl.DataFrame:
     """Return each pair at its best fit: it may be met from both sides and in several views."""
     best = pairs.sort(
@@ -172,14 +175,7 @@ def _processed_between(
     keys = [decode(side.rows["fingerprint"]) for side in sides]
     found = hash_search.near(keys[0].hashes, DISTANCE, keys[1].hashes, most=MOST)
     there, back = spectrum_search.nearest_between(keys[0], keys[1], NEIGHBOURS)
-    ahead = np.concatenate(
-        [
-            np.stack(
-                [found.first, found.second, np.zeros_like(found.first), found.mirrored], axis=1
-            ),
-            there,
-        ]
-    )
+    ahead = np.concatenate([_of_hashes(found), there])
     best: dict[int, tuple[float, int, str]] = {}
     for one, other, candidates, swapped in (
         (sides[0], sides[1], ahead, False),

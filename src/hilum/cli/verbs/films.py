@@ -85,7 +85,11 @@ def _index(
 ) -> FilmIndex:
     if "://" not in source:
         if where or user or password_file or token_file:
-            raise BadRecipe("--where, --user, --password-file and --token-file are for a server")
+            raise BadRecipe(
+                f"--where, --user, --password-file and --token-file are for a server, and {source} "
+                "is none; leave them out, or give an address such as "
+                "https://pacs.example.org/dicom-web"
+            )
         from hilum.dataset.dicom_index import folder
 
         with console.watch("reading headers") as progress:
