@@ -21,7 +21,7 @@ from hilum import storage
 from hilum.cli.verbs import app
 from hilum.errors import BadData, CannotRead, CannotWrite, HilumError, NotFound, Unreachable
 from hilum.node import overview, service, visits
-from hilum.node.associations import addresses, plain
+from hilum.node.associations import addresses_of, as_ipv4
 from hilum.node.busy import Busy
 from hilum.node.health import Health
 from hilum.node.http_client import Login, Peer
@@ -424,8 +424,8 @@ def test_an_authority_that_cannot_be_read_is_named_at_the_start(tmp_path):
 
 def test_a_host_that_nobody_knows_is_no_empty_list_of_who_may_call():
     with pytest.raises(NotFound, match="allowed_callers"):
-        addresses("no-such-host.invalid")
-    assert addresses("127.0.0.1") == {plain("::ffff:127.0.0.1")} == {"127.0.0.1"}
+        addresses_of("no-such-host.invalid")
+    assert addresses_of("127.0.0.1") == {as_ipv4("::ffff:127.0.0.1")} == {"127.0.0.1"}
 
 
 # ------------------------------------------------------------------------------- what is dead

@@ -86,11 +86,10 @@ def main() -> None:
     requested = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="hilum-shards-") as place:
         root = Path(place)
-        make_films(root / "films", requested.films), make_films(root / "few", FEW)
-        (
-            write_headers(root / "headers", requested.films * 5),
-            write_headers(root / "few-headers", FEW),
-        )
+        for folder, films in (("films", requested.films), ("few", FEW)):
+            make_films(root / folder, films)
+        for folder, headers in (("headers", requested.films * 5), ("few-headers", FEW)):
+            write_headers(root / folder, headers)
         rows = []
         for name, (step, data) in steps(root).items():
             if name.startswith(requested.only):
@@ -177,7 +176,8 @@ def run_steps(root: Path) -> dict[str, dict[str, float]]:
                 begun = time.perf_counter()
                 applied(name, run.folder, root / "films", root / "out")
                 found.setdefault(name, {})[kind] = time.perf_counter() - begun
-                shutil.rmtree(root / "out"), shutil.rmtree(root / "warm")
+                shutil.rmtree(root / "out")
+                shutil.rmtree(root / "warm")
     return found
 
 

@@ -262,7 +262,7 @@ class Server(ThreadedAssociationServer):
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
         """Return whether a connection may be: from where it comes, and how many there are."""
-        hosts, host = self.bounds.hosts, plain(str(client_address[0]))
+        hosts, host = self.bounds.hosts, as_ipv4(str(client_address[0]))
         if hosts is not None and host not in hosts:
             self.bounds.say("connection refused", level="warning", reason="host", host=host)
             return False
@@ -287,10 +287,10 @@ class Server(ThreadedAssociationServer):
         self.bounds.say("connection refused", level="warning", reason="not begun", host=host)
 
 
-def addresses(host: str) -> set[str]:
+def addresses_of(host: str) -> set[str]:
     """Return the addresses of a host, by name or address. Raises `NotFound` for an unknown one."""
     try:
-        return {plain(str(found[4][0])) for found in socket.getaddrinfo(host, None)}
+        return {as_ipv4(str(found[4][0])) for found in socket.getaddrinfo(host, None)}
     except (OSError, UnicodeError) as error:
         raise NotFound(
             f"the host {host} of [listen] allowed_callers is not known ({error}); give its address"
@@ -300,10 +300,10 @@ def addresses(host: str) -> set[str]:
 def address_of(association: Association) -> str:
     """Return the address of the peer that requests an association."""
     info = association.requestor.address_info
-    return plain(info.address) if isinstance(info, AddressInformation) else ""
+    return as_ipv4(info.address) if isinstance(info, AddressInformation) else ""
 
 
-def plain(address: str) -> str:
+def as_ipv4(address: str) -> str:
     """Return an address as IPv4 where it is an IPv4 address written as IPv6 (RFC 4291 2.5.5.2)."""
     try:
         return str(getattr(ip_address(address), "ipv4_mapped", None) or address)

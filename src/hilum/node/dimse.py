@@ -150,21 +150,21 @@ def _is_busy(inbox: Inbox) -> bool:
 
 def _hosts(callers: Sequence[Caller]) -> set[str] | None:
     """Return the addresses that may connect; None where a caller may come from anywhere."""
-    from hilum.node.associations import addresses
+    from hilum.node.associations import addresses_of
 
     if not all(one.host for one in callers):
         return None
-    return {found for one in callers for found in addresses(one.host)}
+    return {found for one in callers for found in addresses_of(one.host)}
 
 
 # -------------------------------------------------------------------------- what callers request
 
 
 def _request_handler(of: Listen, say: Say) -> Callable[[Event], None]:
-    from hilum.node.associations import address_of, addresses
+    from hilum.node.associations import address_of, addresses_of
 
     allowed = [
-        (one.ae_title.strip(), addresses(one.host) if one.host else None)
+        (one.ae_title.strip(), addresses_of(one.host) if one.host else None)
         for one in of.allowed_callers
     ]
 

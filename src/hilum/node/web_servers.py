@@ -21,10 +21,10 @@ class WebServer:
 
     def connect(self) -> Peer:
         """Return a connection. Raises `BadData` or `CannotRead` for secrets and certificates."""
-        of = self.of
-        password = secret(of.password_file) if of.password_file else ""
-        with_token = not isinstance(of, Orthanc) and of.token_file
-        login = Login(of.user, password, secret(with_token) if with_token else "", of.ca)
+        token_file = "" if isinstance(self.of, Orthanc) else self.of.token_file
+        password = secret(self.of.password_file) if self.of.password_file else ""
+        token = secret(token_file) if token_file else ""
+        login = Login(self.of.user, password, token, self.of.ca)
         return Peer(self.url, login, self.seconds)
 
 

@@ -125,9 +125,10 @@ def _device_augmentation(
 ) -> DeviceAugmentation | None:
     if settings.augment_on not in ("cpu", "device"):
         raise BadRecipe(f"augment_on is '{settings.augment_on}'; expected 'cpu' or 'device'")
+    if settings.augment_on == "cpu":
+        return None
     _, height, width = images.shape
-    device = DeviceAugmentation((height, width), changes.blur)
-    return device if settings.augment_on == "device" else None
+    return DeviceAugmentation((height, width), changes.blur)
 
 
 # ---------------------------------------------------------------------------- loss
