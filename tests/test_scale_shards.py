@@ -92,6 +92,19 @@ def test_a_short_job_starts_no_process(monkeypatch):
         assert results(squared) == EXPECTED
 
 
+def test_no_more_processes_start_than_there_are_items_to_do(monkeypatch):
+    start, started = subprocess.Popen, []
+    monkeypatch.setattr(subprocess, "Popen", lambda *a, **k: started.append(1) or start(*a, **k))
+    with executing(at_once(300)):
+        assert results(squared, {"1": 1, "2": 2}) == [squared(1), squared(2)]
+    assert len(started) <= 2
+
+
+def test_more_processes_than_files_can_be_open_are_refused():
+    with pytest.raises(BadRecipe, match="expected 0, for one on each core, to"):
+        Executor(executor.PROCESSES, 100_000)
+
+
 def test_a_long_job_moves_to_processes_on_its_way(counted):
     slow = Counted(counted.folder, seconds=0.02)
     with executing(Executor(executor.PROCESSES, 2, patience_seconds=0.1)) as _:
@@ -194,7 +207,7 @@ def test_processes_that_cannot_start_are_an_error_and_no_endless_loop(monkeypatc
 
 def test_a_stuck_process_is_ended_when_its_lease_is_over(two, in_two, counted, monkeypatch):
     stuck = Counted(counted.folder, seconds=30)
-    monkeypatch.setattr(two.started(stuck), "_lease", 1.0)
+    monkeypatch.setattr(two.started(stuck, 1), "_lease", 1.0)
     (one,) = shards.run(stuck, {"stuck": 1}, None)
     assert one.poisoned and stuck.times() == {1: 2}
 

@@ -94,12 +94,13 @@ class Processes:
     @property
     def slots(self) -> int:
         """How many shards can be on their way."""
-        return self._count * _AHEAD
+        return len(self._workers) * _AHEAD
 
-    def start(self, work: Work) -> None:
+    def start(self, work: Work, items: int) -> None:
         """Start the processes that are missing; all later tasks are of this work."""
         self._work = work
-        self._workers += [_Worker.started() for _ in range(self._count - len(self._workers))]
+        wanted = min(self._count, max(1, items))
+        self._workers += [_Worker.started() for _ in range(wanted - len(self._workers))]
 
     def submit(self, task: Task) -> None:
         """Give a shard to the worker with the fewest."""
