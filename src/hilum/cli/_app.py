@@ -78,6 +78,13 @@ Source = Annotated[
         show_default=False,
     ),
 ]
+DATA_FOLDER = "A folder of radiographs or its address (s3://bucket/folder)."
+DataFolder = Annotated[
+    Path,
+    typer.Argument(
+        help=DATA_FOLDER, parser=addresses.located, metavar="FOLDER", show_default=False
+    ),
+]
 Others = Annotated[
     list[Path] | None,
     typer.Argument(

@@ -64,7 +64,7 @@ def refresh(root: Path) -> None:
         with storage.locked(state, wait=True):
             _Refreshing(address, state).run()
     except OSError as error:
-        raise refused(state, error) from error
+        raise refused(state, error, addresses.ELSEWHERE) from error
     _mirrors.pop((os.getpid(), address.text), None)
 
 
