@@ -18,7 +18,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("torch.distributed")
 
-from hilum.cli import torchrun
+from hilum.cli import torchrun  # noqa: E402
 from hilum.errors import BadRecipe  # noqa: E402
 from hilum.training import sampling  # noqa: E402
 from hilum.training.sampling import Plan  # noqa: E402
