@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -162,6 +163,23 @@ def test_a_spoilt_journal_costs_work_and_nothing_else(counted, tmp_path, spoilt)
     results(counted, journal=tmp_path / "j")
     (tmp_path / "j").write_bytes(spoilt)
     assert results(counted, journal=tmp_path / "j") == EXPECTED
+
+
+@pytest.mark.parametrize(
+    "tables",
+    [
+        "CREATE TABLE items (name TEXT PRIMARY KEY, made_from TEXT, result BLOB, digest TEXT)",
+        "CREATE TABLE shards (number INTEGER)",
+        "CREATE TABLE job (version TEXT)",
+        "CREATE VIEW items AS SELECT 1 AS name",
+    ],
+)
+def test_a_journal_of_another_version_costs_work_and_nothing_else(counted, tmp_path, tables):
+    with closing(sqlite3.connect(tmp_path / "j")) as database:
+        database.execute(tables)
+    for _ in range(2):
+        assert results(counted, journal=tmp_path / "j") == EXPECTED
+    assert counted.times() == dict.fromkeys(ITEMS.values(), 1)
 
 
 def test_a_result_that_was_changed_on_the_disk_is_done_again(counted, tmp_path):
