@@ -23,6 +23,7 @@ from hilum.pipeline import cache
 from hilum.safety import addresses, untrusted_files
 
 pytest_plugins = ["remote_sources"]
+refresh = mirror.refresh
 MADE_OF = ("signature", "facts_crc32")  # of the cache's index: they hold the files' times
 
 
@@ -354,6 +355,39 @@ def test_verbs_that_read_a_folder_of_radiographs_read_that_of_an_address(tmp_pat
     # Which only a verb that has read both can say.
     assert "hold the same images" in str(merged.exception)
     assert address in str(merged.exception)
+
+
+@pytest.mark.filterwarnings("ignore::hilum.errors.Notice")
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_a_mirror_that_was_deleted_after_a_run_is_fetched_again_when_it_is_read(
+    kind, tmp_path, mirrors
+):
+    montgomery.example(tmp_path / "set", images=4, seed=2)
+    place = shutil.make_archive(str(tmp_path / "set"), kind, tmp_path / "set")
+    hilum.run(f"{kind}://{place}", tmp_path / "run", until="ingest")
+    shutil.rmtree(mirrors)
+    to = tmp_path / "out"
+    words = ["export", "imagefolder", str(tmp_path / "run"), str(to)]
+    found = CliRunner().invoke(app, words)
+    assert found.exit_code == 0, found.output or found.exception
+    assert len(list(to.rglob("*.png"))) >= 4
+
+
+@pytest.mark.filterwarnings("ignore::hilum.errors.Notice")
+def test_a_source_that_is_gone_with_its_mirror_is_requested_once_and_not_for_every_image(
+    tmp_path, mirrors, monkeypatch
+):
+    montgomery.example(tmp_path / "set", images=4, seed=2)
+    place = Path(shutil.make_archive(str(tmp_path / "set"), "zip", tmp_path / "set"))
+    manifest = hilum.open_dataset(f"zip://{place}").manifest
+    shutil.rmtree(mirrors)
+    place.unlink()
+    requests = []
+    monkeypatch.setattr(mirror, "refresh", lambda root: requests.append(root) or refresh(root))
+    for name in manifest.images["path"]:
+        with pytest.raises(NotFound, match=re.escape(str(place))):
+            untrusted_files.opened(manifest.root / name, manifest.root)
+    assert len(requests) == 1
 
 
 def test_a_verb_that_reads_files_says_that_an_address_is_none_and_repeats_no_secret(tmp_path):
