@@ -11,8 +11,8 @@ One SQLite file, opened by the process that hands out the shards and by no other
 The results of a shard and its new state are one transaction, so a kill leaves either both or
 neither. Rows of `shards` that are not done when the file is opened are of a process that was
 killed; their items are simply not finished. A file that SQLite cannot read, or of another job or
-version of Hilum, is replaced, and a result with another digest than its own counts as missing: the journal saves work,
-and what it lost is done again.
+version of Hilum, is replaced, and a result with another digest than its own counts as missing: the
+journal saves work, and what it lost is done again.
 """
 
 from __future__ import annotations
