@@ -18,7 +18,15 @@ from hilum.config import Pixels, Recipe
 from hilum.dataset.manifest import Manifest
 from hilum.dataset.readers import montgomery, nih14
 from hilum.dataset.remote import eviction, fetching, mirror, zip_members
-from hilum.errors import BadData, CannotWrite, HilumError, Mismatch, NotFound, Unreachable
+from hilum.errors import (
+    BadData,
+    BadRecipe,
+    CannotWrite,
+    HilumError,
+    Mismatch,
+    NotFound,
+    Unreachable,
+)
 from hilum.pipeline import cache
 from hilum.safety import addresses, untrusted_files
 
@@ -387,13 +395,25 @@ def test_a_source_that_is_gone_with_its_mirror_is_requested_once_and_not_for_eve
     monkeypatch.setattr(mirror, "refresh", lambda root: requests.append(root) or refresh(root))
     for film in films:
         with pytest.raises(NotFound, match=re.escape(str(place))):
-            untrusted_files.opened(film, root)
+            untrusted_files.descriptor(film, root)
     assert len(films) >= 4 and len(requests) == 1
 
 
 def test_a_verb_that_reads_files_says_that_an_address_is_none_and_repeats_no_secret(tmp_path):
     found = CliRunner().invoke(app, ["inspect", "https://user:secret@host/a.png?key=secret"])
     assert found.exit_code and "is an address" in found.output and "secret" not in found.output
+
+
+@pytest.mark.parametrize(
+    "words", [["lungs", "a.png", "--out", "s3://bucket/out"], ["deidentify", "s3://bucket/a", "b"]]
+)
+def test_an_address_where_a_path_is_expected_is_refused_and_makes_no_folder_of_that_name(
+    words, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    found = CliRunner().invoke(app, [*words, "--key", "k"] if "b" in words else words)
+    assert isinstance(found.exception, BadRecipe) and "is an address" in str(found.exception)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_that_an_archive_lacks_is_reported_by_its_address(tmp_path):

@@ -146,6 +146,13 @@ def refusal(text: str) -> str:
     )
 
 
+def on_this_disk(text: str | Path) -> Path:
+    """Return a path where only one on this disk will do. Raises `BadRecipe` for an address."""
+    if is_address(os.fspath(text)):
+        raise BadRecipe(f"{refusal(os.fspath(text))}; here, give a path on this disk")
+    return Path(text)
+
+
 def located(text: str, start: Path | None = None) -> Path:
     """Return the folder that a person names: a path as it is, an address as its mirror.
 
