@@ -1,5 +1,6 @@
 """Work in shards: the same results whoever carries them, and whatever is killed meanwhile."""
 
+import errno
 import os
 import random
 import signal
@@ -104,6 +105,21 @@ def test_no_more_processes_start_than_there_are_items_to_do(monkeypatch):
 def test_more_processes_than_files_can_be_open_are_refused():
     with pytest.raises(BadRecipe, match="expected 0, for one on each core, to"):
         Executor(executor.PROCESSES, 100_000)
+
+
+def test_a_system_that_allows_no_more_processes_is_an_error_and_none_is_left(monkeypatch):
+    start, started = subprocess.Popen, []
+
+    def limited(*words, **options):
+        if len(started) == 2:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        started.append(start(*words, **options))
+        return started[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", limited)
+    with pytest.raises(HilumError, match="fewer --processes"), executing(at_once(3)):
+        results(squared)
+    assert len(started) == 2 and None not in [one.poll() for one in started]
 
 
 def test_a_long_job_moves_to_processes_on_its_way(counted):
