@@ -416,6 +416,14 @@ def test_an_address_where_a_path_is_expected_is_refused_and_makes_no_folder_of_t
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.filterwarnings("ignore::hilum.errors.Notice")
+def test_an_archive_with_a_name_that_is_no_text_is_refused_by_that_name(tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        archive.addfile(tarfile.TarInfo("a/\udcff.png"))
+    with pytest.raises(BadData, match="no UTF-8; rename"):
+        hilum.open_dataset(f"tar://{tmp_path}/a.tar")
+
+
 def test_a_folder_that_an_archive_lacks_is_reported_by_its_address(tmp_path):
     (tmp_path / "a.txt").write_text("a")
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
