@@ -18,6 +18,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("torch.distributed")
 
+from hilum.cli import torchrun  # noqa: E402
 from hilum.errors import BadRecipe  # noqa: E402
 from hilum.training import sampling  # noqa: E402
 from hilum.training.sampling import Plan  # noqa: E402
@@ -102,3 +103,11 @@ def test_what_so_many_ranks_cannot_train_with_is_refused() -> None:
         Schedule(1, 4, 0.01, 0.0, 0.9, accumulate=3).check()
     with pytest.raises(BadRecipe, match="checkpoint_steps must be 0"):
         Schedule(1, 4, 0.01, 0.0, 0.9, checkpoint_steps=-1).check()
+
+
+def test_the_environment_of_torchrun_without_its_ranks_is_refused_in_one_sentence(monkeypatch):
+    for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(torchrun.STARTED, "none")
+    with pytest.raises(BadRecipe, match="RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT"):
+        torchrun.run(pytest.fail)

@@ -67,6 +67,8 @@ def test_an_address_with_credentials_is_refused_without_repeating_them(text):
         "s3://a\nb",
         "zip://",
         "s3://",
+        "zip::tar::https://host/a",
+        "tar::a.tar",
     ],
 )
 def test_an_address_that_leads_elsewhere_is_refused(text):

@@ -10,17 +10,28 @@ from pathlib import Path
 
 import pytest
 from remote_sources import BUCKET, web
+from typer.testing import CliRunner
 
 import hilum
+from hilum.cli.verbs import app
 from hilum.config import Pixels, Recipe
 from hilum.dataset.manifest import Manifest
 from hilum.dataset.readers import montgomery, nih14
 from hilum.dataset.remote import eviction, fetching, mirror, zip_members
-from hilum.errors import BadData, HilumError, Mismatch, NotFound, Unreachable
+from hilum.errors import (
+    BadData,
+    BadRecipe,
+    CannotWrite,
+    HilumError,
+    Mismatch,
+    NotFound,
+    Unreachable,
+)
 from hilum.pipeline import cache
 from hilum.safety import addresses, untrusted_files
 
 pytest_plugins = ["remote_sources"]
+refresh = mirror.refresh
 MADE_OF = ("signature", "facts_crc32")  # of the cache's index: they hold the files' times
 
 
@@ -223,6 +234,25 @@ def test_a_web_server_without_ranges_gives_the_manifest_and_the_cache_of_a_folde
         same(f"{url}/nih", films, tmp_path)
 
 
+def test_names_that_a_url_quotes_are_those_of_the_folder_when_a_web_server_lists_them(tmp_path):
+    folder = tmp_path / "our set"
+    montgomery.example(folder, images=4, seed=2)
+    for number, name in enumerate(("ü a+b.png", "50%25 (1).png", "q?x#1.png")):
+        image = sorted((folder / "CXR_png").iterdir())[number]
+        shutil.copy(image, folder / name)
+    with web(tmp_path) as address:
+        for start in (f"{address}/our set", f"{address}/our%20set"):
+            root = addresses.located(start)
+            mirror.refresh(root)
+            found = {path.relative_to(root) for path in root.rglob("*") if path.is_file()}
+            assert found == {
+                path.relative_to(folder) for path in folder.rglob("*") if path.is_file()
+            }
+            for place in found:
+                with untrusted_files.opened(root / place, root) as stream:
+                    assert stream.read() == (folder / place).read_bytes()
+
+
 def packed(films: Path, to: Path) -> Path:
     """Write NIH's layout as released: tables, and archives of the images."""
     to.mkdir()
@@ -319,6 +349,94 @@ def test_a_zip_archive_is_read_as_the_folder_in_it(tmp_path):
     made = hilum.run(f"zip://{place}", tmp_path / "run", until="cache")
     assert Manifest.read(tmp_path / "run").root == addresses.located(f"zip://{place}#set")
     assert made.recipe.data.folder == f"zip://{place}"
+
+
+@pytest.mark.filterwarnings("ignore::hilum.errors.Notice")
+def test_verbs_that_read_a_folder_of_radiographs_read_that_of_an_address(tmp_path):
+    montgomery.example(tmp_path / "set", images=6, seed=2)
+    address = f"zip://{shutil.make_archive(str(tmp_path / 'set'), 'zip', tmp_path / 'set')}"
+    films, run = str(tmp_path / "set"), tmp_path / "run"
+    for words in (["describe", address], ["labels", address, films]):
+        found = CliRunner().invoke(app, words)
+        assert found.exit_code == 0, found.output
+    merged = CliRunner().invoke(app, ["merge", address, films, "--out", str(run)])
+    # Which only a verb that has read both can say.
+    assert "hold the same images" in str(merged.exception)
+    assert address in str(merged.exception)
+
+
+@pytest.mark.filterwarnings("ignore::hilum.errors.Notice")
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_a_mirror_that_was_deleted_after_a_run_is_fetched_again_when_it_is_read(
+    kind, tmp_path, mirrors
+):
+    montgomery.example(tmp_path / "set", images=4, seed=2)
+    place = shutil.make_archive(str(tmp_path / "set"), kind, tmp_path / "set")
+    hilum.run(f"{kind}://{place}", tmp_path / "run", until="ingest")
+    shutil.rmtree(mirrors)
+    to = tmp_path / "out"
+    words = ["export", "imagefolder", str(tmp_path / "run"), str(to)]
+    found = CliRunner().invoke(app, words)
+    assert found.exit_code == 0, found.output or found.exception
+    assert len(list(to.rglob("*.png"))) >= 4
+
+
+@pytest.mark.filterwarnings("ignore::hilum.errors.Notice")
+def test_a_source_that_is_gone_with_its_mirror_is_requested_once_and_not_for_every_image(
+    tmp_path, mirrors, monkeypatch
+):
+    montgomery.example(tmp_path / "set", images=4, seed=2)
+    place = Path(shutil.make_archive(str(tmp_path / "set"), "zip", tmp_path / "set"))
+    root = hilum.open_dataset(f"zip://{place}").manifest.root
+    films = list(root.rglob("*.png"))
+    shutil.rmtree(mirrors)
+    place.unlink()
+    requests = []
+    monkeypatch.setattr(mirror, "refresh", lambda root: requests.append(root) or refresh(root))
+    for film in films:
+        with pytest.raises(NotFound, match=re.escape(str(place))):
+            untrusted_files.descriptor(film, root)
+    assert len(films) >= 4 and len(requests) == 1
+
+
+def test_a_verb_that_reads_files_says_that_an_address_is_none_and_repeats_no_secret(tmp_path):
+    found = CliRunner().invoke(app, ["inspect", "https://user:secret@host/a.png?key=secret"])
+    assert found.exit_code and "is an address" in found.output and "secret" not in found.output
+
+
+@pytest.mark.parametrize(
+    "words", [["lungs", "a.png", "--out", "s3://bucket/out"], ["deidentify", "s3://bucket/a", "b"]]
+)
+def test_an_address_where_a_path_is_expected_is_refused_and_makes_no_folder_of_that_name(
+    words, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    found = CliRunner().invoke(app, [*words, "--key", "k"] if "b" in words else words)
+    assert isinstance(found.exception, BadRecipe) and "is an address" in str(found.exception)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.filterwarnings("ignore::hilum.errors.Notice")
+def test_an_archive_with_a_name_that_is_no_text_is_refused_by_that_name(tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        archive.addfile(tarfile.TarInfo("a/\udcff.png"))
+    with pytest.raises(BadData, match="no UTF-8; rename"):
+        hilum.open_dataset(f"tar://{tmp_path}/a.tar")
+
+
+def test_a_folder_that_an_archive_lacks_is_reported_by_its_address(tmp_path):
+    (tmp_path / "a.txt").write_text("a")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.write(tmp_path / "a.txt", "a.txt")
+    with pytest.raises(NotFound, match=re.escape(f"no folder at zip://{tmp_path}/a.zip/b")):
+        hilum.open_dataset(f"zip://{tmp_path}/a.zip#b")
+
+
+def test_a_mirror_that_cannot_be_written_says_how_to_choose_another_place(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv(addresses.PLACE, str(tmp_path / "file" / "mirrors"))
+    with pytest.raises(CannotWrite, match=f"choose another folder by {addresses.PLACE}"):
+        hilum.open_dataset(f"zip://{tmp_path}/a.zip")
 
 
 @pytest.mark.filterwarnings("ignore::hilum.errors.Notice")

@@ -1,5 +1,6 @@
 """Work in shards: the same results whoever carries them, and whatever is killed meanwhile."""
 
+import errno
 import os
 import random
 import signal
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,6 +94,34 @@ def test_a_short_job_starts_no_process(monkeypatch):
         assert results(squared) == EXPECTED
 
 
+def test_no_more_processes_start_than_there_are_items_to_do(monkeypatch):
+    start, started = subprocess.Popen, []
+    monkeypatch.setattr(subprocess, "Popen", lambda *a, **k: started.append(1) or start(*a, **k))
+    with executing(at_once(300)):
+        assert results(squared, {"1": 1, "2": 2}) == [squared(1), squared(2)]
+    assert len(started) <= 2
+
+
+def test_more_processes_than_files_can_be_open_are_refused():
+    with pytest.raises(BadRecipe, match="expected 0, for one on each core, to"):
+        Executor(executor.PROCESSES, 100_000)
+
+
+def test_a_system_that_allows_no_more_processes_is_an_error_and_none_is_left(monkeypatch):
+    start, started = subprocess.Popen, []
+
+    def limited(*words, **options):
+        if len(started) == 2:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        started.append(start(*words, **options))
+        return started[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", limited)
+    with pytest.raises(HilumError, match="fewer --processes"), executing(at_once(3)):
+        results(squared)
+    assert len(started) == 2 and None not in [one.poll() for one in started]
+
+
 def test_a_long_job_moves_to_processes_on_its_way(counted):
     slow = Counted(counted.folder, seconds=0.02)
     with executing(Executor(executor.PROCESSES, 2, patience_seconds=0.1)) as _:
@@ -151,6 +181,23 @@ def test_a_spoilt_journal_costs_work_and_nothing_else(counted, tmp_path, spoilt)
     assert results(counted, journal=tmp_path / "j") == EXPECTED
 
 
+@pytest.mark.parametrize(
+    "tables",
+    [
+        "CREATE TABLE items (name TEXT PRIMARY KEY, made_from TEXT, result BLOB, digest TEXT)",
+        "CREATE TABLE shards (number INTEGER)",
+        "CREATE TABLE job (version TEXT)",
+        "CREATE VIEW items AS SELECT 1 AS name",
+    ],
+)
+def test_a_journal_of_another_version_costs_work_and_nothing_else(counted, tmp_path, tables):
+    with closing(sqlite3.connect(tmp_path / "j")) as database:
+        database.execute(tables)
+    for _ in range(2):
+        assert results(counted, journal=tmp_path / "j") == EXPECTED
+    assert counted.times() == dict.fromkeys(ITEMS.values(), 1)
+
+
 def test_a_result_that_was_changed_on_the_disk_is_done_again(counted, tmp_path):
     results(counted, journal=tmp_path / "j")
     with sqlite3.connect(tmp_path / "j") as database:
@@ -194,7 +241,7 @@ def test_processes_that_cannot_start_are_an_error_and_no_endless_loop(monkeypatc
 
 def test_a_stuck_process_is_ended_when_its_lease_is_over(two, in_two, counted, monkeypatch):
     stuck = Counted(counted.folder, seconds=30)
-    monkeypatch.setattr(two.started(stuck), "_lease", 1.0)
+    monkeypatch.setattr(two.started(stuck, 1), "_lease", 1.0)
     (one,) = shards.run(stuck, {"stuck": 1}, None)
     assert one.poisoned and stuck.times() == {1: 2}
 

@@ -87,17 +87,17 @@ class CannotWrite(HilumError):
     """A file that cannot be written, for want of permission or space."""
 
     @classmethod
-    def because(cls, path: object, error: OSError) -> CannotWrite:
-        """Return the error for a refusal to write `path`, with a remedy."""
+    def because(cls, path: object, error: OSError, elsewhere: str = _ELSEWHERE) -> CannotWrite:
+        """Return the error for a refusal to write `path`; `elsewhere` is the usual remedy."""
         why = error.strerror or on_one_line(str(error)) or type(error).__name__
         remedy = {
             errno.ENOSPC: f"the disk is full; {_FREE_SPACE}, it continues where it stopped",
             errno.EDQUOT: f"your disk quota is used up; {_FREE_SPACE}",
-            errno.EFBIG: f"files may not be so large here; {_ELSEWHERE}",
-            errno.EROFS: f"the disk is read-only; {_ELSEWHERE}",
-            errno.EACCES: f"you may not write there; {_ELSEWHERE}",
-            errno.EPERM: f"you may not write there; {_ELSEWHERE}",
-        }.get(error.errno or 0, f"{why}; {_ELSEWHERE}")
+            errno.EFBIG: f"files may not be so large here; {elsewhere}",
+            errno.EROFS: f"the disk is read-only; {elsewhere}",
+            errno.EACCES: f"you may not write there; {elsewhere}",
+            errno.EPERM: f"you may not write there; {elsewhere}",
+        }.get(error.errno or 0, f"{why}; {elsewhere}")
         return cls(f"cannot write {on_one_line(str(path))}: {remedy}")
 
 
@@ -122,21 +122,21 @@ class CannotRead(HilumError):
 OF_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
-def refused(path: object, error: OSError) -> HilumError:
+def refused(path: object, error: OSError, elsewhere: str = _ELSEWHERE) -> HilumError:
     """Return the error for the operating system's refusal during a write to `path` or below it.
 
     A refusal that names a file elsewhere is one to read that file.
     """
     named = error.filename
     if named is None or isinstance(named, int) or error.errno in OF_WRITING:
-        return CannotWrite.because(path, error)
+        return CannotWrite.because(path, error, elsewhere)
     place, top = (os.path.abspath(os.fsdecode(one)) for one in (named, str(path)))
     parent = os.path.dirname(top)
     beside = os.path.join(parent, f".{os.path.basename(top)}.part")
     if (parent + os.sep).startswith(place.rstrip(os.sep) + os.sep) or any(
         (place + os.sep).startswith(one + os.sep) for one in (top, beside)
     ):
-        return CannotWrite.because(path, error)
+        return CannotWrite.because(path, error, elsewhere)
     return CannotRead.because(os.fsdecode(named), error)
 
 

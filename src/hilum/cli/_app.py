@@ -78,6 +78,13 @@ Source = Annotated[
         show_default=False,
     ),
 ]
+DATA_FOLDER = "A folder of radiographs or its address (s3://bucket/folder)."
+DataFolder = Annotated[
+    Path,
+    typer.Argument(
+        help=DATA_FOLDER, parser=addresses.located, metavar="FOLDER", show_default=False
+    ),
+]
 Others = Annotated[
     list[Path] | None,
     typer.Argument(
@@ -91,7 +98,8 @@ Others = Annotated[
 
 def written_to(what: str) -> Any:
     """Return the option `--out`, `-o`; `what` says what the verb writes there."""
-    return typer.Option("--out", "-o", help=what)
+    # Otherwise s3://bucket would become a folder of that name in the current one.
+    return typer.Option("--out", "-o", help=what, parser=addresses.on_this_disk, metavar="<path>")
 
 
 To = Annotated[Path | None, written_to("The run's folder; runs/NAME where it is not given.")]

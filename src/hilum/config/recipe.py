@@ -7,7 +7,7 @@ of range. All faults are reported at once. A model's own keys are checked agains
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -80,7 +80,13 @@ class Recipe:
         """Return the recipe in a TOML file, or the default one for a folder of radiographs."""
         if source.suffix == ".toml":
             return cls.read(source)
-        return cls(data=Data(folder=_as_named(source)))
+        return cls.of_folders([source])
+
+    @classmethod
+    def of_folders(cls, folders: Sequence[Path]) -> Recipe:
+        """Return the default recipe for one or more folders, those of addresses by the address."""
+        folder, *also = map(_as_named, folders)
+        return cls(data=Data(folder=folder, also=tuple(also)))
 
     @classmethod
     def read(cls, path: Path) -> Recipe:

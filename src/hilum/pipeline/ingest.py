@@ -106,9 +106,9 @@ def _refuse_no_folder(folder: Path) -> None:
     mirror.refresh(folder)
     remedy = "give the folder that holds the radiographs"
     if folder.is_file():
-        raise NotFound(f"{folder} is a file, not a folder: {remedy}")
+        raise NotFound(f"{addresses.shown(folder)} is a file, not a folder: {remedy}")
     if not folder.is_dir():
-        raise NotFound(f"no folder at {folder}: {remedy}")
+        raise NotFound(f"no folder at {addresses.shown(folder)}: {remedy}")
 
 
 def _items(folder: Path, dataset: str, patients: str, links: bool = False) -> _Found:

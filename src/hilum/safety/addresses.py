@@ -26,9 +26,11 @@ from urllib.parse import quote, unquote
 from hilum.errors import BadRecipe, on_one_line
 
 PLACE = "HILUM_MIRRORS"
+ELSEWHERE = f"choose another folder by {PLACE}"  # where a mirror cannot be written
 ARCHIVES = ("zip", "tar")
 LOCAL = "file"
 _ADDRESS = re.compile(r"(?:(zip|tar)::)?([a-z][a-z0-9+.-]+)://(.*)", re.DOTALL)
+_BEFORE = tuple(f"{one}::" for one in ARCHIVES)
 _ENDINGS = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tbz2", ".txz")
 _LONGEST = 255  # bytes of a folder's name
 _REMEDY = "give credentials as the protocol's own settings, which Hilum never reads or writes"
@@ -89,7 +91,7 @@ def without_ending(name: str) -> str:
 
 def is_address(text: str) -> bool:
     """Say whether text is meant as an address, and not as a path."""
-    return _ADDRESS.match(text) is not None
+    return _ADDRESS.match(text) is not None or text.startswith(_BEFORE)
 
 
 def parse(text: str, start: Path | None = None) -> Address:
@@ -99,20 +101,26 @@ def parse(text: str, start: Path | None = None) -> Address:
     """
     found = _ADDRESS.fullmatch(text)
     if found is None:
-        raise BadRecipe(f"{_safe(text)} is no address; expected, for example, s3://bucket/folder")
+        raise BadRecipe(
+            f"{without_secrets(text)} is no address; expected, for example, s3://bucket/folder"
+        )
     archives, protocol, rest = found[1] or "", found[2], found[3]
     if protocol in ARCHIVES:
         if archives:
-            raise BadRecipe(f"{_safe(text)} names archives twice; write {protocol}://PATH")
+            raise BadRecipe(
+                f"{without_secrets(text)} names archives twice; write {protocol}://PATH"
+            )
         archives, protocol = protocol, LOCAL
     if protocol == LOCAL:
         rest = os.path.abspath((start or Path.cwd()) / rest) if rest else ""
     rest = rest.rstrip("/")
     if fault := _fault(protocol, rest):
-        raise BadRecipe(f"{_safe(text)} {fault}")
+        raise BadRecipe(f"{without_secrets(text)} {fault}")
     address = Address(protocol, rest, archives)
     if len(quote(address.text, safe="")) > _LONGEST or len(os.fsencode(address.name)) > _LONGEST:
-        raise BadRecipe(f"{_safe(text)} is longer than a folder's name may be; shorten it")
+        raise BadRecipe(
+            f"{without_secrets(text)} is longer than a folder's name may be; shorten it"
+        )
     return address
 
 
@@ -129,9 +137,24 @@ def _fault(protocol: str, rest: str) -> str:
     return ""
 
 
-def _safe(text: str) -> str:
-    """Return an address without what may be a secret, for a message."""
+def without_secrets(text: str) -> str:
+    """Return an address without what may be a secret, on one line, for a message."""
     return on_one_line(re.split(r"[?#]", re.sub(r"://[^/@]*@", "://…@", text))[0])
+
+
+def refusal(text: str) -> str:
+    """Return why a verb that reads files by path takes no address."""
+    return (
+        f"{without_secrets(text)} is an address, which is read where a folder of radiographs is "
+        "named, as by `hilum run`"
+    )
+
+
+def on_this_disk(text: str | Path) -> Path:
+    """Return a path where only one on this disk will do. Raises `BadRecipe` for an address."""
+    if is_address(os.fspath(text)):
+        raise BadRecipe(f"{refusal(os.fspath(text))}; here, give a path on this disk")
+    return Path(text)
 
 
 def located(text: str, start: Path | None = None) -> Path:
@@ -146,7 +169,7 @@ def located(text: str, start: Path | None = None) -> Path:
         here = address.protocol == LOCAL and not address.archives
         folder = Path(address.rest) if here else address.mirror
         if place and ({"", ".", ".."} & set(place.split("/")) or "\\" in place):
-            raise BadRecipe(f"{_safe(named)}: what follows the # is no folder in it")
+            raise BadRecipe(f"{without_secrets(named)}: what follows the # is no folder in it")
         return folder / place if place else folder
     return start / text if start else Path(text)
 

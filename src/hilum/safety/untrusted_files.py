@@ -97,6 +97,8 @@ def _opened(path: Path | str) -> tuple[int, os.stat_result]:
                 _provide(path)
             number = os.open(path, _FLAGS)
         except FileNotFoundError:
+            if _restored(path):
+                continue
             raise NotFound(_nothing(path)) from None
         except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
             if isinstance(error, PermissionError) and _is_elsewhere(path, os.stat(path)):
@@ -114,6 +116,13 @@ def _opened(path: Path | str) -> tuple[int, os.stat_result]:
 
 def _is_elsewhere(path: Path | str, status: os.stat_result) -> bool:
     return stat.S_IMODE(status.st_mode) == ABSENT and addresses.of_path(path) is not None
+
+
+def _restored(path: Path | str) -> bool:
+    """Lay out a mirror that was deleted, and say whether that was done."""
+    if addresses.of_path(path) is None:
+        return False
+    return importlib.import_module(_PROVIDER).restore(Path(path))
 
 
 def _provide(path: Path | str) -> None:

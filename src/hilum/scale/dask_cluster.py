@@ -39,7 +39,7 @@ class DaskCluster:
         self._dask: Any = distributed
         self._address, self._cluster = address, None
         self._running: dict[Any, int] = {}
-        self._work = b""
+        self._work, self._items = b"", 1
         try:
             self._client = self._connected(address, count)
             self._client.wait_for_workers(1, timeout=_SECONDS_TO_CONNECT)
@@ -73,11 +73,12 @@ class DaskCluster:
     @property
     def slots(self) -> int:
         """How many shards can be on their way, by the threads that the cluster has now."""
-        return max(1, sum(self._client.nthreads().values())) * _AHEAD
+        threads_now = sum(self._client.nthreads().values())
+        return min(max(1, threads_now), self._items) * _AHEAD
 
-    def start(self, work: Work) -> None:
+    def start(self, work: Work, items: int) -> None:
         """All later tasks are of this work, which is packed once."""
-        self._work = pickle.dumps(work)
+        self._work, self._items = pickle.dumps(work), max(1, items)
 
     def submit(self, task: Task) -> None:
         """Give a shard to the scheduler."""

@@ -21,6 +21,7 @@ from hilum.scale.processes import Processes
 from hilum.scale.worker import Ended, Task, Work
 
 EXECUTORS = (SERIAL, PROCESSES, DASK) = ("serial", "processes", "dask")
+MOST_PROCESSES = 512  # each holds an open file of this process, which has about 1000
 PATIENCE_SECONDS = 2.0  # of work left, below which other processes are not worth their start
 
 
@@ -49,8 +50,8 @@ class Carrier(Protocol):
 class Remote(Carrier, Protocol):
     """A carrier outside this process, which serves one job after another."""
 
-    def start(self, work: Work) -> None:
-        """Make ready for a job."""
+    def start(self, work: Work, items: int) -> None:
+        """Make ready for a job of so many items; more places than these are never used."""
         ...
 
     def stop_running(self) -> None:
@@ -78,6 +79,11 @@ class Executor:
     def __post_init__(self) -> None:
         if self.kind not in EXECUTORS:
             raise BadRecipe(unknown("executor", self.kind, EXECUTORS))
+        if not 0 <= self.processes <= MOST_PROCESSES:
+            raise BadRecipe(
+                f"--processes is {self.processes:,}; expected 0, for one on each core, to "
+                f"{MOST_PROCESSES}; for more, use a Dask cluster"
+            )
         if (self.kind == DASK) != bool(self.cluster):
             raise BadRecipe(
                 "--executor dask and --cluster ADDRESS go together: the address of a scheduler, "
@@ -94,15 +100,15 @@ class Executor:
         """Whether anything but this process can do shards."""
         return self.kind == DASK or (self.kind == PROCESSES and self.count > 1)
 
-    def started(self, work: Work) -> Remote:
-        """Return the carrier outside this process, ready for a job."""
+    def started(self, work: Work, items: int) -> Remote:
+        """Return the carrier outside this process, ready for a job of so many items."""
         if self._remote is None:
             self._remote = (
                 DaskCluster(self.cluster, self.count)
                 if self.kind == DASK
                 else Processes(self.count)
             )
-        self._remote.start(work)
+        self._remote.start(work, items)
         return self._remote
 
     def close(self) -> None:

@@ -10,9 +10,9 @@ One SQLite file, opened by the process that hands out the shards and by no other
 
 The results of a shard and its new state are one transaction, so a kill leaves either both or
 neither. Rows of `shards` that are not done when the file is opened are of a process that was
-killed; their items are simply not finished. A file that SQLite cannot read, or of another job, is
-replaced, and a result with another digest than its own counts as missing: the journal saves work,
-and what it lost is done again.
+killed; their items are simply not finished. A file that SQLite cannot read, or of another job or
+version of Hilum, is replaced, and a result with another digest than its own counts as missing: the
+journal saves work, and what it lost is done again.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from hilum import storage
@@ -170,6 +170,7 @@ def _prepared(path: Path | None, made_from: str) -> sqlite3.Connection:
         for pragma in ("locking_mode = EXCLUSIVE", "journal_mode = WAL", "synchronous = NORMAL"):
             database.execute(f"PRAGMA {pragma}")
         database.executescript(_TABLES)
+        _refuse_other_tables(database)
         with database:
             before = database.execute("SELECT made_from FROM job").fetchone()
             if before != (made_from,):
@@ -182,6 +183,17 @@ def _prepared(path: Path | None, made_from: str) -> sqlite3.Connection:
         database.close()
         raise
     return database
+
+
+def _refuse_other_tables(database: sqlite3.Connection) -> None:
+    """Raise `sqlite3.DatabaseError` for a file with tables of another version of Hilum."""
+    with closing(sqlite3.connect(_IN_MEMORY)) as fresh:
+        fresh.executescript(_TABLES)
+        expected, found = (
+            {*of.execute("SELECT type, name, sql FROM sqlite_master")} for of in (fresh, database)
+        )
+    if found != expected:
+        raise sqlite3.DatabaseError("other tables than those of a journal")
 
 
 def _check(database: sqlite3.Connection) -> None:
@@ -198,6 +210,8 @@ def _key(name: str) -> str:
 
 def _sound(row: tuple[bytes, str, int, str]) -> Outcome | None:
     result, fault, poisoned, digest = row
+    if not (isinstance(result, bytes) and isinstance(fault, str)):
+        return None
     found = Outcome(result, fault, bool(poisoned))
     return found if _digest(found) == digest else None
 

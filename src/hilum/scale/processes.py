@@ -94,12 +94,17 @@ class Processes:
     @property
     def slots(self) -> int:
         """How many shards can be on their way."""
-        return self._count * _AHEAD
+        return len(self._workers) * _AHEAD
 
-    def start(self, work: Work) -> None:
-        """Start the processes that are missing; all later tasks are of this work."""
+    def start(self, work: Work, items: int) -> None:
+        """Start the processes that are missing; all later tasks are of this work.
+
+        Raises `HilumError` where the system allows no more of them.
+        """
         self._work = work
-        self._workers += [_Worker.started() for _ in range(self._count - len(self._workers))]
+        wanted = min(self._count, max(1, items))
+        while len(self._workers) < wanted:  # each is known at once, so that `close` ends it
+            self._workers.append(_started(len(self._workers)))
 
     def submit(self, task: Task) -> None:
         """Give a shard to the worker with the fewest."""
@@ -154,7 +159,7 @@ class Processes:
             )
         if worker.begun:
             self._lost.append(Ended(worker.tasks.popleft().number, lost=True))
-        self._workers.append(_Worker.started())
+        self._workers.append(_started(len(self._workers)))
         for task in worker.tasks:
             self.submit(task)
 
@@ -170,3 +175,13 @@ class Processes:
         for worker in self._workers:
             worker.end()
         self._workers.clear()
+
+
+def _started(others: int) -> _Worker:
+    try:
+        return _Worker.started()
+    except OSError as error:
+        raise HilumError(
+            f"the system allows no process beside {others} others ({error.strerror or error}); run "
+            f"the same command again with fewer --processes, or with --executor serial"
+        ) from error

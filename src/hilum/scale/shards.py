@@ -121,7 +121,7 @@ class _Job:
         if self._carrier is self._here and self._executor.is_remote and self._is_worth_it():
             while self._running:
                 self._take(self._here.next())
-            self._carrier = self._remote = self._executor.started(self._work)
+            self._carrier = self._remote = self._executor.started(self._work, len(self._left))
 
     def _is_worth_it(self) -> bool:
         patience = self._executor.patience_seconds

@@ -33,6 +33,8 @@ from torch.autograd.function import FunctionCtx
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
+from hilum.errors import BadRecipe, on_one_line
+
 # The others wait for rank 0 as long as its steps between two trainings take; a rank that dies is
 # noticed by torchrun, not by this limit.
 LONGEST_STEP = timedelta(days=14)
@@ -46,7 +48,7 @@ def joined() -> Iterator[int]:
     if torch.cuda.is_available():
         torch.cuda.set_device(_local())
         backend = "cpu:gloo,cuda:nccl"
-    store, own, of = next(rendezvous("env://"))
+    store, own, of = _met()
     # A start after the death of a rank may find the addresses of the dead in the same store.
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     store = dist.PrefixStore(f"start {attempt}", store)  # pyright: ignore[reportPrivateImportUsage]
@@ -58,6 +60,21 @@ def joined() -> Iterator[int]:
         # which aborts it.
         gc.collect()
         dist.destroy_process_group()
+
+
+def _met() -> tuple[dist.Store, int, int]:
+    """Return the store of the ranks, the own rank and their number, as the environment has them.
+
+    Raises `BadRecipe` where it is not that of torchrun, or nothing answers at its address.
+    """
+    try:
+        return next(rendezvous("env://"))
+    except (ValueError, OSError, RuntimeError) as error:
+        raise BadRecipe(
+            f"this process cannot join others to train ({on_one_line(str(error))[:200]}); RANK, "
+            "WORLD_SIZE, MASTER_ADDR and MASTER_PORT are expected as torchrun sets them: start it "
+            "by torchrun, or without TORCHELASTIC_RUN_ID in the environment"
+        ) from error
 
 
 def rank() -> int:

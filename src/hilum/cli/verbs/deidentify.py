@@ -11,6 +11,7 @@ import typer
 from hilum.cli import console
 from hilum.cli._app import DATA, Json
 from hilum.privacy.dicom.profile import BurnedIn, Dates, Options, reads_pixels
+from hilum.safety import addresses
 
 GROUP, ORDER = DATA, 55
 SHARDED = True
@@ -20,7 +21,13 @@ EXAMPLE = "Example: hilum deidentify data/pacs data/anonymous --key ~/keys/site.
 
 def verb(
     source: Annotated[
-        Path, typer.Argument(help="A folder of DICOM files, or one file.", show_default=False)
+        Path,
+        typer.Argument(
+            help="A folder of DICOM files, or one file.",
+            parser=addresses.on_this_disk,
+            metavar="SOURCE",
+            show_default=False,
+        ),
     ],
     to: Annotated[
         Path,

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from hilum.cli import console
-from hilum.cli._app import DATA, Json
+from hilum.cli._app import DATA, DataFolder, Json
 
 GROUP, ORDER = DATA, 20
 SHORT_HELP = "Show how a folder would be read"
@@ -19,7 +18,7 @@ EXAMPLE = (
 
 
 def verb(
-    folder: Annotated[Path, typer.Argument(help="A folder of radiographs.", show_default=False)],
+    folder: DataFolder,
     toml: Annotated[
         bool,
         typer.Option(

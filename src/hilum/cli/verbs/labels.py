@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from hilum.cli import console
-from hilum.cli._app import DATA, Json
+from hilum.cli._app import DATA, DataFolder, Json
+from hilum.safety import addresses
 
 GROUP, ORDER = DATA, 10
 SHORT_HELP = "Show where labels come from"
@@ -20,11 +21,14 @@ EXAMPLE = (
 
 
 def verb(
-    folder: Annotated[Path, typer.Argument(help="A folder of radiographs.", show_default=False)],
+    folder: DataFolder,
     other: Annotated[
         Path | None,
         typer.Argument(
-            help="A second one, to lay its words beside the first one's.", show_default=False
+            help="A second one, to lay its words beside the first one's.",
+            parser=addresses.located,
+            metavar="FOLDER",
+            show_default=False,
         ),
     ] = None,
     image: Annotated[

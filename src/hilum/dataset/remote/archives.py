@@ -18,7 +18,7 @@ from hilum.dataset.remote.listing import Entry
 from hilum.dataset.remote.transport import Stated, Transport
 from hilum.errors import BadData, on_one_line, refused
 from hilum.progress import quietly
-from hilum.safety.addresses import LOCAL, Address, without_ending
+from hilum.safety.addresses import ELSEWHERE, LOCAL, Address, without_ending
 
 WORK = "unpacked"
 TAR, ZIP = "tar", "zip"
@@ -63,7 +63,7 @@ def unpack(address: Address, transport: Transport, archive: Entry, state: Path) 
         for _, path in files(folder):
             fetching.settle(path, member(path, archive))
     except OSError as error:
-        raise refused(folder, error) from error
+        raise refused(folder, error, ELSEWHERE) from error
     return folder
 
 
@@ -116,6 +116,6 @@ def move(folder: Path, root: Path, archive: Entry, wanted: set[str] | None = Non
                 (root / to).parent.mkdir(parents=True, exist_ok=True)
                 os.replace(path, root / to)
     except OSError as error:
-        raise refused(root, error) from error
+        raise refused(root, error, ELSEWHERE) from error
     shutil.rmtree(folder, ignore_errors=True)
     return moved

@@ -23,6 +23,7 @@ from typing import TypeVar
 from hilum import storage
 from hilum.dataset.remote.transport import Cut, Stated, Transport, changed
 from hilum.errors import CannotWrite, Unreachable, on_one_line, refused
+from hilum.safety.addresses import ELSEWHERE
 from hilum.safety.untrusted_files import ABSENT
 
 WAITS_SECONDS = (0.5, 2.0, 8.0, 20.0)  # before each attempt that follows one without a new byte
@@ -49,7 +50,7 @@ def fetch(transport: Transport, place: str, wanted: Stated, to: Path, parts: Pat
             settle(part, wanted)
             os.replace(part, to)
     except OSError as error:
-        raise refused(to, error) from error
+        raise refused(to, error, ELSEWHERE) from error
     return True
 
 

@@ -18,7 +18,8 @@ import polars as pl
 
 from hilum import storage
 from hilum.dataset.remote.transport import Stated
-from hilum.errors import BadData, HilumError
+from hilum.errors import BadData, HilumError, on_one_line
+from hilum.safety import path_names
 
 FILE = "listing.parquet"
 SCHEMA = {
@@ -47,7 +48,13 @@ class Listing:
 
     @classmethod
     def of(cls, entries: Iterable[Entry]) -> Listing:
-        """Return the listing of these entries. Raises `BadData` for a place that occurs twice."""
+        """Return the listing of these entries.
+
+        Raises `BadData` for a place that occurs twice, or is no UTF-8, as tables must be.
+        """
+        entries = list(entries)
+        if odd := [one.place for one in entries if path_names.as_text(one.place) != one.place]:
+            raise BadData.listing("names are no UTF-8; rename these files", map(on_one_line, odd))
         rows = [
             (one.place, one.stated.size, one.stated.mtime_ns, one.stated.tag, one.archive)
             for one in entries

@@ -64,7 +64,7 @@ def refresh(root: Path) -> None:
         with storage.locked(state, wait=True):
             _Refreshing(address, state).run()
     except OSError as error:
-        raise refused(state, error) from error
+        raise refused(state, error, addresses.ELSEWHERE) from error
     _mirrors.pop((os.getpid(), address.text), None)
 
 
@@ -78,6 +78,27 @@ def provide(path: Path) -> None:
     with _making:
         mirror = _mirrors.get(key) or _mirrors.setdefault(key, _Mirror.opened(address))
     mirror.provide(place)
+
+
+def restore(path: Path) -> bool:
+    """List the source again of a mirror that was deleted; return False for one that is there.
+
+    Raises as `refresh` does.
+    """
+    found = addresses.of_path(path)
+    with _restoring:
+        if found is None or (found[0].mirror.parent / FILE).exists():
+            return False
+        address = found[0].text
+        when, lost = _unrestored.get(address, (0.0, None))
+        if lost is not None and time.monotonic() - when < LOST_SECONDS:
+            raise lost
+        try:
+            refresh(path)
+        except HilumError as error:
+            _unrestored[address] = time.monotonic(), error
+            raise
+        return True
 
 
 def refuse_incomplete(root: Path) -> None:
@@ -346,3 +367,5 @@ class _Mirror:
 
 _mirrors: dict[tuple[int, str], _Mirror] = {}
 _making = threading.Lock()
+_restoring = threading.Lock()
+_unrestored: dict[str, tuple[float, HilumError]] = {}  # the last failure, and when it was

@@ -17,12 +17,14 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import quote, unquote
 
 from hilum.errors import CannotRead, Mismatch, MissingExtra, NotFound, on_one_line
 from hilum.safety import threads, untrusted_files
 from hilum.safety.addresses import LOCAL, Address
 
 EXTRA = "remote"
+_WEB = ("http", "https")
 HEADS = 16  # files whose size is requested at once, where a listing states none
 _SECOND_NS = 10**9
 # Whatever a library says may hold an address with a signature, or a key.
@@ -136,11 +138,14 @@ class _Fsspec:
         if root in found:
             yield "", self._facts(root, found[root])
             return
-        top = f"{root.rstrip('/')}/"
-        named = {
-            name.removeprefix(top): facts
+        top = self._unquoted(f"{root.rstrip('/')}/")
+        plain = {
+            self._unquoted(name): facts
             for name, facts in found.items()
-            if name.startswith(top) and not (set("?#") & set(name) or name.endswith("/"))
+            if not (set("?#") & set(name) or name.endswith("/"))
+        }
+        named = {
+            name.removeprefix(top): facts for name, facts in plain.items() if name.startswith(top)
         }
         with threads.pool(HEADS) as pool:  # a web server's page states no sizes
             yield from zip(named, pool.map(self._listed, named, named.values()), strict=True)
@@ -150,7 +155,7 @@ class _Fsspec:
 
     def stated(self, place: str) -> Stated:
         system, root = self._system()
-        name = f"{root.rstrip('/')}/{place}" if place else root
+        name = self._name(root, place)
         with _translated(self._shown(place)):
             system.invalidate_cache()
             facts = system.info(name)
@@ -158,12 +163,20 @@ class _Fsspec:
 
     def read(self, place: str, start: int, end: int, size: int) -> bytes:
         system, root = self._system()
-        name = f"{root.rstrip('/')}/{place}" if place else root
+        name = self._name(root, place)
         part = {} if (start, end) == (0, size) else {"start": start, "end": end}
         with _translated(self._shown(place)):
             data = system.cat_file(name, **part)
         # A web server that knows no ranges answers with the whole file.
         return data[start:end] if part and len(data) == size else data
+
+    def _unquoted(self, name: str) -> str:
+        """Return a name as tables have it: pages of a web server quote it, as part of a URL."""
+        return unquote(name) if self.address.protocol in _WEB else name
+
+    def _name(self, root: str, place: str) -> str:
+        quoted = quote(place) if self.address.protocol in _WEB else place
+        return f"{root.rstrip('/')}/{quoted}" if place else root
 
     def _system(self) -> tuple[Any, str]:
         with MissingExtra.explained(EXTRA, f"reading {self.address.target}"):

@@ -32,7 +32,7 @@ from hilum.errors import BadData, HilumError
 from hilum.imaging.files import dicom, image_file, output_folder
 from hilum.imaging.files.links import stays_below
 from hilum.imaging.files.portable_names import Found, unique_names
-from hilum.safety import untrusted_files
+from hilum.safety import addresses, untrusted_files
 from hilum.safety.path_names import as_text
 
 SHOWN = 20  # names of files of one kind in a note; more are counted
@@ -110,6 +110,8 @@ def _add(search: _Search, argument: str) -> None:
         met = list(_below(search, path))
     elif os.path.lexists(path):
         met = list(_named(search, path))
+    elif addresses.is_address(argument):
+        search.faults.append(f"{addresses.refusal(argument)}; here, name {EXPECTED}")
     elif has_magic(argument):
         top = os.path.realpath(_named_part(path))
         met = [found for match in _matches(search, path) for found in _matched(search, match, top)]
@@ -132,11 +134,8 @@ def _nothing(search: _Search, argument: str) -> str:
         passed = sum(other.is_relative_to(argument) for other in search.unused)
         held = f"{passed} files or folders in it were passed over"
         return f"no image in the folder {argument}, {held}: name {EXPECTED}"
-    what = (
-        "nothing that is an image fits the pattern"
-        if has_magic(argument)
-        else "there is no file or folder"
-    )
+    unfit = "nothing that is an image fits the pattern"
+    what = unfit if has_magic(argument) else "there is no file or folder"
     return f"{what} {argument}: name {EXPECTED}"
 
 
