@@ -30,6 +30,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
+from torch.distributed.distributed_c10d import Store
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
@@ -62,7 +63,7 @@ def joined() -> Iterator[int]:
         dist.destroy_process_group()
 
 
-def _met() -> tuple[dist.Store, int, int]:
+def _met() -> tuple[Store, int, int]:
     """Return the store of the ranks, the own rank and their number, as the environment has them.
 
     Raises `BadRecipe` where it is not that of torchrun, or nothing answers at its address.
