@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TypedDict
 
 from hilum.errors import CannotRead, NotFound, on_one_line
@@ -107,15 +107,7 @@ def retry(settings: Settings, film: str = "") -> str:
 
     Raises `NotFound` where the node never ran, or for a film that is not dead.
     """
-    journal = _opened(settings)
-    try:
-        films = journal.revive(film)
-        if film and not films:
-            raise NotFound(f"no dead film has the key {film}; `hilum node status` shows them")
-        studies = 0 if film else visits.revive(journal)
-        return f"to be tried again: {films} films, {studies} studies"
-    finally:
-        journal.close()
+    return f"to be tried again: {_dead(settings, film, Journal.revive, visits.revive)}"
 
 
 def drop(settings: Settings, film: str = "") -> str:
@@ -123,13 +115,23 @@ def drop(settings: Settings, film: str = "") -> str:
 
     A running node removes the files soon, another one when it starts. Raises as `retry` does.
     """
+    return f"dropped: {_dead(settings, film, Journal.drop, visits.drop)}"
+
+
+def _dead(
+    settings: Settings,
+    film: str,
+    of_films: Callable[[Journal, str], int],
+    of_studies: Callable[[Journal], int],
+) -> str:
+    """Apply a function to all that is dead, or to one film; return how many in words."""
     journal = _opened(settings)
     try:
-        films = journal.drop(film)
+        films = of_films(journal, film)
         if film and not films:
             raise NotFound(f"no dead film has the key {film}; `hilum node status` shows them")
-        studies = 0 if film else visits.drop(journal)
-        return f"dropped: {films} films, {studies} studies"
+        studies = 0 if film else of_studies(journal)
+        return f"{films} films, {studies} studies"
     finally:
         journal.close()
 
