@@ -332,10 +332,22 @@ def test_a_sealed_file_with_any_byte_changed_is_not_believed(tmp_path):
         assert storage.read_sealed(tmp_path / "x") is None
 
 
-@pytest.mark.parametrize("length", [0, 1 << 12, 3 << 20])
-def test_a_digest_made_beside_other_work_is_the_digest(length):
+@pytest.mark.parametrize("length", [0, 1 << 12, (1 << 18) + 1, 3 << 20])
+def test_the_identity_of_a_file_is_that_of_its_bytes_however_they_are_given(length, tmp_path):
     content = np.random.default_rng(0).bytes(length)
-    assert storage.digest_beside(content)() == storage.digest(content)
+    (tmp_path / "file").write_bytes(content)
+    given = {
+        storage.content_digest(content),
+        storage.content_digest(memoryview(content)[:7], memoryview(content)[7:]),
+        storage.content_digest_of_file(tmp_path / "file"),
+    }
+    assert len(given) == 1 and len(given.pop()) == storage.DIGEST_CHARACTERS
+
+
+def test_the_identity_of_bytes_is_the_published_xxh3():
+    # The test vector of 128 bits without bytes and seed, of the reference implementation.
+    assert storage.content_digest(b"") == "99aa06d3014798d8"
+    assert storage.content_digest(b"film") != storage.content_digest(b"film\0")
 
 
 def test_an_example_that_is_cut_short_leaves_no_data_set(tmp_path, monkeypatch):

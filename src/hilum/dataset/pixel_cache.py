@@ -318,7 +318,7 @@ class MasksWithIgnore:
 
 def digest_of_images(image: np.ndarray, mask: np.ndarray) -> str:
     """Return the digest of the bytes of a cached image and its mask."""
-    return storage.digest(image.tobytes() + mask.tobytes())
+    return storage.content_digest(np.ascontiguousarray(image), np.ascontiguousarray(mask))
 
 
 def facts_crc32(facts: Mapping[str, Fact]) -> int:
@@ -339,7 +339,7 @@ def facts_crc32(facts: Mapping[str, Fact]) -> int:
 def _fault_of_file(root: Path, path: str, expected: str | None) -> str | None:
     """Return how a file differs from the one that was read, or None."""
     try:
-        same = expected is None or storage.digest_of_file(path_of(root, path)) == expected
+        same = expected is None or storage.content_digest_of_file(path_of(root, path)) == expected
     except (CannotRead, NotFound) as error:
         return f"{path} cannot be opened ({addresses.without_root(str(error), root)})"
     if same:

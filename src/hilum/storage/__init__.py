@@ -14,12 +14,12 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
+
+import xxhash
 
 from hilum.errors import BadData, CannotWrite, HilumError, on_one_line, refused
 from hilum.safety import untrusted_files
@@ -27,10 +27,11 @@ from hilum.safety import untrusted_files
 if TYPE_CHECKING:
     import numpy as np
     import polars as pl
+    from typing_extensions import Buffer
 
-# 64 bits of SHA-256: enough to name folders and distinguish artefacts; not a security measure.
+# 64 bits: enough to name folders and distinguish artefacts and images; not a security measure.
 DIGEST_CHARACTERS = 16
-_WORTH_A_THREAD = 1 << 20  # bytes, hashed in ten times what it takes to hand them to a thread
+_BLOCK = 1 << 18  # bytes of a file hashed at a time: read and hashed in the cache of one core
 # As it is read from JSON or TOML, before anything has checked its keys and values.
 JsonObject = dict[str, Any]
 
@@ -314,24 +315,32 @@ def digest(value: object) -> str:
     return hashlib.sha256(data).hexdigest()[:DIGEST_CHARACTERS]
 
 
-def digest_beside(data: bytes) -> Callable[[], str]:
-    """Begin the `digest` of bytes in a thread, and return the function that waits for it.
+def content_digest(*parts: Buffer) -> str:
+    """Return the identity of the bytes of an image, or of its file, one part after the other.
 
-    SHA-256 takes half as long as decoding an uncompressed image, and leaves the interpreter free.
-    A few bytes are done by the function itself.
+    XXH3, 128 bits, of which the first 64 are kept: it takes a thirtieth of the time of SHA-256,
+    which is longer than all other work on an uncompressed film. It tells images apart that differ
+    by chance or by work done on them; whoever wants to can make two files with one such digest.
+    Where that would matter (downloads, models, revisions) SHA-256 is used.
     """
-    if len(data) < _WORTH_A_THREAD:
-        return partial(digest, data)
-    return _hashing().submit(digest, data).result
+    found = xxhash.xxh3_128()
+    for part in parts:
+        found.update(part)
+    return found.hexdigest()[:DIGEST_CHARACTERS]
 
 
-@lru_cache(1)
-def _hashing() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(os.cpu_count(), "digest")
+def content_digest_of_file(path: Path) -> str:
+    """Return the `content_digest` of a file's bytes, wherever they lie."""
+    block = bytearray(_BLOCK)
+    found = xxhash.xxh3_128()
+    with untrusted_files.opened(path, limit=1 << 62) as stream:
+        while length := stream.readinto(block):
+            found.update(memoryview(block)[:length])
+    return found.hexdigest()[:DIGEST_CHARACTERS]
 
 
 def digest_of_file(path: Path) -> str:
-    """Return the digest of a file's bytes, wherever they lie."""
+    """Return the `digest` of a file's bytes, wherever they lie."""
     with untrusted_files.opened(path, limit=1 << 62) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()[:DIGEST_CHARACTERS]
 

@@ -56,7 +56,8 @@ def read(path: Path, root: Path | None = None) -> Header:
     ):
         return found
     with _dicom_parsing.quietly():
-        return _whole(_dicom_parsing.parsed(raster.load(path, root)))
+        parsed = _dicom_parsing.parsed(raster.load(path, root))
+        return _whole(parsed, of_parsed(parsed))
 
 
 def of_file(data: bytes, parsed: Parsed) -> Header:
@@ -64,21 +65,23 @@ def of_file(data: bytes, parsed: Parsed) -> Header:
 
     Raises `ValueError` where the two ways of reading disagree.
     """
-    by_pydicom = _whole(parsed)
-    facts = _dicom_tags.walked_bytes(data)
-    if facts is not None and (found := header(facts)) != by_pydicom:
+    of_pydicom, facts = of_parsed(parsed), _dicom_tags.walked_bytes(data)
+    by_pydicom = _whole(parsed, of_pydicom)
+    if facts is None or facts == of_pydicom:
+        return by_pydicom
+    if (found := header(facts)) != by_pydicom:
         fields = [name for name, value in vars(found).items() if value != getattr(by_pydicom, name)]
         raise ValueError(f"two ways of reading disagree on {', '.join(fields)}")
     return by_pydicom
 
 
-def _whole(parsed: Parsed) -> Header:
-    """Return the header by pydicom.
+def _whole(parsed: Parsed, facts: Facts) -> Header:
+    """Return the header by pydicom, of the facts that it found.
 
     pydicom continues behind a broken element; where it then found no pixels, the broken element is
     the error to report.
     """
-    found = header(of_parsed(parsed))
+    found = header(facts)
     if _dicom_object.reason(found) == _dicom_object.NO_PIXELS:
         big_endian = _dicom_parsing.byte_order(parsed.dataset) == "big"
         if fault := _dicom_break.describe(bytes(parsed.data), big_endian=big_endian):

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 _STRIDE = 8  # every eighth row and column is checked first: if these show contrast, all do
+_FIRST_STRIDE = 64  # and before them so few that they take no time
 
 
 Window = tuple[float | None, float | None]  # centre, width; None: empty or not a number
@@ -159,16 +160,19 @@ class _Seen:
 
     def contrast(self, table: np.ndarray) -> bool:
         """Return whether `table` shows the image in more than one brightness."""
-        sample = self._values[::_STRIDE, ::_STRIDE].ravel()
-        sample = sample if self._padding is None else sample[~self._padding[sample]]
-        return (sample.size > 0 and bool(np.ptp(table[sample]) > 0)) or bool(
+        samples = (self._sample(stride) for stride in (_FIRST_STRIDE, _STRIDE))
+        return any(sample.size and np.ptp(table[sample]) > 0 for sample in samples) or bool(
             np.ptp(table[self.range]) > 0
         )
 
+    def _sample(self, stride: int) -> np.ndarray:
+        """Return the values of every so manieth row and column, without padding."""
+        sample = self._values[::stride, ::stride].ravel()
+        return sample if self._padding is None else sample[~self._padding[sample]]
+
     def middle(self) -> int:
         """Return the median of a sample of the image's values."""
-        sample = self._values[::_STRIDE, ::_STRIDE].ravel()
-        sample = sample if self._padding is None else sample[~self._padding[sample]]
+        sample = self._sample(_STRIDE)
         return int(np.median(sample)) if sample.size else int(self.range[len(self.range) // 2])
 
 

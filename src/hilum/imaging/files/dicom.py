@@ -154,7 +154,7 @@ def dataset(path: Path, root: Path | None = None) -> tuple[Dataset, str]:
         parsed = _understood(
             path, lambda: _dicom_parsing.parsed(data), "data set is broken or cut short"
         )
-    return parsed.dataset, storage.digest(data)
+    return parsed.dataset, storage.content_digest(data)
 
 
 def object_kind(header: Header) -> str | None:
@@ -187,7 +187,7 @@ def read(path: Path, root: Path | None = None) -> Dicom:
 def decoded(path: Path, data: bytes) -> Dicom:
     """Decode a file's bytes; `path` is what errors call it. Raises as `read` does."""
     freed_memory.keep()
-    file_digest = storage.digest_beside(data)
+    file_digest = storage.content_digest(data)
     with quietly() as warnings:
         parsed = _understood(
             path, lambda: _dicom_parsing.parsed(data), "data set is broken or cut short"
@@ -228,7 +228,7 @@ def decoded(path: Path, data: bytes) -> Dicom:
     return Dicom(
         values,
         tuple(account),
-        file_digest(),
+        file_digest,
         digest,
         stated,
         shown.table,

@@ -14,7 +14,6 @@ or a photograph is more. Alpha is dropped. An image is rotated as its orientatio
 
 from __future__ import annotations
 
-import hashlib
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -92,7 +91,7 @@ def decoded(path: Path, data: bytes) -> Raster:
     """Decode a file's bytes; `path` is what errors call it. Raises as `read` does."""
     freed_memory.keep()
     kind = _kind(path, data)
-    module, file_digest = _KINDS[kind], storage.digest_beside(data)
+    module, file_digest = _KINDS[kind], storage.content_digest(data)
     with named(path, kind):
         head = module.read_header(data)
         refuse_giant(path, head)
@@ -104,7 +103,7 @@ def decoded(path: Path, data: bytes) -> Raster:
     return Raster(
         values,
         tuple(account),
-        file_digest(),
+        file_digest,
         digest_of_pixels(values),
         kind,
         colour,
@@ -165,9 +164,8 @@ def load(path: Path, root: Path | None = None) -> bytes:
 
 def digest_of_pixels(values: np.ndarray) -> str:
     """Return a digest of shape, type and values."""
-    pixels = hashlib.sha256(repr((values.shape, values.dtype.str)).encode())
-    pixels.update(np.ascontiguousarray(values).data)
-    return pixels.hexdigest()[: storage.DIGEST_CHARACTERS]
+    kind = repr((values.shape, values.dtype.str)).encode()
+    return storage.content_digest(np.ascontiguousarray(values).data, kind)
 
 
 def size(path: Path, root: Path | None = None) -> tuple[int, int] | None:

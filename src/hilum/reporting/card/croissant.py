@@ -2,7 +2,7 @@
 
 Version 1.0 of the format is written, not 1.1, since every version of the validator in use accepts
 it. The release's own files are file sets below the data folder, which need no digest; the table has
-the first characters of each image's SHA-256. The table itself is a file object with its whole
+the first characters of each image's XXH3 digest of 128 bits. The table itself is a file object with its whole
 SHA-256. Readings are left out of the table.
 Source: docs.mlcommons.org/croissant/docs/croissant-spec.html.
 """
@@ -103,7 +103,7 @@ COLUMNS = {  # of the table of images, before those of the findings: type and me
     "height": ("sc:Integer", "pixels"),
     "width": ("sc:Integer", "pixels"),
     "bits": ("sc:Integer", "of a stored value"),
-    "sha256_start": ("sc:Text", "first 16 characters of the image's SHA-256"),
+    "xxh3_128_start": ("sc:Text", "first 16 characters of the XXH3 digest (128 bits) of the file"),
 }
 
 
@@ -113,7 +113,7 @@ def table(manifest: Manifest, index: pl.DataFrame) -> pl.DataFrame:
     A finding is 1 present, 0 absent, -1 uncertain, null where it is not mentioned.
     """
     found = manifest.table.join(index, on="image_id", how="left", maintain_order="left").rename(
-        {"given_part": "part", "file_digest": "sha256_start"}
+        {"given_part": "part", "file_digest": "xxh3_128_start"}
     )
     found = found.select(*COLUMNS)
     for concept in _findings(manifest):
