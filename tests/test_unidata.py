@@ -6,11 +6,13 @@ import json
 import os
 from pathlib import Path
 
+import dicom_bytes
 import numpy as np
 import polars as pl
 import pytest
 from scipy import ndimage
 
+from hilum import storage
 from hilum.annotations import shapes
 from hilum.annotations.vocabulary import concepts
 from hilum.audit.checks import mask_presence
@@ -674,6 +676,27 @@ def test_one_image_as_png_and_as_dicom_has_one_pixel_digest(tmp_path):
         image_file.read(write(tmp_path / "b.dcm", made())),
     )
     assert first.pixel_digest == second.pixel_digest and first.file_digest != second.file_digest
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize(
+    ("high", "kind"), [(1 << 12, np.uint16), (1 << 16, np.uint16), (256, np.uint8)]
+)
+@pytest.mark.parametrize("size", [(9, 11), (701, 523)])
+def test_digests_taken_while_a_file_is_passed_once_are_those_of_its_bytes_and_values(
+    tmp_path, order, high, kind, size
+):
+    stored = np.random.default_rng(0).integers(0, high, size).astype(kind)
+    syntax = "1.2.840.10008.1.2.1" if order == "<" else "1.2.840.10008.1.2.2"
+    bits = 8 if kind == np.uint8 else 12
+    behind = [(0xFFFCFFFC, b"OB", b"zeros\0")]  # trailing padding
+    elements = dicom_bytes.image(stored, bits, order=order, more=behind)
+    content = dicom_bytes.meta(syntax) + dicom_bytes.data_set(elements, order=order)
+    (tmp_path / "a.dcm").write_bytes(content)
+    found = dicom.read(tmp_path / "a.dcm")
+    assert np.array_equal(found.values, stored & ((1 << bits) - 1))
+    assert found.file_digest == storage.content_digest(content)
+    assert found.pixel_digest == raster.digest_of_pixels(stored & kind((1 << bits) - 1))
 
 
 def test_the_bytes_and_not_the_name_say_what_a_file_is(tmp_path):

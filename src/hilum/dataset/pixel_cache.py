@@ -318,7 +318,7 @@ class MasksWithIgnore:
 
 def digest_of_images(image: np.ndarray, mask: np.ndarray) -> str:
     """Return the digest of the bytes of a cached image and its mask."""
-    return storage.content_digest(np.ascontiguousarray(image), np.ascontiguousarray(mask))
+    return storage.content_digest(*(np.ascontiguousarray(one).data for one in (image, mask)))
 
 
 def facts_crc32(facts: Mapping[str, Fact]) -> int:

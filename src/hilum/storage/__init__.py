@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -319,24 +319,37 @@ def content_digest(*parts: Buffer) -> str:
     """Return the identity of the bytes of an image, or of its file, one part after the other.
 
     XXH3, 128 bits, of which the first 64 are kept: it takes a thirtieth of the time of SHA-256,
-    which is longer than all other work on an uncompressed film. It tells images apart that differ
-    by chance or by work done on them; whoever wants to can make two files with one such digest.
+    which is longer than all other work on an uncompressed film. Images that differ by chance or by
+    work done on them have different ones; two files with one such digest can be made on purpose.
     Where that would matter (downloads, models, revisions) SHA-256 is used.
     """
-    found = xxhash.xxh3_128()
+    found = ContentDigest()
     for part in parts:
         found.update(part)
-    return found.hexdigest()[:DIGEST_CHARACTERS]
+    return found.text()
+
+
+class ContentDigest:
+    """A `content_digest` that is made of one part after the other."""
+
+    def __init__(self) -> None:
+        found = xxhash.xxh3_128()
+        self.update: Callable[[Buffer], None] = found.update
+        self._hexadecimal = found.hexdigest
+
+    def text(self) -> str:
+        """Return the digest of all parts so far."""
+        return self._hexadecimal()[:DIGEST_CHARACTERS]
 
 
 def content_digest_of_file(path: Path) -> str:
     """Return the `content_digest` of a file's bytes, wherever they lie."""
     block = bytearray(_BLOCK)
-    found = xxhash.xxh3_128()
+    found = ContentDigest()
     with untrusted_files.opened(path, limit=1 << 62) as stream:
         while length := stream.readinto(block):
             found.update(memoryview(block)[:length])
-    return found.hexdigest()[:DIGEST_CHARACTERS]
+    return found.text()
 
 
 def digest_of_file(path: Path) -> str:

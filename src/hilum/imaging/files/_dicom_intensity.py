@@ -166,7 +166,7 @@ class _Seen:
         )
 
     def _sample(self, stride: int) -> np.ndarray:
-        """Return the values of every so manieth row and column, without padding."""
+        """Return the values of every `stride`-th row and column, without padding."""
         sample = self._values[::stride, ::stride].ravel()
         return sample if self._padding is None else sample[~self._padding[sample]]
 

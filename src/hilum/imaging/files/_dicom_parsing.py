@@ -40,6 +40,11 @@ class Parsed(NamedTuple):
     data: memoryview  # the bytes it was parsed from: inflated ones where the file is deflated
     pixels: int  # the offset of the pixels' element in `data`
 
+    @property
+    def is_whole_file(self) -> bool:
+        """Whether `data` are the file's own bytes."""
+        return isinstance(self.data.obj, bytes)
+
 
 @contextmanager
 def quietly() -> Iterator[list[str]]:

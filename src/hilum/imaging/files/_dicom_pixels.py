@@ -25,6 +25,7 @@ from hilum.imaging.files import (
     _jpeg2k_complete,
     _jpeg_complete,
     _jpeg_stream,
+    _one_pass,
 )
 from hilum.imaging.files._decoder_warnings import as_data
 from hilum.imaging.files._dicom_elements import UNKNOWN_LENGTH
@@ -54,6 +55,7 @@ class Pixels:
     bits: int
     signed: bool  # values have an offset of half the range of `bits`
     processing_log: tuple[str, ...]
+    findings: _one_pass.Findings | None = None  # where `values` are bytes of the file as it is
 
 
 def decode(parsed: Parsed, stated: Layout, where: object) -> Pixels:
@@ -62,6 +64,7 @@ def decode(parsed: Parsed, stated: Layout, where: object) -> Pixels:
     Raises `BadData` for colour, and whatever a decoder raises for a broken stream.
     """
     account: list[str] = []
+    findings = None
     if stated.native:
         if stated.place + stated.length > len(parsed.data):
             raise ValueError(
@@ -69,6 +72,8 @@ def decode(parsed: Parsed, stated: Layout, where: object) -> Pixels:
                 f"{len(parsed.data) - stated.place:,} are left"
             )
         values = _native(parsed.data[stated.place : stated.place + stated.length], stated, account)
+        if parsed.is_whole_file and _is_plain(values, stated):
+            findings = _one_pass.of(parsed.data, stated.place, values)
     else:
         stream = _frame(parsed, stated)
         if stated.syntax == RLE:
@@ -82,7 +87,8 @@ def decode(parsed: Parsed, stated: Layout, where: object) -> Pixels:
                 raise BadData(f"{where}: {unfit}") from unfit
     if values.ndim == 3:
         values = _without_colour(where, values, stated, account)
-    values, stated = _unsigned(values, stated, account)
+    unchanged = values
+    values, stated = _unsigned(values, stated, account, findings)
     if stated.palette is not None:
         values, stated = _with_palette(where, values, stated.palette, stated, account)
     sign = "signed" if stated.signed else "unsigned"
@@ -91,6 +97,7 @@ def decode(parsed: Parsed, stated: Layout, where: object) -> Pixels:
         stated.bits,
         stated.signed,
         (f"{stated.bits}-bit {sign} {stated.name} decoded", *account),
+        findings if values is unchanged else None,
     )
 
 
@@ -273,7 +280,24 @@ def _settled(
 # ------------------------------------------------------------------------------------------ values
 
 
-def _unsigned(values: np.ndarray, stated: Layout, account: list[str]) -> tuple[np.ndarray, Layout]:
+def _is_plain(values: np.ndarray, stated: Layout) -> bool:
+    """Return whether stored bytes may be the values as they are, if no higher bit is set."""
+    return (
+        values.ndim == 2
+        and values.dtype in (np.uint8, np.uint16)
+        and not stated.signed
+        and not stated.big_endian
+        and stated.palette is None
+        and stated.high + 1 == stated.bits > 8 * values.dtype.itemsize - 8
+    )
+
+
+def _unsigned(
+    values: np.ndarray,
+    stated: Layout,
+    account: list[str],
+    findings: _one_pass.Findings | None,
+) -> tuple[np.ndarray, Layout]:
     """Clear the bits beside Bits Stored, and add half the range to signed values."""
     bits, shift = stated.bits, stated.high + 1 - stated.bits
     if not 0 <= shift <= stated.allocated - bits:
@@ -284,7 +308,9 @@ def _unsigned(values: np.ndarray, stated: Layout, account: list[str]) -> tuple[n
         values = (values >> values.dtype.type(shift)).astype(np.uint16)
     elif shift:
         values = values >> values.dtype.type(shift)
-    if bits < 8 * values.dtype.itemsize and (stated.signed or int(values.max(initial=0)) >> bits):
+    if bits < 8 * values.dtype.itemsize and (
+        stated.signed or (findings.largest if findings else int(values.max(initial=0))) >> bits
+    ):
         if not stated.signed:
             account.append(f"bits above the {bits} stored cleared (PS3.5 8.1.1)")
         values = values & values.dtype.type((1 << bits) - 1)

@@ -187,7 +187,6 @@ def read(path: Path, root: Path | None = None) -> Dicom:
 def decoded(path: Path, data: bytes) -> Dicom:
     """Decode a file's bytes; `path` is what errors call it. Raises as `read` does."""
     freed_memory.keep()
-    file_digest = storage.content_digest(data)
     with quietly() as warnings:
         parsed = _understood(
             path, lambda: _dicom_parsing.parsed(data), "data set is broken or cut short"
@@ -223,13 +222,17 @@ def decoded(path: Path, data: bytes) -> Dicom:
         stated, pixels.values.shape, aspect if len(aspect) == 2 and all(aspect) else None, account
     )
     account += [spacing, *(f"pydicom: {text[:120]}" for text in warnings[:_MOST_WARNINGS])]
-    digest = raster.digest_of_pixels(pixels.values)
+    if found := pixels.findings:
+        file_digest, pixel_digest = found.file_digest, found.pixel_digest
+    else:
+        file_digest = storage.content_digest(data)
+        pixel_digest = raster.digest_of_pixels(pixels.values)
     values = _dicom_orientation.to_display(pixels.values, pose, shown.padding)
     return Dicom(
         values,
         tuple(account),
         file_digest,
-        digest,
+        pixel_digest,
         stated,
         shown.table,
         pose,

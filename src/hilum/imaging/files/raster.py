@@ -164,8 +164,12 @@ def load(path: Path, root: Path | None = None) -> bytes:
 
 def digest_of_pixels(values: np.ndarray) -> str:
     """Return a digest of shape, type and values."""
-    kind = repr((values.shape, values.dtype.str)).encode()
-    return storage.content_digest(np.ascontiguousarray(values).data, kind)
+    return storage.content_digest(np.ascontiguousarray(values).data, kind_of_values(values))
+
+
+def kind_of_values(values: np.ndarray) -> bytes:
+    """Return shape and type, the end of what `digest_of_pixels` is made of."""
+    return repr((values.shape, values.dtype.str)).encode()
 
 
 def size(path: Path, root: Path | None = None) -> tuple[int, int] | None:

@@ -2,8 +2,8 @@
 
 Version 1.0 of the format is written, not 1.1, since every version of the validator in use accepts
 it. The release's own files are file sets below the data folder, which need no digest; the table has
-the first characters of each image's XXH3 digest of 128 bits. The table itself is a file object with its whole
-SHA-256. Readings are left out of the table.
+the first characters of each file's XXH3 digest of 128 bits, by which two copies of the data can be
+compared. The table itself is a file object with its whole SHA-256. Readings are left out of it.
 Source: docs.mlcommons.org/croissant/docs/croissant-spec.html.
 """
 
