@@ -1,4 +1,4 @@
-"""All SQLite files of Hilum are opened and changed in one way, and their errors told apart."""
+"""All SQLite files of Hilum are opened and changed in one way, and their errors distinguished."""
 
 import sqlite3
 from contextlib import closing
@@ -50,7 +50,7 @@ def overwritten(path, connection):
         (overwritten, Fault.DAMAGED),
     ],
 )
-def test_what_an_error_is_about_is_told(happens, expected, path):
+def test_errors_are_distinguished_by_what_they_are_about(happens, expected, path):
     with closing(database.connected(path, {})) as connection:
         with pytest.raises(sqlite3.DatabaseError) as caught:
             happens(path, connection)

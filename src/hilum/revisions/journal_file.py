@@ -80,12 +80,16 @@ def make(path: Path) -> None:
 
     Raises `CannotWrite`.
     """
-    with storage.creating(path) as beside, translated(path):
-        with closing(_connected(beside)) as connection, database.transaction(connection) as run:
-            for statement in _SCHEMA:
-                run(statement)
-            run(f"PRAGMA application_id = {_APPLICATION}")
-            run(f"PRAGMA user_version = {FORMAT}")
+    with (
+        storage.creating(path) as beside,
+        translated(path),
+        closing(_connected(beside)) as connection,
+        database.transaction(connection) as run,
+    ):
+        for statement in _SCHEMA:
+            run(statement)
+        run(f"PRAGMA application_id = {_APPLICATION}")
+        run(f"PRAGMA user_version = {FORMAT}")
 
 
 def _refuse_other(path: Path, connection: sqlite3.Connection) -> None:
