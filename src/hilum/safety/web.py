@@ -114,8 +114,8 @@ def opened(url: str, headers: Mapping[str, str] | None = None) -> HTTPResponse:
     status that is no success, others of `FAILURES` where the connection fails.
     """
     named = {"User-Agent": f"hilum/{__version__}", **(headers or {})}
-    opener = urllib.request.build_opener(_Redirects)
-    return opener.open(urllib.request.Request(url, headers=named), timeout=SILENCE_SECONDS)
+    request = urllib.request.build_opener(_Redirects).open
+    return request(urllib.request.Request(url, headers=named), timeout=SILENCE_SECONDS)
 
 
 def blocks(answer: HTTPResponse) -> Iterator[bytes]:
