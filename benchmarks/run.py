@@ -41,7 +41,9 @@ def main() -> None:
             figures += run(script, arguments.data, quick=arguments.quick)
     quick = " --quick" if arguments.quick else ""
     report = Report(
-        f"python -m benchmarks.run --data {arguments.data}{quick}",
+        results.as_documented(
+            f"python -m benchmarks.run --data {arguments.data}{quick}", sys.argv[1:]
+        ),
         results.machine("numpy", "onnxruntime", "imagecodecs"),
         arguments.quick,
         tuple(figures),

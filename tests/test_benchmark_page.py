@@ -1,5 +1,6 @@
 """The page of benchmarks is read from what scripts record, and a lost ratio is noticed."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,6 +34,28 @@ def test_a_rival_is_measured_in_the_run_or_published_with_its_source():
     for row in registry.ROWS:
         assert bool(row.rival) == bool(row.theirs or row.published), row.name
         assert not row.published or row.published[1], row.name
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("--data", "/srv/a/shared/data/nih-sample"), "--data ../shared/data/nih-sample"),
+        (("--data=/srv/shared/data/",), "--data=../shared/data"),
+        (("--data", "../../b/shared/data"), "--data ../shared/data"),
+        (("--work", "/tmp/w", "--data", "/tmp/w/films"), "--work WORK --data DATA"),
+        (("--model", "/"), "--model /"),
+    ],
+)
+def test_a_page_names_no_folder_of_the_machine(arguments, expected):
+    text = f"`python -m benchmarks.speed.cache {' '.join(arguments)}` in /tmp/works".replace(
+        "/`", "`"
+    )
+    expected = f"`python -m benchmarks.speed.cache {expected}` in /tmp/works".replace("/`", "`")
+    assert results.as_documented(text, arguments) == expected
+
+
+def test_the_recorded_pages_name_no_folder_of_a_machine():
+    assert not re.findall(r"(?<![\w.*])/(?:tmp|work|root|home|mnt|srv|data)/\S*", PAGE)
 
 
 TABLE = """

@@ -31,6 +31,8 @@ from hilum.errors import BadData, BadRecipe, CannotRead, NotFound
 from hilum.imaging.files import dicom
 from hilum.imaging.files.dicom import Header
 from hilum.pipeline import ingest
+from hilum.safety import web
+from hilum.safety.web import Login
 
 STORAGE = "1.2.840.10008.5.1.4.1.1."
 FILM = Header(
@@ -357,7 +359,7 @@ def test_what_is_no_dicomdir_is_refused(tmp_path):
 
 
 @contextmanager
-def answering(answers: list, most: int = 1000, raw: bytes | None = None):
+def answering(answers: list, most: int = 1000, raw: bytes | None = None, status: int = 200, **said):
     """A DICOMweb server with these images, that gives at most `most` at once."""
     queries = []
 
@@ -369,9 +371,10 @@ def answering(answers: list, most: int = 1000, raw: bytes | None = None):
             modality = query["Modality"][0]
             found = [one for one in answers if one["00080060"]["Value"] == [modality]]
             body = raw or json.dumps(found[offset : offset + limit]).encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "application/dicom+json")
-            self.send_header("Content-Length", str(len(body)))
+            self.send_response(status)
+            headers = {"Content-Type": "application/dicom+json", "Content-Length": len(body)}
+            for name, value in {**headers, **said}.items():
+                self.send_header(name, str(value))
             self.end_headers()
             self.wfile.write(body)
 
@@ -400,7 +403,7 @@ def test_a_servers_films_are_those_of_the_files(tmp_path):
         stored(tmp_path / f"{number}.dcm", number, **dicom_sources.DX, ViewPosition=view)
     answers = [answer(tmp_path / f"{number}.dcm") for number in range(5)]
     with answering(answers, most=2) as (url, queries):
-        found = server.index_of(server.Server(url, token="secret"), {"PatientID": "H-0042"})
+        found = server.index_of(server.Server(url, Login(token="secret")), {"PatientID": "H-0042"})
     here = folder.index_of(tmp_path)
     plain = [replace(one, place="", transfer_syntax=None) for one in here.images]
     assert [replace(one, place="", transfer_syntax=None) for one in found.images] == plain
@@ -424,13 +427,35 @@ def test_a_server_that_answers_otherwise_is_refused_or_noted(raw):
             assert not index.images
 
 
+@pytest.mark.parametrize(
+    ("said", "error", "words"),
+    [
+        ({"raw": b" " * 2000}, BadData, "more than 1,000 bytes"),
+        ({"raw": b"[]", "Content-Length": 900}, CannotRead, "cut short"),
+        (
+            {"status": 302, "Location": "http://localhost:9/elsewhere?key=secret"},
+            CannotRead,
+            r"leads on to http://localhost:9/elsewhere; give",
+        ),
+    ],
+    ids=["without end", "cut short", "redirect"],
+)
+def test_an_answer_that_is_too_long_or_from_elsewhere_is_not_taken(said, error, words, monkeypatch):
+    pytest.importorskip("dicomweb_client")
+    monkeypatch.setattr(web, "LONGEST_LIST", 1000)
+    with answering([], **said) as (url, queries):
+        with pytest.raises(error, match=words):
+            server.index_of(server.Server(url, Login("me", "secret")), {"PatientID": "H-0042"})
+        assert [token for _, _, token in queries] == ["Basic bWU6c2VjcmV0"]
+
+
 def test_a_password_stays_out_of_addresses_and_off_open_lines():
     pytest.importorskip("dicomweb_client")
     with pytest.raises(BadRecipe, match="in the open"):
-        server.Server("http://pacs.example.org/dicom-web", token="x")
-    with pytest.raises(BadRecipe, match="holds a password"):
+        server.Server("http://pacs.example.org/dicom-web", Login(token="x"))
+    with pytest.raises(BadRecipe, match="neither user, password"):
         server.Server("https://a:b@pacs.example.org/dicom-web")
-    with pytest.raises(BadRecipe, match="must be like"):
+    with pytest.raises(BadRecipe, match="must be an address"):
         server.Server("file:///etc/passwd")
     with pytest.raises(CannotRead, match="does not answer"):
         server.index_of(server.Server("http://127.0.0.1:9/dicom-web"))

@@ -18,9 +18,10 @@ from test_dicom_results import found
 from benchmarks._lib import orthanc
 from hilum.dicom_out import write
 from hilum.node import dimse
-from hilum.node.http_client import Login, Peer
+from hilum.node.http_client import Peer
 from hilum.node.sender import stow
 from hilum.node.settings import Destination
+from hilum.safety.web import Login
 
 pytestmark = pytest.mark.skipif(not orthanc.is_there(), reason="Orthanc is not installed")
 BY = ("STOW-RS", "C-STORE")

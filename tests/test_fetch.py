@@ -10,11 +10,14 @@ import os
 import sys
 import tarfile
 import threading
+import urllib.request
 import zipfile
 from contextlib import contextmanager
 from dataclasses import replace
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
+from urllib.response import addinfourl
 
 import numpy as np
 import pytest
@@ -265,11 +268,18 @@ def test_a_web_page_is_not_taken_for_the_file(server, part):
         _transfer.download(server.url, part, quietly)
 
 
-def test_an_address_that_leads_on_to_an_open_line_is_refused(part, monkeypatch):
-    answer = SimpleNamespace(url="http://elsewhere/file", close=lambda: None)
-    monkeypatch.setattr(_transfer.urllib.request, "urlopen", lambda *_, **__: answer)
+def test_an_address_that_leads_on_to_an_open_line_is_refused(server, part, monkeypatch):
+    class Encrypted(urllib.request.HTTPSHandler):
+        def https_open(self, request):
+            answer = addinfourl(io.BytesIO(), Message(), request.full_url, 302)
+            answer.headers["Location"], answer.msg = server.url, "Found"
+            return answer
+
+    opened = urllib.request.build_opener
+    monkeypatch.setattr(urllib.request, "build_opener", lambda *given: opened(*given, Encrypted))
     with pytest.raises(NotFound, match="not encrypted"):
         _transfer.download("https://here/file", part, quietly)
+    assert not server.requested
 
 
 def test_nobody_at_the_address_is_reported_after_some_attempts(part):

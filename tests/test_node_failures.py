@@ -24,11 +24,12 @@ from hilum.node import overview, service, visits
 from hilum.node.associations import addresses_of, as_ipv4
 from hilum.node.busy import Busy
 from hilum.node.health import Health
-from hilum.node.http_client import Login, Peer
+from hilum.node.http_client import Peer
 from hilum.node.inbox import Accepted, Inbox
 from hilum.node.journal import RECEIVED, SENT, SKIPPED, WRITTEN, Journal, key_of
 from hilum.node.sender import Sender, stow
 from hilum.node.settings import Orthanc
+from hilum.safety.web import Login
 
 pytest.importorskip("highdicom", reason="needs the extra [dicom]")
 

@@ -12,8 +12,10 @@ import pytest
 
 from hilum.errors import BadData, Unreachable
 from hilum.node import multipart
-from hilum.node.http_client import Login, Peer, Rejected
+from hilum.node.http_client import Peer, Rejected
 from hilum.node.multipart import FirstPart
+from hilum.safety import web
+from hilum.safety.web import Login
 
 
 class Server(HTTPServer):
@@ -110,7 +112,7 @@ def test_a_server_that_is_not_there_is_tried_again_later():
 
 
 def test_an_answer_without_end_is_not_taken_into_memory(served, monkeypatch):
-    monkeypatch.setattr("hilum.node.http_client.LONGEST_ANSWER", 1000)
+    monkeypatch.setattr(web, "LONGEST_LIST", 1000)
     with pytest.raises(Rejected, match="more than 1,000 bytes"):
         peer(served(whole(bytes(5000)))).get("a")
 

@@ -26,8 +26,9 @@ from conftest import hilum
 from benchmarks._lib import orthanc
 from hilum.errors import BadData, BadRecipe, CannotRead, CannotWrite, NotFound
 from hilum.node import viewer, viewer_package
-from hilum.node.http_client import Login, Peer
+from hilum.node.http_client import Peer
 from hilum.node.settings import Destination, DicomWeb, Orthanc, Settings
+from hilum.safety.web import Login
 
 PACKAGE = "HILUM_OHIF_PACKAGE"  # the environment variable with the file of the package
 STUDY = "1.2.3.5"

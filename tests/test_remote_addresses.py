@@ -1,6 +1,7 @@
 """An address has one spelling, names one folder, and never holds credentials."""
 
 import os
+import re
 import string
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+import hilum
 from hilum.errors import BadRecipe
 from hilum.safety import addresses
 
@@ -100,3 +102,37 @@ def test_a_path_that_only_resembles_a_mirror_has_no_address():
     top = addresses.mirrors()
     for path in (top, top / "x", top / "s3%3A%2F%2Fa%2Fb" / "other" / "c", Path("/s3%3A%2F%2Fa/a")):
         assert addresses.of_path(path) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "given"), [("a#b.zip", "zip://a#b.zip"), ("a?b.zip", "zip://a?b.zip")]
+)
+def test_an_archive_on_this_disk_with_such_a_name_is_to_be_renamed(name, given, tmp_path):
+    (tmp_path / name).write_bytes(b"")
+    with pytest.raises(BadRecipe, match=f"{re.escape(name)} has a name with .* rename"):
+        addresses.located(given, tmp_path)
+
+
+@pytest.mark.parametrize("place", ["s3://bucket/out", Path("s3://bucket/out"), "zip://out.zip"])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda place: hilum.run("films", out=place),
+        lambda place: hilum.open_run(place),
+        lambda place: hilum.synthesize("montgomery", place, images=4),
+        lambda place: hilum.read_image(place),
+    ],
+    ids=["run", "open_run", "synthesize", "read_image"],
+)
+def test_a_call_that_takes_a_path_refuses_an_address_and_makes_no_folder_of_that_name(
+    call, place, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadRecipe, match="is an address"):
+        call(place)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("text", ["s3:", "a:/b", "x/s3:/b", "/tmp", "C", "1:2/x"])
+def test_a_path_that_is_no_address_stays_as_it_is(text):
+    assert addresses.on_this_disk(text) == Path(text)

@@ -405,7 +405,14 @@ def test_a_verb_that_reads_files_says_that_an_address_is_none_and_repeats_no_sec
 
 
 @pytest.mark.parametrize(
-    "words", [["lungs", "a.png", "--out", "s3://bucket/out"], ["deidentify", "s3://bucket/a", "b"]]
+    "words",
+    [
+        ["lungs", "a.png", "--out", "s3://bucket/out"],
+        ["deidentify", "s3://bucket/a", "b"],
+        ["synthesize", "montgomery", "s3://bucket/a"],
+        ["export", "coco", ".", "zip://a.zip"],
+        ["apply", "run", "a.png", "--masks", "s3://bucket/a"],
+    ],
 )
 def test_an_address_where_a_path_is_expected_is_refused_and_makes_no_folder_of_that_name(
     words, tmp_path, monkeypatch

@@ -21,8 +21,9 @@ import hilum
 from benchmarks._lib.orthanc import Orthanc
 from hilum.imaging.files import dicom
 from hilum.node import viewer, viewer_package
-from hilum.node.http_client import Login, Peer
+from hilum.node.http_client import Peer
 from hilum.pipeline import ingest
+from hilum.safety.web import Login
 from tests.browsers import CHROMIUM, OPTIONS
 from tools.make_images import IMAGES
 

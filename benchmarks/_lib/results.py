@@ -8,18 +8,40 @@ import os
 import platform
 import re
 import sys
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
 RESULTS = Path(__file__).parents[1] / "results"  # accuracy.md, speed.md, robustness.md
+DATA = "../shared/data"  # where the documentation has the data sets
 PLACE = "HILUM_BENCHMARK_PAGES"  # another folder of pages, which `benchmarks.run` names
 
 
 def record(title: str, text: str) -> None:
     """Put `text` under `## title` in the page of the running script's kind, replacing what is
-    there.
+    there. Folders of this machine go by the names that the documentation gives them.
     """
-    put(Path(os.environ.get(PLACE, RESULTS)) / f"{kind()}.md", title, text)
+    page = Path(os.environ.get(PLACE, RESULTS)) / f"{kind()}.md"
+    put(page, title, as_documented(text, sys.argv[1:]))
+
+
+def as_documented(text: str, arguments: Sequence[str]) -> str:
+    """Return text in which the absolute paths of a command's arguments go by other names.
+
+    A folder of data sets goes by that of the documentation, any other by its option in capitals.
+    """
+    option, named = "path", dict[str, str]()
+    for argument in arguments:
+        if argument.startswith("--"):
+            option, _, argument = argument.partition("=")
+        _, within, place = argument.rstrip("/").partition(DATA.removeprefix(".."))
+        if within:
+            named[argument.rstrip("/")] = f"{DATA}{place}"
+        elif argument.startswith("/") and argument.strip("/"):
+            named[argument.rstrip("/")] = option.strip("-").upper()
+    for path in sorted(named, key=len, reverse=True):  # a folder after those in it
+        text = re.sub(rf"{re.escape(path)}(?![\w.-])", named[path], text)
+    return text
 
 
 def put(results: Path, title: str, text: str) -> None:

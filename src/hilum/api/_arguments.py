@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from hilum.errors import NotFound
+from hilum.safety import addresses
 
 
 def expect(value: object, kind: type, source: str) -> None:
@@ -16,7 +17,7 @@ def expect(value: object, kind: type, source: str) -> None:
 
 def one_file(path: str | Path) -> Path:
     """Return the path of one file. Raises `NotFound` for a folder and where there is nothing."""
-    place = Path(path)
+    place = addresses.on_this_disk(path)
     if place.is_dir():
         raise NotFound(f"{place} is a folder: give one image file, and call once for each")
     if not place.exists():

@@ -143,7 +143,7 @@ def find_issues(
     True
     """
     expect(dataset, Dataset, "hilum.open_dataset(FOLDER)")
-    parent = Path(cache_folder) if cache_folder else Path(tempfile.mkdtemp(prefix="hilum-cache-"))
+    parent = addresses.on_this_disk(cache_folder or tempfile.mkdtemp(prefix="hilum-cache-"))
     with contextlib.ExitStack() as stack:
         if not cache_folder:
             stack.callback(shutil.rmtree, parent, ignore_errors=True)
@@ -216,5 +216,6 @@ def synthesize(
             f"images must be at least {FEWEST_IMAGES}, seed at least 0 and size at least "
             f"{SMALLEST} or None, got images={images!r}, seed={seed!r} and size={size!r}"
         )
-    ingest.example(reader, Path(folder), images=images, seed=seed, size=size)
-    return Path(folder)
+    place = addresses.on_this_disk(folder)
+    ingest.example(reader, place, images=images, seed=seed, size=size)
+    return place

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from hilum.inference.calls import FindingScore
 from hilum.inference.delivery import Findings
 from hilum.inference.site import Site
 from hilum.runs import calibrate_site
+from hilum.safety import addresses
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,7 @@ def _to_dicom(
 ) -> list[Path]:
     from hilum.dicom_out.write import Options, write_results
 
-    to = Path(folder)
+    to = addresses.on_this_disk(folder)
     options = Options(labelmap=labelmap, viewer_compat=viewer_compat)
     return write_results(path, findings, to.joinpath, options)
 
@@ -215,7 +217,7 @@ def classify(image: Image | str | Path, *, site: Site | str | Path | None = None
     True
     """
     path = image.path if isinstance(image, Image) else one_file(image)
-    known = Site.read(Path(site)) if isinstance(site, str | Path) else site
+    known = Site.read(addresses.on_this_disk(site)) if isinstance(site, str | Path) else site
     kept = _Kept()
     found, faults = classify_images.classify_images([path], site=known, scores=True, delivery=kept)
     if faults:
@@ -246,5 +248,8 @@ def calibrate(
     hilum.errors.TooFew: ...
     """
     return calibrate_site.calibrate_site(
-        model, Path(folder), max_false_positives=max_false_positives, confidence=confidence
+        model,
+        addresses.located(os.fspath(folder)),
+        max_false_positives=max_false_positives,
+        confidence=confidence,
     )

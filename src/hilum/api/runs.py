@@ -106,8 +106,8 @@ def run(
     """Do all steps from a folder, a recipe file or a `Recipe` to a report; go on where it stopped.
 
     `until` is the last step to do; `quick` trains weaker models in a fraction of the time; `watch`
-    is called with the name of each step and returns what hears its progress. Raises `HilumError`
-    with what is wrong and what to do; what is finished is kept.
+    is called with the name of each step and returns what hears its progress. Only `data` may be an
+    address. Raises `HilumError` with what is wrong and what to do; what is finished is kept.
 
     >>> made = hilum.run(folder, new_folder, until="split")
     >>> made.split.height
@@ -121,7 +121,7 @@ def run(
     def watching(step: str) -> Iterator[Progress]:
         yield watch(step) if watch else quietly
 
-    place = Run(Path(out))
+    place = Run(addresses.on_this_disk(out))
     for _ in run_all.perform(place, recipe.quick() if quick else recipe, watching, until=until):
         pass
     return FinishedRun(place)
@@ -133,9 +133,10 @@ def open_run(folder: str | Path) -> FinishedRun:
     >>> hilum.open_run(run_folder).issues.columns[:2]
     ['rule', 'severity']
     """
-    if not is_run(Path(folder)):
+    place = addresses.on_this_disk(folder)
+    if not is_run(place):
         raise NotFound(f"{folder} is not a run; `hilum run DATA --out {folder}` makes one")
-    return FinishedRun(Run(Path(folder)))
+    return FinishedRun(Run(place))
 
 
 def torch_dataset(run: FinishedRun, part: str = "train", *, seed: int = 0) -> CachedImages:

@@ -5,8 +5,9 @@ run's steps.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import StrEnum
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -98,8 +99,24 @@ Others = Annotated[
 
 def written_to(what: str) -> Any:
     """Return the option `--out`, `-o`; `what` says what the verb writes there."""
-    # Otherwise s3://bucket would become a folder of that name in the current one.
-    return typer.Option("--out", "-o", help=what, parser=addresses.on_this_disk, metavar="<path>")
+    return typer.Option("--out", "-o", help=what)
+
+
+def on_this_disk(verb: Callable[..., None]) -> Callable[..., None]:
+    """Return a verb that takes no address for a path of a file or folder.
+
+    Those that may be addresses come as the folders of their mirrors.
+    """
+
+    @wraps(verb)
+    def called(*arguments: object, **options: object) -> None:
+        for value in options.values():
+            for one in value if isinstance(value, list) else [value]:
+                if isinstance(one, Path):
+                    addresses.on_this_disk(one)
+        verb(*arguments, **options)
+
+    return called
 
 
 To = Annotated[Path | None, written_to("The run's folder; runs/NAME where it is not given.")]

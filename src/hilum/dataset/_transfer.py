@@ -9,27 +9,25 @@ again. The caller checks whether the bytes are the right ones.
 
 from __future__ import annotations
 
-import http.client
 import os
 import re
 import shutil
 import time
 import urllib.error
-import urllib.request
 from collections.abc import Iterator
+from http.client import HTTPResponse
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
-from hilum import __version__, storage
+from hilum import storage
 from hilum.errors import BadData, CannotWrite, HilumError, NotFound
 from hilum.progress import Progress
+from hilum.safety import web
 
 WAITS_SECONDS = (1.0, 4.0, 15.0, 30.0)  # before each attempt that follows one without a new byte
 LONGEST_WAIT_SECONDS = 60.0  # of those that a server may request
-SILENCE_SECONDS = 60.0  # without a byte, after which a connection counts as lost
 BLOCK = 1 << 20
 CHANGED = "the file changed at the server; starting again"
-PASSING = {408, 425, 429, 500, 502, 503, 504}  # status codes of temporary failures
 
 
 class _Notes(TypedDict):
@@ -124,16 +122,15 @@ def _notes(url: str, part: Path) -> _Notes | None:
     return {"url": url, "total": notes["total"], "validator": notes["validator"]}
 
 
-def _open(url: str, headers: dict[str, str], part: Path) -> Any:
-    request = urllib.request.Request(url, headers={"User-Agent": f"hilum/{__version__}", **headers})
+def _open(url: str, headers: dict[str, str], part: Path) -> HTTPResponse:
     try:
-        answer = urllib.request.urlopen(request, timeout=SILENCE_SECONDS)
+        answer = web.opened(url, headers)
     except urllib.error.HTTPError as error:
         with error:
             if error.code == 416:  # there is no such rest, so what has come is of another file
                 drop(part)
                 raise _Cut(CHANGED) from error
-            if error.code in PASSING:
+            if error.code in web.PASSING:
                 wait = error.headers.get("Retry-After", "")
                 raise _Cut(
                     f"the server answered {error.code} {error.reason}",
@@ -143,13 +140,8 @@ def _open(url: str, headers: dict[str, str], part: Path) -> Any:
                 f"{url} answered {error.code} {error.reason}: the address may have changed, or "
                 "want an account now"
             ) from error
-    except (OSError, http.client.HTTPException) as error:
-        raise _Cut(str(getattr(error, "reason", error)) or type(error).__name__) from error
-    if url.startswith("https:") and not answer.url.startswith("https:"):
-        answer.close()
-        raise NotFound(
-            f"{url} leads on to {answer.url}, which is not encrypted; nothing was fetched"
-        )
+    except web.FAILURES as error:
+        raise _Cut(web.reason(error)) from error
     if answer.headers.get_content_type() == "text/html":
         answer.close()
         raise NotFound(
@@ -159,7 +151,7 @@ def _open(url: str, headers: dict[str, str], part: Path) -> Any:
     return answer
 
 
-def _stated(answer: Any, have: int) -> tuple[int, int | None, str]:
+def _stated(answer: HTTPResponse, have: int) -> tuple[int, int | None, str]:
     """Return where the answer's bytes start, the size of the whole file, and its validator.
 
     The size is None where unknown, the validator "" without a strong ETag or Last-Modified.
@@ -176,7 +168,7 @@ def _stated(answer: Any, have: int) -> tuple[int, int | None, str]:
     return 0, int(length) if length.isdecimal() else None, validator
 
 
-def _write(answer: Any, part: Path, start: int, notes: _Notes, progress: Progress) -> None:
+def _write(answer: HTTPResponse, part: Path, start: int, notes: _Notes, progress: Progress) -> None:
     """Write the notes and the answer's bytes from `start` on. Raises `_Cut`, `CannotWrite`."""
     total = notes["total"]
     try:
@@ -206,13 +198,13 @@ def _write(answer: Any, part: Path, start: int, notes: _Notes, progress: Progres
         raise _Cut(f"the connection was cut after {have:,} of {total:,} bytes")
 
 
-def _blocks(answer: Any) -> Iterator[bytes]:
+def _blocks(answer: HTTPResponse) -> Iterator[bytes]:
     """Yield the bytes of an answer as they come. Raises `_Cut` where the connection fails."""
     while True:
         try:
             block = answer.read1(BLOCK)
-        except (OSError, http.client.HTTPException) as error:
-            raise _Cut(f"the connection was cut: {error}") from error
+        except web.FAILURES as error:
+            raise _Cut(f"the connection was cut: {web.reason(error)}") from error
         if not block:
             return
         yield block

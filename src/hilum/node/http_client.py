@@ -7,24 +7,22 @@ let the node in, raises `Unreachable`: the fault is not that of a film. Each thr
 
 from __future__ import annotations
 
-import base64
 import http.client
-import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from hilum.errors import CannotRead, HilumError, Unreachable, on_one_line
-from hilum.safety import untrusted_files
+from hilum.errors import HilumError, Unreachable, on_one_line
+from hilum.safety import untrusted_files, web
+from hilum.safety.web import Login
 
 if TYPE_CHECKING:
     from hilum.node.inbox import Stream
 
-LONGEST_ANSWER = 64 << 20  # bytes of JSON
-_BLOCK = 1 << 20
-_LATER = (401, 403, 407, 408, 425, 429, 502, 503, 504, 507)  # see `Unreachable`
+# Status codes of `Unreachable`; 500 is of a server that fails on this one request.
+_LATER = {*web.PASSING, *web.FORBIDDEN, 407, 507} - {500}
 _LONGEST_REASON = 200  # characters of a server's answer that are repeated
 
 
@@ -34,26 +32,6 @@ class Rejected(HilumError):
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
         self.status = status
-
-
-@dataclass(frozen=True)
-class Login:
-    """The credentials for a server: user and password, or a bearer token; and its authority."""
-
-    user: str = ""
-    password: str = field(default="", repr=False)
-    token: str = field(default="", repr=False)
-    ca: str = ""  # path of a file of certificates; "" for those of the system
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """The header that carries the credentials."""
-        if self.token:
-            return {"Authorization": f"Bearer {self.token}"}
-        if self.user:
-            pair = base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
-            return {"Authorization": f"Basic {pair}"}
-        return {}
 
 
 @dataclass(frozen=True)
@@ -72,15 +50,6 @@ class Answer:
         return untrusted_files.parse_json(text, "the answer of the server")
 
 
-def _trusted(ca: str) -> ssl.SSLContext:
-    try:
-        return ssl.create_default_context(cafile=ca or None)
-    except (OSError, ValueError) as error:
-        raise CannotRead(
-            f"{ca} holds no certificates that can be read; expected those of an authority, as PEM"
-        ) from error
-
-
 class Peer:
     """A server at `url`, which ends with the root of its services.
 
@@ -91,7 +60,7 @@ class Peer:
         parts = urlsplit(url)
         self._host, self._port = parts.hostname or "", parts.port
         self._root, self._login, self._seconds = parts.path.rstrip("/"), login, seconds
-        self._trusted = _trusted(login.ca) if parts.scheme == "https" else None
+        self._trusted = login.trusted() if parts.scheme == "https" else None
         self._open: http.client.HTTPConnection | None = None
 
     def get(self, path: str, **headers: str) -> Answer:
@@ -115,7 +84,7 @@ class Peer:
         kept = self._open is not None
         try:
             response = self._sent(method, path, body, headers or {})
-        except (OSError, http.client.HTTPException) as error:
+        except web.FAILURES as error:
             self.close()
             if not kept:
                 raise self._unreachable(error) from error
@@ -144,10 +113,10 @@ class Peer:
         try:
             for block in self._blocks(response):
                 length += len(block)
-                if into is None and length > LONGEST_ANSWER:
+                if into is None and length > web.LONGEST_LIST:
                     raise Rejected(
-                        f"{self._host} answered with more than {LONGEST_ANSWER:,} bytes; expected "
-                        f"a page of a list: check the address, and the server's log",
+                        f"{self._host} answered with more than {web.LONGEST_LIST:,} bytes; "
+                        "expected a page of a list: check the address, and the server's log",
                         response.status,
                     )
                 (held.append if into is None else into.write)(block)
@@ -159,16 +128,13 @@ class Peer:
     def _blocks(self, response: http.client.HTTPResponse) -> Iterator[bytes]:
         """Yield the body. Raises `Unreachable` for errors of the connection alone."""
         try:
-            while block := response.read(_BLOCK):
-                yield block
-            if response.length:  # fewer bytes came than were announced
-                raise ConnectionError("the answer was cut short")
-        except (OSError, http.client.HTTPException) as error:
+            yield from web.blocks(response)
+        except web.FAILURES as error:
             raise self._unreachable(error) from error
 
     def _refusal(self, response: http.client.HTTPResponse) -> HilumError:
         said = b""
-        with suppress(OSError, http.client.HTTPException):
+        with suppress(*web.FAILURES):
             said = response.read(_LONGEST_REASON)
         self.close()
         words = on_one_line(said.decode("utf-8", "replace"))
@@ -178,8 +144,7 @@ class Peer:
         return Rejected(sentence, response.status)
 
     def _unreachable(self, error: Exception) -> Unreachable:
-        why = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        return Unreachable(f"{self._host} cannot be reached ({on_one_line(str(why))})")
+        return Unreachable(f"{self._host} cannot be reached ({web.reason(error)})")
 
     def close(self) -> None:
         """Close the kept connection."""

@@ -26,6 +26,8 @@ from pathlib import Path
 
 from hilum.errors import BadData, CannotWrite
 from hilum.node.busy import Busy
+from hilum.storage import database
+from hilum.storage.database import Fault
 
 RECEIVED, READ, WRITTEN, SENT = ("received", "read", "written", "sent")
 SKIPPED, DEAD = "skipped", "dead"
@@ -33,6 +35,7 @@ STATES = (RECEIVED, READ, WRITTEN, SENT, SKIPPED, DEAD)
 PENDING = (RECEIVED, READ, WRITTEN)
 FORMAT = 1
 _PATIENCE = 30.0  # seconds that a writer waits for another process
+_PRAGMAS = {"synchronous": "FULL", "trusted_schema": "OFF"}
 _DAMAGED = "is no journal of a node, or damaged"
 _REMEDY = "stop the node and move the file elsewhere; films that were received are read again"
 _DEAD_ONE = "state = ? AND (? = '' OR substr(key, 1, length(?)) = ?)"
@@ -98,20 +101,15 @@ class Journal:
         self._lock = threading.RLock()
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with _translated(path):
-            self._open = sqlite3.connect(
-                path, isolation_level=None, check_same_thread=False, timeout=_PATIENCE
-            )
-            stated = self._open.execute("PRAGMA user_version").fetchone()[0]
-            if stated not in (0, FORMAT):
-                raise BadData(
-                    f"{path}: is of format {stated}, and this Hilum reads {FORMAT}; use the Hilum "
-                    f"that wrote it"
-                )
-            if not stated and self._open.execute("SELECT 1 FROM sqlite_schema").fetchone():
+            self._open = database.connected(path, _PRAGMAS, patience_seconds=_PATIENCE)
+            _, stated = database.header(self._open)
+            if stated:
+                database.refuse_other_format(path, stated, FORMAT)
+            elif database.schema(self._open):
                 raise BadData(f"{path}: is the database of another program; move it elsewhere")
             path.chmod(0o600)
-            for pragma in ("journal_mode = WAL", "synchronous = FULL", "trusted_schema = OFF"):
-                self._open.execute(f"PRAGMA {pragma}")
+            # Not before: it changes the file.
+            self._open.execute("PRAGMA journal_mode = WAL")
             if not stated:
                 self._make()
 
@@ -123,9 +121,10 @@ class Journal:
 
     def check(self) -> None:
         """Raise `BadData` where the file is damaged, as by a disk or a copy that was cut short."""
-        found = self.rows("PRAGMA quick_check(1)")
-        if found != [("ok",)]:
-            raise BadData(f"{self.path}: {_DAMAGED} ({found[0][0]}); {_REMEDY}")
+        with self._lock, _translated(self.path):
+            found = database.damage(self._open)
+        if found:
+            raise BadData(f"{self.path}: {_DAMAGED} ({found}); {_REMEDY}")
 
     def close(self) -> None:
         """Close the file."""
@@ -135,15 +134,8 @@ class Journal:
     @contextmanager
     def transaction(self) -> Iterator[Callable[..., sqlite3.Cursor]]:
         """Give a function that executes statements, all of them or none."""
-        with self._lock, _translated(self.path):
-            self._open.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._open.execute
-                self._open.execute("COMMIT")
-            except BaseException:
-                if self._open.in_transaction:  # a full disk has rolled back already
-                    self._open.execute("ROLLBACK")
-                raise
+        with self._lock, _translated(self.path), database.transaction(self._open) as run:
+            yield run
 
     def rows(self, query: str, *values: object) -> list[tuple]:
         """Return the rows of a query."""
@@ -373,14 +365,15 @@ class Journal:
 
 @contextmanager
 def _translated(path: Path) -> Iterator[None]:
-    """Raise `Busy` where the disk is full or the file locked, and else `CannotWrite`."""
+    """Raise `Busy` for what may pass, `CannotWrite` for want of rights, else `BadData`."""
     try:
         yield
-    except sqlite3.OperationalError as error:
-        if any(word in str(error) for word in ("full", "locked", "disk I/O")):
-            raise Busy(f"{path}: {error}; the node waits and tries again") from error
-        raise CannotWrite(f"{path}: {error}; check the folder and its rights") from error
     except sqlite3.DatabaseError as error:
+        kind = database.fault(error)
+        if kind in (Fault.FULL, Fault.LOCKED, Fault.DISK):
+            raise Busy(f"{path}: {error}; the node waits and tries again") from error
+        if kind is Fault.REFUSED:
+            raise CannotWrite(f"{path}: {error}; check the folder and its rights") from error
         raise BadData(f"{path}: {_DAMAGED} ({error}); {_REMEDY}") from error
 
 

@@ -14,6 +14,7 @@ import hmac
 import html
 import json
 import time
+from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -115,9 +116,9 @@ class _Handler(PageHandler):
 
     timeout = _SECONDS
 
+    @abstractmethod
     def text(self, path: str) -> tuple[int, str, str]:
         """Return status, type and text of a page."""
-        raise NotImplementedError
 
     def page(self) -> Page:
         """Return the page that is requested."""

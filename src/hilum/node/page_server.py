@@ -7,6 +7,7 @@ a name that is not its own, as a page in a browser could send one.
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -27,19 +28,19 @@ class Page(NamedTuple):
     headers: Mapping[str, str] = {}
 
 
-class PageHandler(BaseHTTPRequestHandler):
+class PageHandler(ABC, BaseHTTPRequestHandler):
     """Answers with what `page` returns."""
 
     wbufsize = 1 << 16
     server_version, sys_version = "Hilum", ""
 
+    @abstractmethod
     def page(self) -> Page:
         """Return the page that is requested."""
-        raise NotImplementedError
 
+    @abstractmethod
     def is_name(self, host: str) -> bool:
         """Return whether a request may call this server so."""
-        raise NotImplementedError
 
     def do_GET(self) -> None:
         """Answer with a page."""

@@ -10,7 +10,6 @@ import math
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from hilum.errors import unknown
 from hilum.node.settings import (
@@ -26,6 +25,7 @@ from hilum.node.settings import (
     Settings,
 )
 from hilum.node.visits import LONGEST_PAUSE
+from hilum.safety import web
 
 _FILES = ("password_file", "token_file", "ca", "certificate", "key", "site")
 _LEAST_FREE = 8 << 20
@@ -86,20 +86,9 @@ def faults(settings: Settings) -> Iterator[str]:
 
 def _server_faults(section: str, of: Orthanc | DicomWeb | Destination) -> Iterator[str]:
     """Yield what is wrong with the address and the credentials of a server over HTTP."""
-    try:
-        parts = urlsplit(of.url)
-        whole = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:  # of a port
-        yield f"[{section}] url must be an address as https://pacs.example.org/, got {of.url!r}"
-        return
-    if not whole or not of.url.isprintable() or " " in of.url:
-        yield f"[{section}] url must be an address as https://pacs.example.org/, got {of.url!r}"
-    elif parts.username or parts.password or parts.query or parts.fragment:
-        yield (
-            f"[{section}] url must hold neither user, password nor query; use user and "
-            "password_file"
-        )
-    elif of.ca and parts.scheme == "http":
+    if wrong := web.fault_of_address(of.url):
+        yield f"[{section}] url {wrong}; credentials go into user and password_file"
+    elif of.ca and of.url.startswith("http:"):
         yield f"[{section}] ca does nothing for an address with http; use https"
     if bool(of.user) != bool(of.password_file):
         yield f"[{section}] user and password_file need each other"

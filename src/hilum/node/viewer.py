@@ -16,6 +16,7 @@ import json
 import mimetypes
 import re
 import threading
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from urllib.parse import unquote, urlsplit
@@ -152,9 +153,9 @@ class _Handler(PageHandler):
     files: Mapping[str, bytes] = {}
     archive = ""
 
+    @abstractmethod
     def peer(self) -> Peer:
         """Return a connection to the archive."""
-        raise NotImplementedError
 
     def is_name(self, host: str) -> bool:
         """Return whether the name is one of this machine."""

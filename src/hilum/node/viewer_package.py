@@ -18,16 +18,15 @@ import shutil
 import subprocess
 import tarfile
 import urllib.error
-import urllib.request
 from collections.abc import Mapping
+from http.client import HTTPResponse
 from pathlib import Path, PurePosixPath
-from typing import IO
 from urllib.parse import urlsplit
 
 from hilum import storage
 from hilum.errors import BadData, CannotRead, NotFound
 from hilum.progress import Progress, quietly
-from hilum.safety import untrusted_files
+from hilum.safety import untrusted_files, web
 
 NAME, VERSION = "@ohif/app", "3.13.2"
 FILE = f"app-{VERSION}.tgz"
@@ -38,7 +37,7 @@ INTEGRITY = (  # of npm's registry, as `npm view @ohif/app@3.13.2 dist.integrity
 REGISTRY = "https://registry.npmjs.org"  # where nothing is configured
 MOST_BYTES = 128 << 20  # of the package
 _MOST_UNPACKED = 256 << 20
-_SECONDS, _BLOCK = 60.0, 1 << 20
+_SECONDS = 60.0  # that npm has to answer
 _ROOT = PurePosixPath("package/dist")
 _UNUSED = ("ort", "dicom-microscopy-viewer", "customizations")
 _UNUSED_ENDINGS = (".map", ".txt")
@@ -59,7 +58,7 @@ def registry() -> str:
             [npm, "config", "get", "registry"], capture_output=True, text=True, timeout=_SECONDS
         )
         stated = answer.stdout.strip() if answer.returncode == 0 else ""
-    found = stated if urlsplit(stated).scheme in ("http", "https") else REGISTRY
+    found = stated if urlsplit(stated).scheme in web.SCHEMES else REGISTRY
     return found.rstrip("/")
 
 
@@ -92,14 +91,14 @@ def is_whole(data: bytes) -> bool:
 
 def _fetched(address: str, progress: Progress) -> bytes:
     try:
-        with urllib.request.urlopen(address, timeout=_SECONDS) as answer:
+        with web.opened(address) as answer:
             total = int(answer.headers.get("Content-Length") or 0)
             return _read(answer, total, progress)
     except urllib.error.HTTPError as error:
         raise NotFound(f"{address} answered {error.code}; {_by_hand()}") from error
-    except (OSError, ValueError) as error:
+    except (*web.FAILURES, ValueError) as error:
         raise CannotRead(
-            f"{address} does not answer ({type(error).__name__}); {_by_hand()}"
+            f"{address} does not answer ({web.reason(error)}); {_by_hand()}"
         ) from error
 
 
@@ -110,9 +109,9 @@ def _by_hand() -> str:
     )
 
 
-def _read(answer: IO[bytes], total: int, progress: Progress) -> bytes:
+def _read(answer: HTTPResponse, total: int, progress: Progress) -> bytes:
     data = bytearray()
-    while block := answer.read(_BLOCK):
+    for block in web.blocks(answer):
         data += block
         progress(len(data), total)
         if len(data) > MOST_BYTES:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hilum.node.http_client import Login, Peer
+from hilum.node.http_client import Peer
 from hilum.node.settings import DICOMWEB, Destination, DicomWeb, Orthanc, Settings
 from hilum.safety.secret_files import secret
+from hilum.safety.web import Login
 
 Section = Orthanc | DicomWeb | Destination
 

@@ -28,6 +28,7 @@ from hilum.revisions import changes, journal_file, mask_store, revision
 from hilum.revisions.changes import Change, Read, SetMask, Subject
 from hilum.revisions.mask_store import MaskStore
 from hilum.revisions.revision import Revision, Row, Stale
+from hilum.storage import database
 
 __all__ = ["FILE", "FOLDER", "Journal", "Revision", "Stale"]
 
@@ -298,12 +299,6 @@ class Journal:
         """Hold the write lock of all processes; write all that the block inserts, or nothing."""
         if self.read_only:
             raise CannotWrite(f"{self.path} was opened for reading only; open it for writing")
-        with self._lock, journal_file.translated(self.path):
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._connection.execute("COMMIT")
-            except BaseException:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                raise
+        translated = journal_file.translated(self.path)
+        with self._lock, translated, database.transaction(self._connection):
+            yield

@@ -10,18 +10,21 @@ from __future__ import annotations
 import shlex
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from hilum import storage
 from hilum.errors import BadData, CannotWrite, Damaged, HilumError
 from hilum.safety import untrusted_files
+from hilum.storage import database
+from hilum.storage.database import Fault
 
 LARGEST = 1 << 30  # bytes of a journal: a million revisions have about half of it
 FORMAT = 1
 _APPLICATION = 0x48494C4D  # HILM, in the file's header
 _SIGNATURE = b"SQLite format 3\0"
 _PATIENCE = 30.0  # seconds that a writer waits for another process
+_PRAGMAS = {"trusted_schema": "OFF", "cell_size_check": "ON", "synchronous": "EXTRA"}
 _LONGEST_VALUE = 1 << 20  # bytes of a row
 _TABLE = (
     "CREATE TABLE revisions (number INTEGER PRIMARY KEY, time TEXT NOT NULL, author TEXT NOT NULL, "
@@ -67,16 +70,8 @@ def _connected(path: Path) -> sqlite3.Connection:
     For reading alone it would be refused after a kill, which leaves half a transaction to take
     back.
     """
-    connection = sqlite3.connect(
-        f"{path.resolve().as_uri()}?mode=rw",
-        uri=True,
-        isolation_level=None,
-        check_same_thread=False,
-        timeout=_PATIENCE,
-    )
+    connection = database.connected(path, _PRAGMAS, create=False, patience_seconds=_PATIENCE)
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST_VALUE)
-    for pragma in ("trusted_schema = OFF", "cell_size_check = ON", "synchronous = EXTRA"):
-        connection.execute(f"PRAGMA {pragma}")
     return connection
 
 
@@ -85,31 +80,24 @@ def make(path: Path) -> None:
 
     Raises `CannotWrite`.
     """
-    with storage.creating(path) as beside, translated(path):
-        connection = _connected(beside)
-        connection.execute("BEGIN IMMEDIATE")
+    with (
+        storage.creating(path) as beside,
+        translated(path),
+        closing(_connected(beside)) as connection,
+        database.transaction(connection) as run,
+    ):
         for statement in _SCHEMA:
-            connection.execute(statement)
-        connection.execute(f"PRAGMA application_id = {_APPLICATION}")
-        connection.execute(f"PRAGMA user_version = {FORMAT}")
-        connection.execute("COMMIT")
-        connection.close()
+            run(statement)
+        run(f"PRAGMA application_id = {_APPLICATION}")
+        run(f"PRAGMA user_version = {FORMAT}")
 
 
 def _refuse_other(path: Path, connection: sqlite3.Connection) -> None:
-    stated = [
-        connection.execute(f"PRAGMA {name}").fetchone()[0]
-        for name in ("application_id", "user_version")
-    ]
-    if stated[0] != _APPLICATION:
+    application, stated = database.header(connection)
+    if application != _APPLICATION:
         raise BadData(f"{path}: is no journal of Hilum's revisions; move it elsewhere")
-    if stated[1] != FORMAT:
-        raise BadData(
-            f"{path}: is of format {stated[1]}, and this Hilum reads {FORMAT}; "
-            "use the Hilum that wrote it"
-        )
-    there = {row[0] for row in connection.execute("SELECT sql FROM sqlite_schema WHERE sql > ''")}
-    if there != set(_SCHEMA):
+    database.refuse_other_format(path, stated, FORMAT)
+    if {sql for _, _, sql in database.schema(connection)} != set(_SCHEMA):
         raise damaged(path, "has other tables, indices or triggers than a journal has")
 
 
@@ -118,18 +106,18 @@ def translated(path: Path) -> Iterator[None]:
     """Raise `HilumError` in place of what SQLite raises."""
     try:
         yield
-    except sqlite3.OperationalError as error:
-        words = str(error)
-        if "locked" in words:
+    except sqlite3.DatabaseError as error:
+        kind = database.fault(error)
+        if kind is Fault.LOCKED:
             raise HilumError(
                 f"{path}: another process has been writing for {_PATIENCE:.0f} s; try again"
             ) from error
-        if any(one in words for one in ("readonly", "unable to open", "full", "disk I/O")):
+        if kind is not Fault.DAMAGED:
             raise CannotWrite(
-                f"cannot open or write {path}: {words}; check the rights and the space on the disk"
+                f"cannot open or write {path}: {error}; check the rights and the space on the disk"
             ) from error
-        raise damaged(path, words) from error
-    except (sqlite3.DatabaseError, OverflowError) as error:
+        raise damaged(path, str(error)) from error
+    except OverflowError as error:
         raise damaged(path, str(error)) from error
     except UnicodeDecodeError as error:  # of SQLite's own message, which quotes the damage
         raise damaged(path, "its schema is no text") from error

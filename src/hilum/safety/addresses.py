@@ -30,9 +30,11 @@ ELSEWHERE = f"choose another folder by {PLACE}"  # where a mirror cannot be writ
 ARCHIVES = ("zip", "tar")
 LOCAL = "file"
 _ADDRESS = re.compile(r"(?:(zip|tar)::)?([a-z][a-z0-9+.-]+)://(.*)", re.DOTALL)
+_WITHOUT_SLASH = re.compile(r"^((?:(?:zip|tar)::)?[a-z][a-z0-9+.-]+:)/(?!/)")  # as `Path` has it
 _BEFORE = tuple(f"{one}::" for one in ARCHIVES)
 _ENDINGS = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tbz2", ".txz")
 _LONGEST = 255  # bytes of a folder's name
+_NO_NAME = "has a name with ? or # in it, which end an address; rename the file or folder"
 _REMEDY = "give credentials as the protocol's own settings, which Hilum never reads or writes"
 
 
@@ -115,7 +117,8 @@ def parse(text: str, start: Path | None = None) -> Address:
         rest = os.path.abspath((start or Path.cwd()) / rest) if rest else ""
     rest = rest.rstrip("/")
     if fault := _fault(protocol, rest):
-        raise BadRecipe(f"{without_secrets(text)} {fault}")
+        shown = on_one_line(text) if protocol == LOCAL else without_secrets(text)
+        raise BadRecipe(f"{shown} {fault}")
     address = Address(protocol, rest, archives)
     if len(quote(address.text, safe="")) > _LONGEST or len(os.fsencode(address.name)) > _LONGEST:
         raise BadRecipe(
@@ -131,7 +134,12 @@ def _fault(protocol: str, rest: str) -> str:
     if "@" in parts[0] and protocol != LOCAL:
         return f"holds credentials or an @ before its first slash; {_REMEDY}"
     if "?" in rest or "#" in rest:
-        return f"holds a query or a fragment, which may carry a key; {_REMEDY}"
+        if protocol == LOCAL:
+            return _NO_NAME
+        return (
+            f"holds a query or a fragment, which may carry a key; {_REMEDY}. Where ? or # is part "
+            "of a name, rename the file or folder"
+        )
     if "\\" in rest or not rest.isprintable():
         return "holds a backslash or a character that does not print; rename the folder"
     return ""
@@ -151,9 +159,13 @@ def refusal(text: str) -> str:
 
 
 def on_this_disk(text: str | Path) -> Path:
-    """Return a path where only one on this disk will do. Raises `BadRecipe` for an address."""
-    if is_address(os.fspath(text)):
-        raise BadRecipe(f"{refusal(os.fspath(text))}; here, give a path on this disk")
+    """Return a path where only one on this disk will do. Raises `BadRecipe` for an address.
+
+    Otherwise s3://bucket would become a folder of that name in the current one.
+    """
+    written = _WITHOUT_SLASH.sub(r"\1//", os.fspath(text))
+    if is_address(written):
+        raise BadRecipe(f"{refusal(written)}; here, give a path on this disk")
     return Path(text)
 
 
@@ -166,7 +178,10 @@ def located(text: str, start: Path | None = None) -> Path:
     if is_address(text):
         named, _, place = text.partition("#")
         address = parse(named, start)
-        here = address.protocol == LOCAL and not address.archives
+        local = address.protocol == LOCAL
+        if place and local and Path(f"{address.rest}#{place}").exists():
+            raise BadRecipe(f"{on_one_line(text)} {_NO_NAME}")
+        here = local and not address.archives
         folder = Path(address.rest) if here else address.mirror
         if place and ({"", ".", ".."} & set(place.split("/")) or "\\" in place):
             raise BadRecipe(f"{without_secrets(named)}: what follows the # is no folder in it")

@@ -28,8 +28,10 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from hilum import storage
-from hilum.errors import CannotWrite, HilumError, refused
+from hilum.errors import CannotWrite, Damaged, HilumError, refused
 from hilum.scale.worker import Outcome
+from hilum.storage import database as sqlite
+from hilum.storage.database import IN_MEMORY, Fault
 
 STATES = ("running", "done", "lost")
 _TABLES = """
@@ -40,7 +42,9 @@ CREATE TABLE IF NOT EXISTS shards (number INTEGER PRIMARY KEY, names TEXT NOT NU
 CREATE TABLE IF NOT EXISTS items (name TEXT PRIMARY KEY, made_from TEXT NOT NULL,
   result BLOB NOT NULL, fault TEXT NOT NULL, poisoned INTEGER NOT NULL, digest TEXT NOT NULL);
 """
-_IN_MEMORY = ":memory:"
+# One process alone, so that no shared memory is needed, which network disks lack. A commit is not
+# flushed: a power cut may take the last of them, never the file.
+_PRAGMAS = {"locking_mode": "EXCLUSIVE", "journal_mode": "WAL", "synchronous": "NORMAL"}
 _FINISHED = "SELECT result, fault, poisoned, digest FROM items"
 
 
@@ -85,21 +89,16 @@ class Journal:
 
     def begin(self, names: Sequence[str], owner: str, seconds: float, tries: int) -> int:
         """Enter a running shard, leased for some seconds; return its number."""
-        with self._database:
-            values = (json.dumps(list(names)), owner, time.time() + seconds, tries)
-            return (
-                self._database.execute(
-                    "INSERT INTO shards (names, state, owner, lease, tries) "
-                    "VALUES (?, 'running', ?, ?, ?)",
-                    values,
-                ).lastrowid
-                or 0
-            )
+        values = (json.dumps(list(names)), owner, time.time() + seconds, tries)
+        entered = self._database.execute(
+            "INSERT INTO shards (names, state, owner, lease, tries) VALUES (?, 'running', ?, ?, ?)",
+            values,
+        )
+        return entered.lastrowid or 0
 
     def lose(self, number: int) -> None:
         """Enter that the process of a running shard was ended."""
-        with self._database:
-            self._database.execute("UPDATE shards SET state = 'lost' WHERE number = ?", (number,))
+        self._database.execute("UPDATE shards SET state = 'lost' WHERE number = ?", (number,))
 
     def commit(
         self, number: int, items: Iterable[tuple[str, str]], ended: Iterable[Outcome]
@@ -110,13 +109,11 @@ class Journal:
             for (name, made_from), one in zip(items, ended, strict=True)
         ]
         whole = storage.digest([row[-1] for row in rows])
-        with self._database:
+        with sqlite.transaction(self._database) as run:
             self._database.executemany(
                 "INSERT OR REPLACE INTO items VALUES (?, ?, ?, ?, ?, ?)", rows
             )
-            self._database.execute(
-                "UPDATE shards SET state = 'done', digest = ? WHERE number = ?", (whole, number)
-            )
+            run("UPDATE shards SET state = 'done', digest = ? WHERE number = ?", (whole, number))
 
 
 @contextmanager
@@ -128,13 +125,13 @@ def opened(path: Path | None, made_from: object = None) -> Iterator[Journal]:
     text = storage.as_json(made_from)
     try:
         database = _connected(path, text)
-    except sqlite3.OperationalError as error:
+    except sqlite3.DatabaseError as error:
         raise _refused(path, error) from error
     except OSError as error:
         raise refused(path, error) from error
     try:
         yield Journal(database)
-    except sqlite3.OperationalError as error:
+    except sqlite3.DatabaseError as error:
         raise _refused(path, error) from error
     finally:
         database.close()
@@ -153,32 +150,27 @@ def _connected(path: Path | None, made_from: str) -> sqlite3.Connection:
             raise CannotWrite(f"{path}: a journal is a regular file; move what stands there away")
     try:
         return _prepared(path, made_from)
-    except sqlite3.OperationalError:
-        raise
-    except sqlite3.DatabaseError:
-        if path is None:
+    except sqlite3.DatabaseError as error:
+        if path is None or sqlite.fault(error) is not Fault.DAMAGED:
             raise
         delete(path)  # damaged: what it said is done again
         return _prepared(path, made_from)
 
 
 def _prepared(path: Path | None, made_from: str) -> sqlite3.Connection:
-    database = sqlite3.connect(path or _IN_MEMORY, timeout=0)
+    database = sqlite.connected(path or IN_MEMORY, _PRAGMAS)
     try:
-        # One process alone, so that no shared memory is needed, which network disks lack. A commit
-        # is not flushed: a power cut may take the last of them, never the file.
-        for pragma in ("locking_mode = EXCLUSIVE", "journal_mode = WAL", "synchronous = NORMAL"):
-            database.execute(f"PRAGMA {pragma}")
         database.executescript(_TABLES)
         _refuse_other_tables(database)
-        with database:
-            before = database.execute("SELECT made_from FROM job").fetchone()
+        with sqlite.transaction(database) as run:
+            before = run("SELECT made_from FROM job").fetchone()
             if before != (made_from,):
                 for table in ("job", "shards", "items"):
-                    database.execute(f"DELETE FROM {table}")
-                database.execute("INSERT INTO job VALUES (?)", (made_from,))
-            database.execute("DELETE FROM shards WHERE state != 'done'")
-            _check(database)
+                    run(f"DELETE FROM {table}")
+                run("INSERT INTO job VALUES (?)", (made_from,))
+            run("DELETE FROM shards WHERE state != 'done'")
+            if damage := sqlite.damage(database):  # before anything relies on it
+                raise sqlite3.DatabaseError(damage)
     except BaseException:
         database.close()
         raise
@@ -187,20 +179,10 @@ def _prepared(path: Path | None, made_from: str) -> sqlite3.Connection:
 
 def _refuse_other_tables(database: sqlite3.Connection) -> None:
     """Raise `sqlite3.DatabaseError` for a file with tables of another version of Hilum."""
-    with closing(sqlite3.connect(_IN_MEMORY)) as fresh:
+    with closing(sqlite3.connect(IN_MEMORY)) as fresh:
         fresh.executescript(_TABLES)
-        expected, found = (
-            {*of.execute("SELECT type, name, sql FROM sqlite_master")} for of in (fresh, database)
-        )
-    if found != expected:
-        raise sqlite3.DatabaseError("other tables than those of a journal")
-
-
-def _check(database: sqlite3.Connection) -> None:
-    """Raise `sqlite3.DatabaseError` where a page is damaged, before anything relies on it."""
-    (found,) = database.execute("PRAGMA quick_check(1)").fetchone()
-    if found != "ok":
-        raise sqlite3.DatabaseError(found)
+        if sqlite.schema(database) != sqlite.schema(fresh):
+            raise sqlite3.DatabaseError("other tables than those of a journal")
 
 
 def _key(name: str) -> str:
@@ -222,11 +204,14 @@ def _digest(one: Outcome) -> str:
     return whole.hexdigest()[: storage.DIGEST_CHARACTERS]
 
 
-def _refused(path: Path | None, error: sqlite3.OperationalError) -> HilumError:
-    if "locked" in str(error):
+def _refused(path: Path | None, error: sqlite3.DatabaseError) -> HilumError:
+    kind = sqlite.fault(error)
+    if kind is Fault.LOCKED:
         return HilumError(
             f"another hilum process uses {path}; wait until it ends, "
             "or choose another folder with --out"
         )
+    if kind is Fault.DAMAGED:
+        return Damaged(f"{path}: was damaged while it was used ({error}); run the command again")
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    return CannotWrite.because(path, full if "full" in str(error) else OSError(str(error)))
+    return CannotWrite.because(path, full if kind is Fault.FULL else OSError(str(error)))

@@ -11,7 +11,7 @@ its function, so that `hilum --help`, which loads every verb, is quick.
 """
 
 from hilum import plugins
-from hilum.cli._app import GROUPS, app
+from hilum.cli._app import GROUPS, app, on_this_disk
 from hilum.cli._executor import with_executor
 
 _modules = {name: plugins.load("verbs", name) for name in plugins.names("verbs")}
@@ -19,11 +19,12 @@ _modules = {name: plugins.load("verbs", name) for name in plugins.names("verbs")
 for _name, _module in sorted(
     _modules.items(), key=lambda found: (GROUPS.index(found[1].GROUP), found[1].ORDER)
 ):
+    _verb = with_executor(_module.verb) if getattr(_module, "SHARDED", False) else _module.verb
     app.command(
         _name.replace("_", "-"),
         short_help=_module.SHORT_HELP,
         rich_help_panel=_module.GROUP,
         epilog=_module.EXAMPLE,
-    )(with_executor(_module.verb) if getattr(_module, "SHARDED", False) else _module.verb)
+    )(on_this_disk(_verb))
 
 __all__ = ["app"]

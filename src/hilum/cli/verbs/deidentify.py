@@ -11,7 +11,6 @@ import typer
 from hilum.cli import console
 from hilum.cli._app import DATA, Json
 from hilum.privacy.dicom.profile import BurnedIn, Dates, Options, reads_pixels
-from hilum.safety import addresses
 
 GROUP, ORDER = DATA, 55
 SHARDED = True
@@ -23,10 +22,7 @@ def verb(
     source: Annotated[
         Path,
         typer.Argument(
-            help="A folder of DICOM files, or one file.",
-            parser=addresses.on_this_disk,
-            metavar="SOURCE",
-            show_default=False,
+            help="A folder of DICOM files, or one file.", metavar="SOURCE", show_default=False
         ),
     ],
     to: Annotated[

@@ -96,6 +96,7 @@ def _index(
             return folder.index_of(Path(source), progress)
     from hilum.dataset.dicom_index import server
     from hilum.safety.secret_files import secret
+    from hilum.safety.web import Login
 
     pairs = [one.partition("=") for one in where]
     if wrong := [name for name, equals, _ in pairs if not equals or not name.isalnum()]:
@@ -103,7 +104,7 @@ def _index(
             f"--where {wrong[0]!r}: expected a DICOM keyword and a value, KEYWORD=VALUE"
         )
     password, token = (secret(path) if path else "" for path in (password_file, token_file))
-    found = server.Server(source, token=token, user=user, password=password)
+    found = server.Server(source, Login(user, password, token))
     return server.index_of(found, {name: value for name, _, value in pairs})
 
 

@@ -7,6 +7,7 @@ image may be refused here of which the file states more.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,15 +18,18 @@ from hilum.dataset.dicom_index.index import Collector, FilmIndex
 from hilum.errors import BadData, BadRecipe, CannotRead, MissingExtra
 from hilum.imaging.files import dicom
 from hilum.progress import Progress, quietly
+from hilum.safety import web
+from hilum.safety.addresses import without_secrets
 from hilum.safety.loopback import is_loopback
+from hilum.safety.web import Login
 from hilum.storage import JsonObject
 
 if TYPE_CHECKING:
     from dicomweb_client.api import DICOMwebClient
+    from requests import PreparedRequest, Response
 
 PAGE = 100  # images of one answer
 MOST_IMAGES = 1_000_000
-TIMEOUT_S = 60.0
 _INSTANCE = "00080018"
 FIELDS = (
     "SOPClassUID",
@@ -61,31 +65,20 @@ FIELDS = (
 
 @dataclass(frozen=True)
 class Server:
-    """A DICOMweb server: its address, and what it demands of those who come.
-
-    `token` goes as bearer token, `user` and `password` as HTTP basic authentication.
-    """
+    """A DICOMweb server: its address, and what it demands of those who come."""
 
     url: str
-    token: str = ""
-    user: str = ""
-    password: str = ""
+    login: Login = Login()
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        if wrong := web.fault_of_address(self.url):
             raise BadRecipe(
-                "the address of a DICOMweb server must be like https://pacs.example.org/dicom-web"
+                f"the address of a DICOMweb server {wrong}; credentials are given by a file"
             )
-        if parts.username or parts.password:
+        if self.login.headers and web.is_open(self.url):
             raise BadRecipe(
-                "the address of a DICOMweb server holds a password, which lists of processes and "
-                "logs would show; give it by a file"
-            )
-        secret = bool(self.token or self.password)
-        if secret and parts.scheme == "http" and not is_loopback(parts.hostname):
-            raise BadRecipe(
-                f"a password or token would travel to {parts.hostname} in the open; use https"
+                f"a password or token would travel to {urlsplit(self.url).hostname} in the open; "
+                "use https"
             )
 
     def client(self) -> DICOMwebClient:
@@ -95,14 +88,42 @@ class Server:
             from dicomweb_client.session_utils import create_session
         session = create_session()
         session.trust_env = not is_loopback(urlsplit(self.url).hostname or "")
-        if self.user:
-            session.auth = (self.user, self.password)
-        headers = {"Authorization": f"Bearer {self.token}"} if self.token else None
-        client = DICOMwebClient(
-            self.url.rstrip("/"), session=session, headers=headers, timeout=TIMEOUT_S
-        )
+        session.verify = self.login.ca or True
+        session.hooks["response"] = [_bounded]
+        if self.login.headers:
+            session.auth = self._signed  # as a header alone, a .netrc would replace it
+        client = DICOMwebClient(self.url.rstrip("/"), session=session, timeout=web.SILENCE_SECONDS)
         client.set_http_retry_params(retry=False)
         return client
+
+    def _signed(self, request: PreparedRequest) -> PreparedRequest:
+        request.headers.update(self.login.headers)
+        return request
+
+
+def _bounded(response: Response, **_: object) -> Response:
+    """Take an answer into memory, up to a limit; the library would take any.
+
+    Raises `BadData` for a longer one, `CannotRead` where it is cut short, and for a redirect: the
+    query, which may name a patient, would go elsewhere.
+    """
+    from urllib3.exceptions import HTTPError
+
+    place = without_secrets(response.url)
+    if response.is_redirect:
+        target = without_secrets(response.headers["Location"])
+        raise CannotRead(f"{place} leads on to {target}; give the address of the server itself")
+    try:
+        body = response.raw.read(web.LONGEST_LIST + 1, decode_content=True)
+    except HTTPError as error:
+        raise CannotRead(f"{place}: the answer was cut short ({type(error).__name__})") from error
+    if len(body) > web.LONGEST_LIST:
+        raise BadData(
+            f"{place} answered with more than {web.LONGEST_LIST:,} bytes; expected a page of a "
+            "list: check the address, and the server's log"
+        )
+    response.raw = io.BytesIO(body)
+    return response
 
 
 def index_of(

@@ -20,18 +20,12 @@ from typing import Any, Protocol
 from urllib.parse import quote, unquote
 
 from hilum.errors import CannotRead, Mismatch, MissingExtra, NotFound, on_one_line
-from hilum.safety import threads, untrusted_files
+from hilum.safety import threads, untrusted_files, web
 from hilum.safety.addresses import LOCAL, Address
 
 EXTRA = "remote"
-_WEB = ("http", "https")
 HEADS = 16  # files whose size is requested at once, where a listing states none
 _SECOND_NS = 10**9
-# Whatever a library says may hold an address with a signature, or a key.
-_SECRET = re.compile(r"\?\S+|(?<=://)[^/\s]*@|(?:AWS|aws)\w*\s*[=:]\s*\S+")
-_VARIABLES = re.compile(r"(?i)secret|token|password|credential|access_key")
-_LONGEST_REASON = 300
-_GONE, _FORBIDDEN = (404, 410), (401, 403)  # status codes of HTTP
 _Facts = Mapping[str, Any]  # of a file, as fsspec gives them; the keys differ by protocol
 
 
@@ -172,10 +166,10 @@ class _Fsspec:
 
     def _unquoted(self, name: str) -> str:
         """Return a name as tables have it: pages of a web server quote it, as part of a URL."""
-        return unquote(name) if self.address.protocol in _WEB else name
+        return unquote(name) if self.address.protocol in web.SCHEMES else name
 
     def _name(self, root: str, place: str) -> str:
-        quoted = quote(place) if self.address.protocol in _WEB else place
+        quoted = quote(place) if self.address.protocol in web.SCHEMES else place
         return f"{root.rstrip('/')}/{quoted}" if place else root
 
     def _system(self) -> tuple[Any, str]:
@@ -242,27 +236,18 @@ class _translated:
         what = on_one_line(self._what)
         # That of HTTP says so of every failure, with the failure as its cause.
         cause = error.__cause__ if isinstance(error, FileNotFoundError) else None
-        if isinstance(cause, Exception) and getattr(cause, "status", 0) not in _GONE:
+        if isinstance(cause, Exception) and getattr(cause, "status", 0) not in web.GONE:
             error = cause
         if isinstance(error, FileNotFoundError):
             raise NotFound(f"{what}: there is nothing of that name") from None
-        why = reason(error)
-        refused = isinstance(error, PermissionError) or getattr(error, "status", 0) in _FORBIDDEN
+        why = web.reason(error)
+        refused = isinstance(error, PermissionError) or getattr(error, "status", 0) in web.FORBIDDEN
         if refused or "NoCredentials" in type(error).__name__:
             raise CannotRead(
                 f"cannot read {what} ({why}); check the credentials that the protocol's own "
                 "settings hold, and the right to read it"
             ) from None
         raise Cut(why) from None
-
-
-def reason(error: Exception) -> str:
-    """Return what an error of a library says, on one line and without anything secret."""
-    text = str(error) or type(error).__name__
-    for name, value in os.environ.items():
-        if len(value) > 3 and _VARIABLES.search(name):
-            text = text.replace(value, "…")
-    return on_one_line(_SECRET.sub("…", text))[:_LONGEST_REASON]
 
 
 def changed(what: str) -> Mismatch:
