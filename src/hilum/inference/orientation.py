@@ -28,11 +28,14 @@ Rotations of up to 15 degrees count as upright.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -40,8 +43,13 @@ import polars as pl
 
 from hilum import storage
 from hilum.dataset.pixel_cache import Cache
+from hilum.errors import BadData
 from hilum.imaging.geometry import Letterbox, Size, content_box, resize
+from hilum.imaging.image_stack import AsUint8, ImageStack
 from hilum.inference.onnx_model import OnnxModel
+from hilum.progress import Progress, quietly
+from hilum.scale import shards
+from hilum.scale.journal import delete
 
 SIDE = 64
 MODEL = "resources/orientation.onnx"
@@ -99,16 +107,61 @@ def describe_orientation(images: np.ndarray, sizes: Sequence[Size]) -> pl.DataFr
 def describe_cache(
     cached: Cache,
     index: pl.DataFrame,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = quietly,
+    journal: Path | None = None,
 ) -> pl.DataFrame:
-    """Add the `FEATURES` to rows of a cache's `index`; null for unreadable images."""
-    readable, parts = index.filter(pl.col("error").is_null()), []
-    for chunk in readable.iter_slices(BATCH):
-        images = cached.images[chunk["row"].to_numpy()]
-        parts.append(describe_orientation(images, chunk.select("height", "width").rows()))
-        progress(min(BATCH * len(parts), readable.height), readable.height)
-    features = pl.concat([pl.DataFrame(schema=FEATURES), *parts]).with_columns(readable["image_id"])
+    """Add the `FEATURES` to rows of a cache's `index`; null for unreadable images.
+
+    Any executor may carry it (`hilum.scale`), in shards that `journal` keeps, a file, until all are
+    done. Raises `BadData` that lists the images on which process after process was ended.
+    """
+    readable = index.filter(pl.col("error").is_null())
+    chunks = {chunk["image_id"][0]: _Chunk.of(chunk) for chunk in readable.iter_slices(BATCH)}
+    work, made_from = _Describing(cached.images), [digest(), cached.digest]
+    outcomes = shards.run(work, chunks, journal, made_from=made_from)
+    parts, set_aside = [pl.DataFrame(schema=FEATURES)], list[str]()
+    with closing(outcomes):
+        for (name, chunk), outcome in zip(chunks.items(), outcomes, strict=True):
+            if outcome.fault:
+                rows = readable[readable["image_id"].index_of(name) :][: len(chunk.rows)]
+                set_aside += _at_fault(work, rows) or [outcome.fault]
+            else:
+                parts.append(pl.DataFrame(json.loads(outcome.result), FEATURES))
+            progress(min(BATCH * len(parts), readable.height), readable.height)
+    if set_aside:
+        raise BadData.listing("images of the cache that cannot be described", set_aside)
+    if journal is not None:
+        delete(journal)
+    features = pl.concat(parts).with_columns(readable["image_id"])
     return index.join(features, on="image_id", how="left", maintain_order="left")
+
+
+class _Chunk(NamedTuple):
+    """Images of a cache: their rows in it, and (height, width) of each file."""
+
+    rows: tuple[int, ...]
+    sizes: tuple[Size, ...]
+
+    @classmethod
+    def of(cls, chunk: pl.DataFrame) -> _Chunk:
+        return cls(tuple(chunk["row"]), tuple(chunk.select("height", "width").iter_rows()))
+
+
+@dataclass(frozen=True)
+class _Describing:
+    """Gives the columns of `FEATURES` of a chunk of images as JSON."""
+
+    images: ImageStack | AsUint8
+
+    def __call__(self, chunk: _Chunk) -> bytes:
+        found = describe_orientation(self.images[list(chunk.rows)], chunk.sizes)
+        return json.dumps(found.to_dict(as_series=False)).encode()
+
+
+def _at_fault(work: _Describing, rows: pl.DataFrame) -> list[str]:
+    """Do each image of a chunk that was set aside alone; return what is said of those at fault."""
+    alone = {one["image_id"][0]: _Chunk.of(one) for one in rows.iter_slices(1)}
+    return [one.fault for one in shards.run(work, alone, None) if one.fault]
 
 
 def flags_of_image(image: np.ndarray, size: Size) -> tuple[QualityFlag, ...]:

@@ -31,8 +31,9 @@ from hilum.progress import Progress
 from hilum.revisions import uptake
 from hilum.run_folder import Run
 
-VERSION = 11  # to be raised when unchanged checks would report other issues for the same data
+VERSION = 12  # to be raised when unchanged checks would report other issues for the same data
 ISSUES, ORIENTATION, PAGE = "issues.parquet", "orientation.parquet", "audit.html"
+JOURNAL = ".audit-shards.sqlite"  # while images are described
 NEVER = "never"
 LEVELS = (*SEVERITIES, NEVER)  # of `--fail-on`
 
@@ -136,7 +137,7 @@ def made_from(run: Run, recipe: Recipe) -> Inputs:
 def make(run: Run, recipe: Recipe, progress: Progress) -> StepResult:
     """Run the checks; write the issues, the orientation features and the page."""
     cached, manifest = cache.opened(run, recipe), run.manifest()
-    facts = orientation.describe_cache(cached, cached.index, progress)
+    facts = orientation.describe_cache(cached, cached.index, progress, run / JOURNAL)
     found = audit(manifest, facts, cached, include=recipe.split.include)
     issues = decided(found, reader_corrections.decisions(run))
     passed = run_release.of_run(run, recipe.share, manifest)

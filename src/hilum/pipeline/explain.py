@@ -152,25 +152,41 @@ def column(contract: InputContract, concept: str) -> int:
     return contract.concepts.index(concept)
 
 
-def shown(run: Run, recipe: Recipe) -> Iterator[tuple[str, Shown]]:
-    """Yield image id and region of all images that have one."""
-    regions = region.Crops.of(run, recipe.crop.size)
+@dataclass(frozen=True)
+class Regions:
+    """The regions of a run's images, which a process reads one at a time."""
+
+    crops: np.ndarray | ImageStack  # uint8 (n, size, size)
+    labels: np.ndarray | ImageStack  # uint8 (n, side, side): the lungs of the cached images
+
+    def __getitem__(self, place: Place) -> Shown:
+        """Return the region at a place."""
+        masked = place.mask is not None
+        labels = self.labels[place.mask] if masked else np.zeros(self.labels.shape[1:], np.uint8)
+        return Shown(self.crops[place.row], labels, place.crop, place.size)
+
+
+class Place(NamedTuple):
+    """A region: row of its crop, row of its mask, box in the cached image, size of the file."""
+
+    row: int
+    mask: int | None
+    crop: Crop
+    size: Size
+
+
+def regions(run: Run, recipe: Recipe) -> tuple[Regions, dict[str, Place]]:
+    """Return the regions of a run, and the place of each image that has one, by image id."""
+    crops = region.Crops.of(run, recipe.crop.size)
     masks = segment.Masks.of(run, recipe.pixels.size)
     facts = cache.opened(run, recipe).readable.select("image_id", "height", "width")
     side = recipe.pixels.size
-    for row in regions.index.join(facts, on="image_id", maintain_order="left").iter_rows(
-        named=True
-    ):
+    places = {}
+    for row in crops.index.join(facts, on="image_id", maintain_order="left").iter_rows(named=True):
         crop = Crop((side, side), *(row[end] for end in lung_crop.SIDES))
-        yield (
-            row["image_id"],
-            Shown(
-                regions.images[row["row"]],
-                masks.get(row["image_id"]),
-                crop,
-                (row["height"], row["width"]),
-            ),
-        )
+        mask = masks.rows.get(row["image_id"])
+        places[row["image_id"]] = Place(row["row"], mask, crop, (row["height"], row["width"]))
+    return Regions(crops.images, masks.labels), places
 
 
 def drawn_of(manifest: Manifest, concept: str) -> dict[str, list[shapes.Shape]]:

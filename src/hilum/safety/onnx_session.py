@@ -24,7 +24,6 @@ from typing import Any, TypeVar
 import numpy as np
 
 from hilum.errors import BadData, on_one_line
-from hilum.safety import threads
 
 # The bundled models take less than a second for each; the limits are for files of others, and
 # stand so far above that a slow or busy processor meets none of them.
@@ -98,7 +97,9 @@ def _made(content: bytes, memory: int) -> Any:
     options.add_session_config_entry("session.use_env_allocators", "1")
     # Spinning threads would take the processor from other processes.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.intra_op_num_threads = threads.limited()  # 0: as many as there are cores
+    # Sums over several threads end in other bits: with one, what a model gives is the same on any
+    # number of cores and in any executor, and the cores are for images beside each other.
+    options.intra_op_num_threads = 1
     arena = onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR
     place = onnxruntime.OrtMemoryInfo("Cpu", arena, 0, onnxruntime.OrtMemType.DEFAULT)
     with _ONE_AT_A_TIME:  # a session takes the arena that was registered last

@@ -10,8 +10,6 @@ from contextlib import contextmanager
 
 from threadpoolctl import ThreadpoolController
 
-_limit: list[int] = []  # of the threads of a library in this process; empty: as it chooses
-
 
 def cores() -> int:
     """Return the number of cores that this process may use, which can be fewer than there are."""
@@ -21,19 +19,10 @@ def cores() -> int:
 
 
 def limit(count: int) -> None:
-    """Let the libraries of this process use `count` threads each, from now on.
-
-    OpenCV at once, ONNX Runtime in sessions made later. For a process beside which others work.
-    """
+    """Let OpenCV use `count` threads in this process, beside which others work, from now on."""
     import cv2
 
-    _limit[:] = [count]
     cv2.setNumThreads(count)
-
-
-def limited() -> int:
-    """Return the limit; 0 where the libraries choose for themselves."""
-    return _limit[0] if _limit else 0
 
 
 @contextmanager

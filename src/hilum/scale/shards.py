@@ -1,6 +1,6 @@
 """Apply a function to many items, as shards with a journal, whoever carries them.
 
-A shard is so many items as take about `SHARD_SECONDS`, in this process one. One whose process is
+A shard is so many items as take about `SHARD_SECONDS`, in this process `SECONDS_HERE`. One whose process is
 ended is cut into its items, and these come last, each alone: the one that ended the process ends
 it again, and after `TRIES` of its own it is set aside as poisoned; the others are unharmed.
 """
@@ -24,6 +24,7 @@ from hilum.scale.processes import LEASE_SECONDS
 from hilum.scale.worker import Ended, Outcome, Task, Work
 
 SHARD_SECONDS = 0.25
+SECONDS_HERE = 0.01  # in this process, where nothing waits: what an interruption repeats
 MOST = 64  # items of a shard
 _TO_ESTIMATE = 2  # shards; the first one alone loads models
 TRIES = 2  # of an item alone, each of which ended its process
@@ -143,16 +144,13 @@ class _Job:
             self._carrier.submit(Task(number, items))
 
     def _cut(self) -> tuple[str, ...]:
-        """Take the items of the next shard: few at first, and few again at the end.
-
-        Here one, so that no more is repeated after an interruption.
-        """
+        """Take the items of the next shard: few at first, and few again at the end."""
         slots = self._carrier.slots
+        seconds, places = SHARD_SECONDS, max(1, slots // 2)
         if self._carrier is self._here:
-            return (self._left.popleft(),)
-        places = max(1, slots // 2)
-        by_time = int(SHARD_SECONDS / max(1e-9, self._seconds_each() * places)) if self._done else 1
-        even = -(-len(self._left) // (slots * _EACH))
+            seconds, places = SECONDS_HERE, slots
+        by_time = int(seconds / max(1e-9, self._seconds_each() * places)) if self._done else 1
+        even = -(-len(self._left) // (slots * _EACH)) if slots > 1 else MOST
         size = max(1, min(MOST, by_time, even))
         return tuple(self._left.popleft() for _ in range(min(size, len(self._left))))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hilum.dataset.dicom_index import dicomdir
@@ -9,6 +10,7 @@ from hilum.dataset.dicom_index.index import Collector, FilmIndex
 from hilum.dataset.dicom_index.remarks import of_directory
 from hilum.dataset.plan import inventory
 from hilum.errors import BadData, HilumError, NotFound
+from hilum.imaging.batch.dicom_headers import headers
 from hilum.imaging.files import dicom, opened
 from hilum.imaging.files.dicom import Header
 from hilum.progress import Progress, quietly
@@ -30,19 +32,16 @@ def index_of(source: Path, progress: Progress = quietly) -> FilmIndex:
 def _of_folder(root: Path, progress: Progress) -> FilmIndex:
     folder = Folder(root, opened.follows_links())
     paths = [folder.located(file.path)[0] for file in inventory.survey(root).of("dicom")]
-    collector, headers, directories = Collector(), {}, []
-    for number, path in enumerate(paths):
-        progress(number, len(paths))
-        if (header := _header(path, folder.root, collector)) is None:
-            continue
+    collector, known, directories = Collector(), dict[Path, Header](), list[Path]()
+    for path, header in _headers(paths, folder.root, collector, progress):
         if dicom.object_kind(header) == dicomdir.NAME:
             directories.append(path)
         else:
-            headers[path.resolve()] = header
+            known[path.resolve()] = header
             collector.add(header, as_text(path))
     for path in directories:
         try:
-            notes = of_directory(path, dicomdir.entries(path, folder.root), headers)
+            notes = of_directory(path, dicomdir.entries(path, folder.root), known)
         except HilumError as error:
             notes = [str(error)]
         for note in notes:
@@ -52,22 +51,24 @@ def _of_folder(root: Path, progress: Progress) -> FilmIndex:
 
 def _of_directory(path: Path, progress: Progress) -> FilmIndex:
     entries = dicomdir.entries(path)
-    collector, headers, medium = Collector(), {}, dicomdir.Medium(path.parent)
-    for number, entry in enumerate(entries):
-        progress(number, len(entries))
-        found = medium.located(entry.path)
-        header = _header(found, path.parent, collector) if found else None
-        if found and header:
-            headers[found.resolve()] = header
-            collector.add(header, as_text(found))
-    for note in of_directory(path, entries, headers):
+    collector, known, medium = Collector(), dict[Path, Header](), dicomdir.Medium(path.parent)
+    listed = [found for entry in entries if (found := medium.located(entry.path))]
+    for found, header in _headers(listed, path.parent, collector, progress):
+        known[found.resolve()] = header
+        collector.add(header, as_text(found))
+    for note in of_directory(path, entries, known):
         collector.note(note)
     return collector.index()
 
 
-def _header(path: Path, root: Path | None, collector: Collector) -> Header | None:
-    try:
-        return dicom.header(path, root)
-    except BadData as error:
-        collector.note(str(error))
-        return None
+def _headers(
+    paths: Sequence[Path], root: Path | None, collector: Collector, progress: Progress
+) -> Iterator[tuple[Path, Header]]:
+    """Yield files with their headers; `collector` notes those that cannot be read."""
+    found = dict(headers({as_text(path): (path, root) for path in paths}, progress))
+    for path in paths:
+        header = found[as_text(path)]
+        if isinstance(header, BadData):
+            collector.note(str(header))
+        else:
+            yield path, header

@@ -14,6 +14,7 @@ from hilum.dataset.plan.inventory import File
 from hilum.dataset.plan.masks import Seen
 from hilum.dataset.plan.reading import Reading
 from hilum.errors import BadData, on_one_line
+from hilum.imaging.batch.dicom_headers import headers
 from hilum.imaging.files import dicom, label_image
 from hilum.safety import untrusted_files
 from hilum.safety.path_names import as_text
@@ -100,21 +101,17 @@ def _radiographs(reading: Reading, kept: Sequence[File]) -> list[File]:
     images: list[File] = []
     other: dict[str, list[str]] = defaultdict(list)
     directories: list[str] = []
-    for file in kept:
-        if file.kind != "dicom":
-            continue
-        try:
-            header = dicom.header(*reading.folder.located(file.path))
-        except BadData:
-            images.append(file)  # a damaged radiograph is reported when it is decoded
-            continue
-        if (reason := dicom.object_kind(header)) == dicomdir.NAME:
-            directories.append(file.path)
+    files = {file.path: file for file in kept if file.kind == "dicom"}
+    for path, header in headers({path: reading.folder.located(path) for path in files}):
+        if isinstance(header, BadData):
+            images.append(files[path])  # a damaged radiograph is reported when it is decoded
+        elif (reason := dicom.object_kind(header)) == dicomdir.NAME:
+            directories.append(path)
         elif reason:
-            other[reason].append(file.path)
+            other[reason].append(path)
         else:
-            images.append(file)
-            reading.headers[file.path] = header
+            images.append(files[path])
+            reading.headers[path] = header
     for reason, paths in sorted(other.items()):
         reading.evidence.set_aside("file", paths, f"is a DICOM file, but no radiograph: {reason}")
     reading.evidence.set_aside(

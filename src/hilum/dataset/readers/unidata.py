@@ -26,6 +26,7 @@ from hilum.dataset.readers import _supervisely, _unidata_example, _unidata_links
 from hilum.dataset.readers._supervisely import Annotation, AnnotationLog
 from hilum.dataset.readers._unidata_links import ANNOTATIONS, IMAGES, Line
 from hilum.errors import BadData
+from hilum.imaging.batch.dicom_headers import Place, headers
 from hilum.imaging.files import dicom, opened
 from hilum.imaging.files.dicom import Header
 from hilum.imaging.files.links import Links, why_left_out
@@ -124,16 +125,16 @@ def _headers(log: AnnotationLog) -> dict[str, Header]:
     """Return the header of each image by its path relative to the root."""
     found: dict[str, Header] = {}
     first: dict[str, str] = {}
-    links = Links(log.root)
+    links, files = Links(log.root), dict[str, Place]()
     for path in _files(log.root, IMAGES, dicom.ENDINGS):
         place = log.place(path)
         if opened.root() and (target := links.target(place)):
             log.remark(place, "warning", DROPPED, why_left_out(target))
-            continue
-        try:
-            header = dicom.header(path, opened.root())
-        except BadData as fault:
-            log.faults.append(addresses.without_root(str(fault), log.root))
+        else:
+            files[place] = path, opened.root()
+    for place, header in headers(files):
+        if isinstance(header, BadData):
+            log.faults.append(addresses.without_root(str(header), log.root))
             continue
         if header.size is None:
             log.faults.append(

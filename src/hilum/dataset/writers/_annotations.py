@@ -2,49 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 from hilum.dataset import mask_files
 from hilum.dataset.manifest import Manifest
-from hilum.dataset.mask_files import MaskFile, Meanings
-from hilum.imaging.files import image_file
-from hilum.imaging.files.pose import Display, Pose
+from hilum.dataset.mask_files import MaskFile
+from hilum.imaging.files.label_image import Consensus
+from hilum.imaging.files.pose import Pose
 from hilum.safety import addresses
+from hilum.safety.untrusted_files import Folder
 
 
-def pose_of(manifest: Manifest, image: Mapping[str, Any]) -> Pose:
-    """Return the geometry of a row's image, from the file's own pixels to those exported.
-
-    Exports hold images as displayed, and so are their masks and shapes.
-    """
-    return image_file.pose(*manifest.located(image["path"]), Display.of(image))
+def stored(manifest: Manifest, image: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row of the table with the names that its files have on the disk."""
+    files = ("path", *mask_files.COLUMNS)
+    return {
+        name: manifest.original(cell) if name in files and cell else cell
+        for name, cell in image.items()
+    }
 
 
 def lung_masks(
-    manifest: Manifest, image: Mapping[str, Any], pose: Pose, meanings: Meanings
+    folder: Folder,
+    image: Mapping[str, Any],
+    stored: Mapping[str, Any],
+    pose: Pose,
+    meaning: Callable[[str], Consensus],
 ) -> list[MaskFile]:
-    """Read the lung mask files of a row of the table as the cache does.
+    """Read the lung mask files of a row of the table, given as `stored` too, as the cache does.
 
     Raises `BadData` for a mask that does not fit its image or whose values nothing explains.
     """
     if not any(image[column] for column in mask_files.COLUMNS):
         return []
-    own = {
-        name: manifest.original(cell) if name in mask_files.COLUMNS and cell else cell
-        for name, cell in image.items()
-    }
-    found = mask_files.read(manifest.folder, own, pose.source, meanings.of, pose.mask)
+    found = mask_files.read(folder, stored, pose.source, meaning, pose.mask)
     return [replace(one, place=image[one.column]) for one in found]
 
 
-def without_places(text: str, manifest: Manifest, image: Mapping[str, Any]) -> str:
+def without_places(
+    text: str, root: Path, image: Mapping[str, Any], stored: Mapping[str, Any]
+) -> str:
     """Return a text in which a row's files have their names in the table, without the root."""
     for column in ("path", *mask_files.COLUMNS):
-        if place := image[column]:
-            text = text.replace(manifest.original(place), place)
-    return addresses.without_root(text, manifest.root)
+        if image[column]:
+            text = text.replace(stored[column], image[column])
+    return addresses.without_root(text, root)
 
 
 @dataclass(frozen=True)

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 import numpy as np
 
 from hilum import storage
-from hilum.dataset.manifest import Manifest
+from hilum.dataset.manifest import DISPLAY, Manifest
 from hilum.errors import BadData, HilumError
 from hilum.imaging.files import dicom, image_file, raster, without_metadata
 from hilum.imaging.files.portable_names import portable
 from hilum.imaging.files.pose import AS_READ, Display
 from hilum.imaging.radiograph import to_uint8, to_uint16
 from hilum.safety import addresses, untrusted_files
+from hilum.safety.untrusted_files import Folder
+from hilum.scale import shards
 
 DICOM, ROTATED = "DICOM as 8-bit PNG", "rotated as their headers say, as PNG"
 CORRECTED = "rotated, mirrored or inverted by corrections, as PNG"
@@ -43,19 +48,20 @@ def places(manifest: Manifest, ending: str | None = None) -> dict[str, str]:
     become `__`, because tools take any folder called test for a part. Raises `BadData` with all
     images that are missing or unreadable, and with those whose names become the same.
     """
-    paths = manifest.table["path"]
-    if missing := [fault for path in paths if (fault := _unreadable(manifest, path))]:
+    forms, missing = dict[str, str | None](), list[str]()
+    for image_id, found in each(manifest, _Form(manifest.folder), {}):
+        forms[image_id], fault = json.loads(found)
+        missing += [fault] if fault else []
+    if missing:
         raise BadData.listing(
             f"images of the table that cannot be read below {manifest.root}; "
             "copy them there, or export csv_tables",
             missing,
         )
     placed = {}
-    for row in manifest.table.iter_rows(named=True):
-        image_id, path = row["image_id"], row["path"]
+    for image_id, path in manifest.table.select("image_id", "path").iter_rows():
         dataset, _, name = image_id.partition("/")
-        form = _form(*manifest.located(path), Display.of(row))
-        own = ".png" if form else PurePosixPath(path).suffix.lower()
+        own = ".png" if forms[image_id] else PurePosixPath(path).suffix.lower()
         placed[image_id] = f"{dataset}/{_name(name.replace('/', '__'))}{ending or own}"
     twice = sorted(place for place, count in Counter(placed.values()).items() if count > 1)
     if twice:
@@ -73,14 +79,55 @@ def _name(name: str) -> str:
     return kept if kept == name else f"{kept}-{storage.digest(name)[:8]}"
 
 
-def _unreadable(manifest: Manifest, place: str) -> str | None:
-    """Return why an image cannot be copied; None where it can be."""
-    try:
-        with untrusted_files.opened(*manifest.located(place)):
-            return None
-    except HilumError as fault:
-        message = addresses.without_root(str(fault), manifest.root)
-        return message.replace(manifest.original(place), place)
+class Source(NamedTuple):
+    """An image: its name in the table, its place on the disk, its correction, its copy's place."""
+
+    name: str
+    place: str
+    display: Display
+    to: str
+
+
+def each(
+    manifest: Manifest, work: Callable[[Source], bytes], placed: Mapping[str, str]
+) -> Iterator[tuple[str, bytes]]:
+    """Yield id and result of each image; any executor may carry the `work` (`hilum.scale`).
+
+    Raises the first `BadData` of an image, and one for an image on which process after process was
+    ended.
+    """
+    rows = manifest.table.select("image_id", "path", *DISPLAY).iter_rows(named=True)
+    items = {
+        row["image_id"]: Source(
+            row["path"],
+            manifest.original(row["path"]),
+            Display.of(row),
+            placed.get(row["image_id"], ""),
+        )
+        for row in rows
+    }
+    with closing(shards.run(work, items, None)) as outcomes:
+        for image_id, outcome in zip(items, outcomes, strict=True):
+            if outcome.fault:
+                raise BadData(outcome.fault)
+            yield image_id, outcome.result
+
+
+@dataclass(frozen=True)
+class _Form:
+    """Gives JSON: the form in which an image is encoded anew, and why it cannot be read."""
+
+    folder: Folder
+
+    def __call__(self, source: Source) -> bytes:
+        path, root = self.folder.located(source.place)
+        try:
+            with untrusted_files.opened(path, root):
+                pass
+        except HilumError as fault:
+            message = addresses.without_root(str(fault), self.folder.path)
+            return json.dumps([None, message.replace(source.place, source.name)]).encode()
+        return json.dumps([_form(path, root, source.display), None]).encode()
 
 
 def copy(manifest: Manifest, to: Path, placed: Mapping[str, str]) -> Counter[str]:
@@ -93,22 +140,51 @@ def copy(manifest: Manifest, to: Path, placed: Mapping[str, str]) -> Counter[str
     not, and sizes, boxes and masks are of the displayed image. So does one that a correction
     rotates, mirrors or inverts. Other formats become a PNG of the same values.
     """
-    written: Counter[str] = Counter()
-    for row in manifest.table.iter_rows(named=True):
-        target = to / placed[row["image_id"]]
-        source, root = manifest.located(row["path"])
-        display = Display.of(row)
-        form = _form(source, root, display)
-        if form in (DICOM, CORRECTED):
-            raster.write_png(target, _displayed(image_file.read(source, root, display)))
-        elif form == ROTATED:
-            raster.write_png(target, raster.read(source, root).values)
-        elif form:
-            raster.write_png(target, raster.channels(source, root))
-        else:
-            storage.write_bytes(target, without_metadata.copied(source, root))
-        written.update([form] if form else [])
+    work = _Copying(manifest.folder, to)
+    written = Counter(form.decode() for _, form in each(manifest, work, placed))
+    del written[""]
     return written
+
+
+@dataclass(frozen=True)
+class _Copying:
+    """Copies an image below `to`, and gives the form in which it is encoded anew, or nothing."""
+
+    folder: Folder
+    to: Path
+
+    def __call__(self, source: Source) -> bytes:
+        target, display = self.to / source.to, source.display
+        path, root = self.folder.located(source.place)
+        form = _form(path, root, display)
+        if form in (DICOM, CORRECTED):
+            raster.write_png(target, _displayed(image_file.read(path, root, display)))
+        elif form == ROTATED:
+            raster.write_png(target, raster.read(path, root).values)
+        elif form:
+            raster.write_png(target, raster.channels(path, root))
+        else:
+            storage.write_bytes(target, without_metadata.copied(path, root))
+        return (form or "").encode()
+
+
+def write_grey(manifest: Manifest, to: Path, placed: Mapping[str, str]) -> None:
+    """Write every image as displayed, an 8-bit grey PNG, to its place below `to`."""
+    for _ in each(manifest, _WritingGrey(manifest.folder, to), placed):
+        pass
+
+
+@dataclass(frozen=True)
+class _WritingGrey:
+    """Writes an image as displayed below `to`."""
+
+    folder: Folder
+    to: Path
+
+    def __call__(self, source: Source) -> bytes:
+        file = image_file.read(*self.folder.located(source.place), source.display)
+        raster.write_png(self.to / source.to, to_uint8(file.radiograph().pixels))
+        return b""
 
 
 def _displayed(file: raster.Raster | dicom.Dicom) -> np.ndarray:

@@ -20,11 +20,14 @@ Source: Lin et al. 2014, ECCV 740-755; cocodataset.org, data format.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import Any, NamedTuple, NotRequired, TypedDict
 
 import numpy as np
 import polars as pl
@@ -32,13 +35,18 @@ import polars as pl
 from hilum import plugins, storage
 from hilum.annotations import lung_masks, mask_codecs, shapes
 from hilum.annotations.vocabulary import concepts
-from hilum.dataset.manifest import Manifest
+from hilum.dataset import mask_files
+from hilum.dataset.manifest import DISPLAY, Manifest
 from hilum.dataset.mask_files import Meanings
 from hilum.dataset.writers import _annotations, _coco_area, _output_folder, _tables
 from hilum.errors import BadData
-from hilum.imaging.files.pose import Pose
+from hilum.imaging.files import image_file
+from hilum.imaging.files.label_image import Consensus
+from hilum.imaging.files.pose import Display, Pose
 from hilum.imaging.geometry import Size
 from hilum.plugins import Card
+from hilum.safety.untrusted_files import Folder
+from hilum.scale import shards
 
 CARD = Card(
     title="COCO: boxes, polygons and masks",
@@ -168,43 +176,28 @@ def _instances(
     labels = _labels(images)
     # One numbering for all parts.
     number_of = {image_id: number for number, image_id in enumerate(placed, start=1)}
-    drawn = _annotations.by_image(images)
     listed: list[_Image] = []
     annotations: list[_Annotation] = []
     left_out: list[str] = []
-    for row in images.table.iter_rows(named=True):
+    for row, found in zip(images.table.iter_rows(named=True), _each(images, meanings), strict=True):
         key, number = row["image_id"], number_of[row["image_id"]]
-        pose = _annotations.pose_of(images, row)
-        size = pose.target
         listed.append(
             {
                 "id": number,
                 "file_name": placed[key],
-                "height": size[0],
-                "width": size[1],
+                "height": found["size"][0],
+                "width": found["size"][1],
                 "license": licences[row["dataset"]],
                 "image_id": key,
                 "patient_id": row["patient_id"],
                 "labels": labels.get(key, {}),
             }
         )
-        for name, about, shape in _shapes(
-            images, row, drawn.get(key, []), pose, meanings, left_out
-        ):
-            found = segmented(shape, size)
-            if isinstance(found, str):
-                left_out.append(f"{key}: {name} {found}")
-                continue
-            annotations.append(
-                {
-                    "id": next(numbers),
-                    "image_id": number,
-                    "category": name,
-                    "iscrowd": 0,
-                    **found,
-                    **about,
-                }
-            )
+        left_out += found["left_out"]
+        annotations += [
+            {"id": next(numbers), "image_id": number, "iscrowd": 0, **one}
+            for one in found["annotations"]
+        ]
     return {
         "info": {"description": "written by Hilum", "left_out": left_out},
         "licenses": [
@@ -224,40 +217,83 @@ def _labels(images: Manifest) -> dict[str, dict[str, int]]:
     return labels
 
 
-def _shapes(
-    images: Manifest,
-    row: Mapping[str, Any],
-    drawn: list[_annotations.DrawnShape],
-    pose: Pose,
-    meanings: Meanings,
-    left_out: list[str],
-) -> Iterator[tuple[str, _Origin, shapes.Shape]]:
-    """Yield name, origin and shape of each object on an image; unreadable ones go to `left_out`."""
-    for one in drawn:
+class _Item(NamedTuple):
+    """An image: its row of the table, the names of its files on the disk, its shapes, and the
+    meanings of its masks' values.
+    """
+
+    row: dict[str, Any]
+    stored: dict[str, Any]
+    drawn: list[_annotations.DrawnShape]
+    meanings: dict[str, Consensus]
+
+
+class _OnImage(TypedDict):
+    """The exported size of an image, (height, width), and what is on it."""
+
+    size: list[int]
+    annotations: list[Any]  # an `_Annotation` without its numbers
+    left_out: list[str]
+
+
+def _each(images: Manifest, meanings: Meanings) -> Iterator[_OnImage]:
+    """Yield what is on each image; any executor may carry the work (`hilum.scale`)."""
+    drawn, items = _annotations.by_image(images), dict[str, _Item]()
+    columns = ("image_id", "path", *mask_files.COLUMNS, mask_files.VALUES, *DISPLAY)
+    for row in images.table.select(columns).iter_rows(named=True):
+        stored = _annotations.stored(images, row)
+        masks = [stored[column] for column in mask_files.COLUMNS if stored[column]]
+        of = {place: meanings.of(place) for place in masks}
+        items[row["image_id"]] = _Item(row, stored, drawn.get(row["image_id"], []), of)
+    with closing(shards.run(_Annotating(images.folder), items, None)) as outcomes:
+        for outcome in outcomes:
+            if outcome.fault:
+                raise BadData(outcome.fault)
+            yield json.loads(outcome.result)
+
+
+@dataclass(frozen=True)
+class _Annotating:
+    """Gives what is on an image of `folder`, an `_OnImage`, as JSON."""
+
+    folder: Folder
+
+    def __call__(self, item: _Item) -> bytes:
+        pose = image_file.pose(*self.folder.located(item.stored["path"]), Display.of(item.row))
+        found: _OnImage = {"size": [*pose.target], "annotations": [], "left_out": []}
+        for name, about, shape in self._shapes(item, pose, found["left_out"]):
+            one = segmented(shape, pose.target)
+            if isinstance(one, str):
+                found["left_out"].append(f"{item.row['image_id']}: {name} {one}")
+            else:
+                found["annotations"].append({"category": name, **one, **about})
+        return json.dumps(found).encode()
+
+    def _shapes(
+        self, item: _Item, pose: Pose, left_out: list[str]
+    ) -> Iterator[tuple[str, _Origin, shapes.Shape]]:
+        """Yield name, origin and shape of each object; unreadable ones go to `left_out`."""
+        image_id = item.row["image_id"]
+        for one in item.drawn:
+            about: _Origin = {"source": one.source, "term": one.term, "author": one.author}
+            try:
+                yield one.concept, about, pose.shape(shapes.from_json(one.shape))
+            except BadData as fault:
+                left_out.append(f"{image_id}: {one.concept}: {fault}")
         try:
-            yield (
-                one.concept,
-                {"source": one.source, "term": one.term, "author": one.author},
-                pose.shape(shapes.from_json(one.shape)),
-            )
+            for file in _annotations.lung_masks(
+                self.folder, item.row, item.stored, pose, item.meanings.__getitem__
+            ):
+                for name, mask in file.named().items():
+                    about = {"source": file.place, "term": name, "author": None}
+                    yield name, about, shapes.RunLengths.of(pose.mask(mask))
+                if file.others:
+                    left_out.append(
+                        f"{image_id}: {file.place}: values {file.others}, which are not lungs"
+                    )
         except BadData as fault:
-            left_out.append(f"{row['image_id']}: {one.concept}: {fault}")
-    try:
-        for file in _annotations.lung_masks(images, row, pose, meanings):
-            for name, mask in file.named().items():
-                yield (
-                    name,
-                    {"source": file.place, "term": name, "author": None},
-                    shapes.RunLengths.of(pose.mask(mask)),
-                )
-            if file.others:
-                left_out.append(
-                    f"{row['image_id']}: {file.place}: values {file.others}, which are not lungs"
-                )
-    except BadData as fault:
-        left_out.append(
-            f"{row['image_id']}: {_annotations.without_places(str(fault), images, row)}"
-        )
+            said = _annotations.without_places(str(fault), self.folder.path, item.row, item.stored)
+            left_out.append(f"{image_id}: {said}")
 
 
 def segmented(shape: shapes.Shape, size: Size) -> Segmented | str:

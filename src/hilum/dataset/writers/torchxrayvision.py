@@ -46,9 +46,8 @@ from hilum.dataset.writers import _annotations, _output_folder, _tables
 from hilum.dataset.writers._from_xrv import Taken, from_xrv
 from hilum.dataset.writers._xrv_pathologies import name_for, ordered
 from hilum.errors import BadData, MissingExtra
-from hilum.imaging.files import image_file, raster
+from hilum.imaging.files import image_file
 from hilum.imaging.files.pose import Display, Pose
-from hilum.imaging.radiograph import to_uint8
 from hilum.plugins import Card
 from hilum.safety import spreadsheet_cells
 
@@ -180,7 +179,8 @@ class XrvView:
         return found
 
     def _lungs(self, row: Mapping[str, Any], pose: Pose) -> np.ndarray | None:
-        files = _annotations.lung_masks(self.manifest, row, pose, self._meanings)
+        stored = _annotations.stored(self.manifest, row)
+        files = _annotations.lung_masks(self.manifest.folder, row, stored, pose, self._meanings.of)
         found = [mask for file in files for mask in file.named().values()]
         drawn = (
             one.shape
@@ -300,11 +300,7 @@ def write(manifest: Manifest, folder: Path, *, split: pl.DataFrame | None) -> di
         for name, column in zip(view.pathologies, view.labels.T, strict=True)
     ]
     with _output_folder.whole(folder) as beside:
-        for row in exported.table.iter_rows(named=True):
-            file = image_file.read(*exported.located(row["path"]), Display.of(row))
-            raster.write_png(
-                beside / "images" / placed[row["image_id"]], to_uint8(file.radiograph().pixels)
-            )
+        _output_folder.write_grey(exported, beside / "images", placed)
         storage.write_text(
             beside / "labels.csv", spreadsheet_cells.of_table(table.with_columns(labels))
         )
