@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 # 64 bits of SHA-256: enough to name folders and distinguish artefacts; not a security measure.
 DIGEST_CHARACTERS = 16
+_SORTED = json.JSONEncoder(sort_keys=True, ensure_ascii=False)  # made once: it takes as long as use
 _WORTH_A_THREAD = 1 << 20  # bytes, hashed in ten times what it takes to hand them to a thread
 # As it is read from JSON or TOML, before anything has checked its keys and values.
 JsonObject = dict[str, Any]
@@ -238,7 +239,7 @@ def write_text(path: Path, text: str) -> None:
 
 def as_json(value: object) -> str:
     """Return JSON on one line with sorted keys, so that equal values give equal text."""
-    return json.dumps(value, sort_keys=True, ensure_ascii=False)
+    return _SORTED.encode(value)
 
 
 def write_json(path: Path, value: object) -> None:
@@ -264,18 +265,9 @@ def read_table(path: Path) -> pl.DataFrame:
 
     Raises `BadData` where the file is not readable as Parquet.
     """
-    import polars as pl
+    from hilum.storage.stored_table import StoredTable
 
-    data = io.BytesIO(untrusted_files.read_bytes(path))
-    try:
-        names = list(pl.read_parquet_schema(data))
-        if len(names) < 2:
-            return pl.read_parquet(data)
-        # Column by column: all of a large table at once take several times what is kept of them.
-        parts = (constants_once(pl.read_parquet(data, columns=[name])) for name in names)
-        return pl.concat(parts, how="horizontal")
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError) as error:
-        raise BadData(f"{path}: is not readable as Parquet ({on_one_line(str(error))})") from None
+    return StoredTable.read(path).table()
 
 
 def constants_once(table: pl.DataFrame) -> pl.DataFrame:
