@@ -72,8 +72,8 @@ from hilum.annotations import eligibility
 from hilum.annotations.acquisition import LATERALITIES, VIEWS
 from hilum.annotations.vocabulary import State
 from hilum.dataset import label_states, manifest_checks
-from hilum.dataset.label_states import LabelStates
 from hilum.dataset._label_table import LabelTable
+from hilum.dataset.label_states import LabelStates
 from hilum.errors import BadData, NotFound
 from hilum.safety import addresses
 from hilum.safety.path_names import as_text, from_text
@@ -240,7 +240,7 @@ class Manifest:
 
     root: Path
     table: pl.DataFrame
-    labels: LabelTable = LabelTable()  # noqa: RUF009 (a descriptor, which has no default)
+    labels: LabelTable = LabelTable()
     remarks: pl.DataFrame
     shapes: pl.DataFrame
     links: bool = False
@@ -273,9 +273,7 @@ class Manifest:
                     pl.DataFrame(images, schema=COLUMNS, orient="row"), "image_id"
                 )
             ),
-            manifest_checks.sorted_by(
-                pl.DataFrame(labels, schema=LABEL_COLUMNS, orient="row"), "image_id", "concept"
-            ),
+            pl.DataFrame(labels, schema=LABEL_COLUMNS, orient="row"),
             pl.DataFrame(remarks, schema=REMARK_COLUMNS, orient="row").sort(
                 "path", "rule", "message"
             ),
@@ -284,6 +282,9 @@ class Manifest:
             ),
             links,
         )
+        if not manifest.label_states.sound:  # which those of ingest are, sorted
+            key = ("image_id", "concept")
+            manifest = replace(manifest, labels=manifest_checks.sorted_by(manifest.labels, *key))
         manifest.check()
         return manifest
 
