@@ -5,9 +5,9 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from hilum import storage
-from hilum.dataset import manifest_checks
+from hilum.dataset import image_columns, manifest_checks
 from hilum.dataset.readers import nih14
-from hilum.pipeline import _manifest_tables, ingest
+from hilum.pipeline import ingest
 
 
 def test_columns_of_one_value_are_the_same_table_and_digest(tmp_path):
@@ -49,7 +49,7 @@ def test_a_repeated_label_is_found_wherever_a_piece_ends(monkeypatch, piece):
 def test_a_table_read_in_pieces_is_the_same_manifest(tmp_path, monkeypatch):
     nih14.example(tmp_path / "data", images=12)
     whole = ingest.ingest(tmp_path / "data")
-    monkeypatch.setattr(_manifest_tables, "PIECE", 5)
+    monkeypatch.setattr(image_columns, "PIECE", 5)
     assert ingest.ingest(tmp_path / "data").digest == whole.digest
     key = whole.labels.select("image_id", "concept")
     assert_frame_equal(key, key.sort("image_id", "concept"))

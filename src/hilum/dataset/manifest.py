@@ -71,11 +71,14 @@ from hilum import storage
 from hilum.annotations import eligibility
 from hilum.annotations.acquisition import LATERALITIES, VIEWS
 from hilum.annotations.vocabulary import State
-from hilum.dataset import labels_by_concept, manifest_checks
+from hilum.dataset import label_states, manifest_checks
+from hilum.dataset._label_table import LabelTable
+from hilum.dataset.label_states import LabelStates
 from hilum.errors import BadData, NotFound
 from hilum.safety import addresses
 from hilum.safety.path_names import as_text, from_text
 from hilum.safety.untrusted_files import Folder
+from hilum.storage.stored_table import StoredTable
 
 COLUMNS = {
     "image_id": pl.String,
@@ -230,13 +233,14 @@ class Manifest:
 
     `image_id` is unique, `patient_id` is never null, every concept is known or local, and each
     image has at most one label per concept. Rows are sorted. Paths are below `root`; with `links`
-    they may lead out of it through links. `originals` gives the files behind names in `table` that
+    they may lead out of it through links. Labels that were read from a folder are unpacked when
+    the table of them is first used. `originals` gives the files behind names in `table` that
     are not those on disk, see `hilum.privacy.release`.
     """
 
     root: Path
     table: pl.DataFrame
-    labels: pl.DataFrame
+    labels: LabelTable = LabelTable()
     remarks: pl.DataFrame
     shapes: pl.DataFrame
     links: bool = False
@@ -269,9 +273,7 @@ class Manifest:
                     pl.DataFrame(images, schema=COLUMNS, orient="row"), "image_id"
                 )
             ),
-            manifest_checks.sorted_by(
-                pl.DataFrame(labels, schema=LABEL_COLUMNS, orient="row"), "image_id", "concept"
-            ),
+            pl.DataFrame(labels, schema=LABEL_COLUMNS, orient="row"),
             pl.DataFrame(remarks, schema=REMARK_COLUMNS, orient="row").sort(
                 "path", "rule", "message"
             ),
@@ -280,6 +282,9 @@ class Manifest:
             ),
             links,
         )
+        if not manifest.label_states.sound:  # which those of ingest are, sorted
+            key = ("image_id", "concept")
+            manifest = replace(manifest, labels=manifest_checks.sorted_by(manifest.labels, *key))
         manifest.check()
         return manifest
 
@@ -287,13 +292,26 @@ class Manifest:
         """Raise `BadData` with every breach of what holds of the tables."""
         faults = [
             *manifest_checks.faults_of_ids(self.table, REQUIRED),
-            *manifest_checks.faults_of_labels(self.table, self.labels),
+            *(
+                manifest_checks.faults_of_concepts(self.label_states.of)
+                if self.label_states.sound
+                else manifest_checks.faults_of_labels(self.table, self.labels)
+            ),
             *manifest_checks.faults_of_values(self.table, VALUES),
             *manifest_checks.faults_of_rotations(self.table),
             *manifest_checks.faults_of_places(self.table, PLACES),
         ]
         if faults:
             raise BadData.listing(f"the table of {self.root} is not sound", faults)
+
+    @cached_property
+    def label_states(self) -> LabelStates:
+        """Return the states of the labels as numbers, by concept."""
+        return label_states.of(self.table["image_id"], self.scan_labels())
+
+    def scan_labels(self) -> pl.LazyFrame:
+        """Return the labels to query, of which only the columns and rows in use are unpacked."""
+        return LabelTable.scan(self)
 
     @cached_property
     def digest(self) -> str:
@@ -331,9 +349,8 @@ class Manifest:
 
         `state` is 1, 0, -1 or null for "not mentioned".
         """
-        of_concept = labels_by_concept.of(self.labels, concept)
-        return self.table.select("image_id", "patient_id", "dataset").join(
-            of_concept, on="image_id", how="left", maintain_order="left"
+        return self.table.select(
+            "image_id", "patient_id", "dataset", state=self.label_states.column(concept)
         )
 
     def eligible(self, include: Collection[str] = ()) -> Manifest:
@@ -382,17 +399,20 @@ class Manifest:
         stated = storage.read_json(folder / ROOT)
         if not isinstance(stated, dict) or not isinstance(stated.get("root"), str):
             raise BadData(f"{folder / ROOT}: names no root; {manifest_checks.again(folder)}")
-        read = {name: storage.read_table(folder / f"{name}.parquet") for name in TABLES}
-        lacking = (one for one in DISPLAY if one not in read["manifest"].columns)
-        read["manifest"] = read["manifest"].with_columns(
-            pl.lit(None, COLUMNS[one]).alias(one) for one in lacking
-        )
+        stored = {name: StoredTable.read(folder / f"{name}.parquet") for name in TABLES}
         for name, columns in TABLES.items():
-            manifest_checks.refuse_other_columns(folder, name, read[name], columns)
-        table, labels, remarks, shapes = (
-            read[name].select(list(columns)) for name, columns in TABLES.items()
+            # Runs of before displays could be corrected lack their columns.
+            found = {one: COLUMNS[one] for one in DISPLAY if name == "manifest"}
+            found |= stored[name].schema
+            manifest_checks.refuse_other_columns(folder, name, found, columns)
+        images = stored["manifest"].table()
+        lacking = [one for one in DISPLAY if one not in images.columns]
+        images = images.with_columns(pl.lit(None, COLUMNS[one]).alias(one) for one in lacking)
+        remarks, shapes = (
+            stored[name].table().select(list(TABLES[name])) for name in ("remarks", "shapes")
         )
         root, links = addresses.located(from_text(stated["root"])), stated.get("links") is True
-        manifest = cls(root, table, labels, remarks, shapes, links)
-        manifest.check()
+        table = images.select(list(COLUMNS))
+        manifest = cls(root, table, stored["labels"], remarks, shapes, links)
+        stored["labels"].unpacked(manifest.check)
         return manifest

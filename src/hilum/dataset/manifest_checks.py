@@ -6,7 +6,7 @@ Functions called `faults_of_…` yield one message per fault and nothing for a s
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import polars as pl
@@ -48,7 +48,12 @@ def faults_of_labels(table: pl.DataFrame, labels: pl.DataFrame) -> Iterator[str]
     unknown = labelled.join(table.select("image_id"), on="image_id", how="anti")
     for image in unknown["image_id"].unique():
         yield f"label for {image}, which is not in the table"
-    for concept in labels["concept"].unique():
+    yield from faults_of_concepts(labels["concept"].unique())
+
+
+def faults_of_concepts(named: Iterable[str]) -> Iterator[str]:
+    """Yield concepts that are neither in the vocabulary nor local."""
+    for concept in named:
         if concept not in concepts() and not concept.startswith(LOCAL):
             yield f"no concept is called '{concept}'"
 
@@ -113,17 +118,15 @@ def faults_of_places(table: pl.DataFrame, columns: Collection[str]) -> Iterator[
 
 
 def refuse_other_columns(
-    folder: Path, name: str, table: pl.DataFrame, columns: Mapping[str, pl.DataType]
+    folder: Path, name: str, found: Mapping[str, pl.DataType], columns: Mapping[str, pl.DataType]
 ) -> None:
     """Raise `Mismatch` where a column is missing, and `BadData` where one has another type."""
     file = f"{folder}/{name}.parquet"
-    if missing := [column for column in columns if column not in table.columns]:
+    if missing := [column for column in columns if column not in found]:
         raise Mismatch(
             f"{file} lacks {', '.join(missing)}: an earlier Hilum wrote it; {again(folder)}"
         )
-    other = {
-        column: table[column].dtype for column in columns if table[column].dtype != columns[column]
-    }
+    other = {column: found[column] for column in columns if found[column] != columns[column]}
     if other:
         faults = [
             f"{column} is {kind}, expected {columns[column]}" for column, kind in other.items()

@@ -3,48 +3,41 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import polars as pl
 
 from hilum import storage
 from hilum.annotations.vocabulary import concept_for
-from hilum.dataset.manifest import COLUMNS, DISPLAY, LABEL_COLUMNS, Label, Remark, Row
+from hilum.dataset.image_columns import ImageColumns
+from hilum.dataset.manifest import COLUMNS, LABEL_COLUMNS, Remark
 from hilum.errors import BadData
-
-PIECE = 50_000  # rows made into columns at a time
 
 
 def tables(
-    dataset: str, terms_of_set: Mapping[str, str] | None, rows: list[Row]
+    dataset: str, terms_of_set: Mapping[str, str] | None, found: ImageColumns
 ) -> tuple[pl.DataFrame, pl.DataFrame, list[list], list[Remark]]:
     """Return the rows of the manifest's tables of images, labels and shapes, and remarks on
     patients.
 
     Terms of the data set become concepts, and patients that a reading names as the same are joined.
-    `terms_of_set`: concept by term; None: terms are those of the vocabulary. `rows` is empty
-    afterwards, as a million of them take as much memory as all of the tables.
+    `terms_of_set`: concept by term; None: terms are those of the vocabulary.
     """
-    # Rows share their tuples of labels, a few hundred in 100,000 images: each is read once.
-    shared = {id(row.labels): row.labels for row in rows}
-    terms = _concepts(dataset, terms_of_set, rows, shared)
-    patient, joined = _joined_patients(rows)
-    images = pl.concat(_images(dataset, rows, patient))
+    terms = _concepts(dataset, terms_of_set, found)
+    patient, joined = _joined_patients(found)
+    images = _images(dataset, found.table, patient)
     shapes = [
         [
-            f"{dataset}/{row.name}",
+            f"{dataset}/{name}",
             it.concept or terms[it.term],
             it.term,
             it.shape,
             it.source,
             it.author,
         ]
-        for row in rows
-        for it in row.drawn
+        for name, it in found.drawn
     ]
-    keys = pl.Series([id(row.labels) for row in rows], dtype=pl.UInt64)
-    rows.clear()
     labels = [
         [
             key,
@@ -58,20 +51,20 @@ def tables(
             it.zone,
             it.activity,
         ]
-        for key, labels in shared.items()
+        for key, labels in enumerate(found.labels)
         for it in labels
     ]
     stated = storage.constants_once(
         pl.DataFrame(
             labels,
             schema={
-                "key": pl.UInt64,
+                "key": pl.UInt32,
                 **{name: kind for name, kind in LABEL_COLUMNS.items() if name != "image_id"},
             },
             orient="row",
         ).sort("key", "concept")
     )
-    image = images.select("image_id", key=keys).sort("image_id")
+    image = images.select("image_id", key=found.table["labels"]).sort("image_id")
     return images, _labels(image, stated), shapes, joined
 
 
@@ -106,57 +99,36 @@ def _numbers(count: int) -> np.ndarray:
     return np.arange(count, dtype=np.uint32)
 
 
-def _images(dataset: str, rows: list[Row], patient: Mapping[str, str]) -> Iterator[pl.DataFrame]:
-    """Yield the table of images in pieces: as lists it would take three times its memory."""
-    for at in range(0, max(len(rows), 1), PIECE):
-        piece = [_image(dataset, row, patient[row.patient]) for row in rows[at : at + PIECE]]
-        yield pl.DataFrame(piece, schema=COLUMNS, orient="row")
-
-
-def _image(dataset: str, row: Row, patient: str) -> list:
-    """Return a row of the table of images, in the order of `hilum.dataset.manifest.COLUMNS`."""
-    return [
-        f"{dataset}/{row.name}",
-        dataset,
-        row.source or dataset,
-        f"{dataset}/{patient}",
-        row.image,
-        row.lung_mask,
-        row.right_lung_mask,
-        row.left_lung_mask,
-        row.mask_values,
-        row.given_part,
-        row.sex,
-        row.age_years,
-        row.view,
-        row.body_part,
-        row.modality,
-        row.laterality,
-        row.reading,
-        row.study,
-        row.follow_up,
-        row.stated_height,
-        row.stated_width,
-        row.row_spacing_mm,
-        row.column_spacing_mm,
-        *[None] * len(DISPLAY),  # set by corrections alone
-    ]
+def _images(dataset: str, found: pl.DataFrame, patient: Mapping[str, str]) -> pl.DataFrame:
+    """Return the table of images. `patient`: the name of those who do not go by their own."""
+    name = pl.col("patient").replace(patient) if patient else pl.col("patient")
+    of_set = pl.lit(f"{dataset}/")
+    source = pl.lit(dataset)
+    if "source" in found.columns:
+        source = pl.when(pl.col("source") != "").then("source").otherwise(source)
+    made = {
+        "image_id": of_set + pl.col("name"),
+        "dataset": pl.lit(dataset),
+        "source": source,
+        "patient_id": of_set + name,
+        "path": pl.col("image"),
+    }
+    facts = {one: pl.col(one) if one in found.columns else pl.lit(None) for one in COLUMNS}
+    return found.select(
+        column.cast(COLUMNS[one]).alias(one) for one, column in (facts | made).items()
+    )
 
 
 def _concepts(
-    dataset: str,
-    terms_of_set: Mapping[str, str] | None,
-    rows: Iterable[Row],
-    shared: Mapping[int, Sequence[Label]],
+    dataset: str, terms_of_set: Mapping[str, str] | None, found: ImageColumns
 ) -> dict[str, str]:
     """Return the concept of each term.
 
-    `shared`: the different tuples of labels, by identity. Raises `BadData` with a count for each
-    term that the data set does not map.
+    Raises `BadData` with a count for each term that the data set does not map.
     """
-    counts = Counter(it.term for row in rows for it in row.drawn if it.concept is None)
-    for key, images in Counter(id(row.labels) for row in rows).items():
-        for it in shared[key]:
+    counts = Counter(it.term for _, it in found.drawn if it.concept is None)
+    for key, images in found.table["labels"].value_counts().iter_rows():
+        for it in found.labels[key]:
             counts[it.term] += images if it.concept is None else 0
     if terms_of_set is None:
         return {term: concept_for(term) for term in counts}
@@ -173,13 +145,15 @@ def _concepts(
     return dict(terms_of_set)
 
 
-def _joined_patients(rows: Iterable[Row]) -> tuple[dict[str, str], list[Remark]]:
-    """Return the name each patient goes by, and one remark for each note followed.
+def _joined_patients(found: ImageColumns) -> tuple[dict[str, str], list[Remark]]:
+    """Return the name of each patient who goes by that of another, and one remark for each note
+    followed.
 
     A note is one such as "same patient as …" in the reading of an image.
     """
-    rows = list(rows)
-    root = {row.patient: row.patient for row in rows}
+    if not found.notes:
+        return {}, []
+    root = {name: name for name in found.table["patient"].unique()}
 
     def find(name: str) -> str:
         """Follow the notes to the name that the patient goes by."""
@@ -188,23 +162,13 @@ def _joined_patients(rows: Iterable[Row]) -> tuple[dict[str, str], list[Remark]]
         return name
 
     remarks = []
-    for row in rows:
-        for other in row.same_patient:
-            if other not in root:
-                remarks.append(
-                    Remark(
-                        row.image,
-                        "warning",
-                        "same-patient",
-                        f"its reading names {other} as the same patient, who has no image here",
-                    )
-                )
-                continue
-            first, second = sorted((find(row.patient), find(other)))
-            root[second] = first
-            remarks.append(
-                Remark(
-                    row.image, "info", "same-patient", f"joined with {other}, as its reading says"
-                )
-            )
-    return {name: find(name) for name in root}, remarks
+    for image, patient, other in found.notes:
+        if other not in root:
+            message = f"its reading names {other} as the same patient, who has no image here"
+            remarks.append(Remark(image, "warning", "same-patient", message))
+            continue
+        first, second = sorted((find(patient), find(other)))
+        root[second] = first
+        message = f"joined with {other}, as its reading says"
+        remarks.append(Remark(image, "info", "same-patient", message))
+    return {name: find(name) for name in root if root[name] != name}, remarks

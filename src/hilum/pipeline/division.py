@@ -18,11 +18,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
+import numpy as np
 import polars as pl
 
 from hilum import storage
 from hilum.annotations.vocabulary import State, name_of
-from hilum.dataset import labels_by_concept
 from hilum.dataset.manifest import Manifest
 from hilum.errors import NotFound
 from hilum.pipeline.step import Summary
@@ -113,21 +113,28 @@ def folds(run: Run) -> list[Run]:
 
 def patients(manifest: Manifest, table: pl.DataFrame) -> pl.DataFrame:
     """Count by concept the patients (groups of `table`) with an image `present`, and `absent`."""
-    groups = table.select("image_id", group=pl.col("group").rank("dense").cast(pl.UInt32))
-    states = {"present": State.PRESENT, "absent": State.ABSENT}
-    counts = [
-        pl.col("group").filter(pl.col("state") == state).n_unique().alias(name)
-        for name, state in states.items()
-    ]
-    counted = [
-        labels.filter(pl.col("state") >= State.ABSENT)
-        .join(groups, on="image_id")
-        .select(pl.lit(concept).alias("concept"), *counts, known=pl.len())
-        .filter(pl.col("known") > 0)
-        for concept, labels in labels_by_concept.each(manifest.labels)
-    ]
-    empty = {"concept": pl.String, "present": pl.UInt32, "absent": pl.UInt32, "known": pl.UInt32}
-    return pl.concat([pl.DataFrame(schema=empty), *counted], how="vertical_relaxed").drop("known")
+    group, found = _group_of_images(manifest, table), manifest.label_states.of
+    number, counted = int(group.max(initial=-1)) + 1, []
+    for concept, labels in found.items():
+        here = group[labels.rows] >= 0
+        rows, states = labels.rows[here], labels.states[here]
+        with_it, without = (
+            np.count_nonzero(np.bincount(group[rows[states == state]], minlength=number))
+            for state in (State.PRESENT, State.ABSENT)
+        )
+        if with_it or without:
+            counted.append((concept, with_it, without))
+    kinds = {"concept": pl.String, "present": pl.UInt32, "absent": pl.UInt32}
+    return pl.DataFrame(counted, schema=kinds, orient="row")
+
+
+def _group_of_images(manifest: Manifest, table: pl.DataFrame) -> np.ndarray:
+    """Return the number of each image's group, int32, in the manifest's order; -1: no group."""
+    groups = table.select("image_id", group=pl.col("group").rank("dense").cast(pl.Int32))
+    images = manifest.table.select("image_id")
+    if not images["image_id"].equals(table["image_id"]):
+        groups = images.join(groups, on="image_id", how="left", maintain_order="left")
+    return groups["group"].fill_null(-1).to_numpy()
 
 
 def too_rare(counted: pl.DataFrame) -> dict[str, str]:
@@ -164,28 +171,22 @@ def assign_parts(
     largest claim gets them. `settled` groups come first in their stratum, so that those which
     follow make up for them; one that is settled in a part which is not dealt to claims nothing.
     """
-    groups = (
-        table.group_by("group")
-        .agg(pl.len().alias("images"), pl.col("source").min(), pl.col("state").max().fill_null(-2))
-        .to_dicts()
+    groups = table.group_by("group").agg(
+        pl.len().alias("images"), pl.col("source").min(), pl.col("state").max().fill_null(-2)
     )
-    order = sorted(
-        groups,
-        key=lambda g: (
-            g["state"],
-            g["source"],
-            g["group"] not in settled,
-            storage.digest(f"{seed}/{g['group']}"),
-        ),
-    )
-    claim = dict.fromkeys(fractions, 0.0)
-    dealt = {}
-    for group in order:
-        part = settled.get(group["group"])
+    names = groups["group"].to_list()
+    groups = groups.with_columns(
+        dealt=~pl.col("group").is_in(list(settled)) if settled else pl.lit(value=True),
+        lot=pl.Series([storage.digest(f"{seed}/{name}") for name in names], dtype=pl.String),
+    ).sort("state", "source", "dealt", "lot")
+    claim, dealt = dict.fromkeys(fractions, 0.0), {}
+    due = {part: fraction / sum(fractions.values()) for part, fraction in fractions.items()}
+    for name, images in zip(groups["group"], groups["images"], strict=True):
+        part = settled.get(name)
         if part is None or part in claim:
-            for open_part, fraction in fractions.items():
-                claim[open_part] += fraction / sum(fractions.values()) * group["images"]
-            part = part or max(claim, key=lambda open_part: claim[open_part])
-            claim[part] -= group["images"]
-        dealt[group["group"]] = part
+            for open_part, fraction in due.items():
+                claim[open_part] += fraction * images
+            part = part or max(claim, key=claim.__getitem__)
+            claim[part] -= images
+        dealt[name] = part
     return dealt

@@ -16,7 +16,8 @@ from hilum import plugins, storage
 from hilum.annotations import eligibility, lung_masks
 from hilum.annotations.vocabulary import state_key
 from hilum.config import Data, Recipe
-from hilum.dataset import corrections, merge
+from hilum.dataset import corrections, image_columns, merge
+from hilum.dataset.image_columns import ImageColumns
 from hilum.dataset.manifest import DROPPED, MASK_COLUMNS, Manifest, Remark, Row
 from hilum.dataset.plan import account, describe
 from hilum.dataset.plan import rows as plan_rows
@@ -67,21 +68,21 @@ def accounted(
     """
     found = _items(folder, dataset, patients, links)
     mirror.refuse_incomplete(found.root)
-    rows = [item for item in found.items if isinstance(item, Row)]
     remarks = [item for item in found.items if isinstance(item, Remark)]
-    if not rows:
+    images = image_columns.joined(item for item in found.items if not isinstance(item, Remark))
+    found.items.clear()  # a million rows take as much memory as all of the tables
+    if not images.table.height:
         raise NotFound(
             f"{addresses.shown(found.root)} was read as {found.name}, but holds no images of its "
             f"layout:"
             f"{_layout(found.module)}"
         )
-    found.items.clear()  # `tables` empties `rows`, too, as soon as it can
     terms = found.module.terms(found.root) if hasattr(found.module, "terms") else found.module.TERMS
-    images, labels, shapes, joined = _manifest_tables.tables(found.name, terms, rows)
+    table, labels, shapes, joined = _manifest_tables.tables(found.name, terms, images)
     remarks += joined
     manifest = Manifest.of(
         found.root,
-        images,
+        table,
         labels,
         [[r.path, r.severity, r.rule, r.message] for r in remarks],
         shapes,
@@ -97,7 +98,7 @@ class _Found:
     root: Path
     name: str
     module: ModuleType
-    items: list[Row | Remark]
+    items: list[Row | ImageColumns | Remark]
     account: Account
 
 
@@ -135,10 +136,17 @@ def _items(folder: Path, dataset: str, patients: str, links: bool = False) -> _F
     return _Found(top, name, module, items, kept)
 
 
-def _without_links(root: Path, items: Iterable[Row | Remark]) -> Iterator[Row | Remark]:
+def _without_links(
+    root: Path, items: Iterable[Row | ImageColumns | Remark]
+) -> Iterator[Row | ImageColumns | Remark]:
     """Leave out, with a remark each, images and masks that lead out of the folder."""
     found = Links(root)
     for item in items:
+        if isinstance(item, ImageColumns):
+            out = found.targets(item.table["image"])
+            yield from (_link(place, target) for place, target in out.items())
+            yield item.without(out)
+            continue
         if isinstance(item, Row):
             if target := found.target(item.image):
                 yield _link(item.image, target)

@@ -19,10 +19,11 @@ def grouped(
 
     `same`: pairs of image ids that show the same image, whose patients become one group.
     """
-    states = manifest.states(finding or "")
-    table = manifest.table.select("image_id", "patient_id", "source").with_columns(
-        state=states["state"]
+    table = manifest.table.select(
+        "image_id", "patient_id", "source", state=manifest.label_states.column(finding or "")
     )
+    if not same:
+        return table.with_columns(group="patient_id")
     group = connected_components(table["patient_id"].unique(), _patient_pairs(table, same))
     return table.with_columns(
         pl.col("patient_id").replace_strict(group, return_dtype=pl.String).alias("group")
@@ -32,7 +33,12 @@ def grouped(
 def _patient_pairs(
     table: pl.DataFrame, same: Sequence[tuple[str, str]]
 ) -> Iterable[tuple[str, str]]:
-    patient = dict(zip(table["image_id"], table["patient_id"], strict=True))
+    named = pl.Series([image for pair in same for image in pair], dtype=pl.String)
+    patient = dict(
+        table.filter(pl.col("image_id").is_in(named.implode()))
+        .select("image_id", "patient_id")
+        .iter_rows()
+    )
     return ((patient[first], patient[second]) for first, second in same)
 
 

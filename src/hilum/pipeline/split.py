@@ -51,18 +51,12 @@ def target(manifest: Manifest, wanted: str = "auto") -> str | None:
 
     Raises `NotFound` where the wanted one labels no image.
     """
-    counts = (
-        manifest.labels.lazy()
-        .filter(pl.col("state") >= 0)
-        .group_by("concept", "state")
-        .len()
-        .collect()
-        .pivot("state", index="concept", values="len")
-    )
-    rarer = {
-        row["concept"]: min(row.get("0") or 0, row.get("1") or 0)
-        for row in counts.sort("concept").iter_rows(named=True)
-    }
+    rarer = {}
+    for concept in manifest.label_states.of:
+        counts = manifest.label_states.counts(concept)
+        absent, present = (counts.get(state, 0) for state in (State.ABSENT, State.PRESENT))
+        if absent or present:
+            rarer[concept] = min(absent, present)
     if wanted != "auto":
         if wanted not in rarer:
             raise NotFound.named("finding with labels here", wanted, rarer)
@@ -180,7 +174,7 @@ def _settled(
                 "out to deal anew",
                 torn,
             )
-        return dict(zip(settled["group"], settled["part"], strict=True)), fractions
+        return dict(settled.select("group", "part").unique().iter_rows()), fractions
     official = table.with_columns(part=manifest.table["given_part"]).drop_nulls("part")
     torn = _torn(official)
     sound = not torn and {"train", "test"} <= set(official["part"])
@@ -194,7 +188,7 @@ def _settled(
     if _too_small(official, settings):
         # Too few to choose a threshold on: tune is dealt anew, out of all that is not in test.
         official = official.filter(pl.col("part") == "test")
-    parts = dict(zip(official["group"], official["part"], strict=True))
+    parts = dict(official.select("group", "part").unique().iter_rows())
     return parts, {part: fractions[part] for part in ("train", "tune")}
 
 
@@ -217,6 +211,9 @@ def _too_small(official: pl.DataFrame, settings: Split) -> bool:
 
 def _torn(table: pl.DataFrame) -> list[str]:
     """Name the patients of groups that are in several parts."""
+    placed = table.select("group", "part").unique()
+    if placed.height == placed["group"].n_unique():
+        return []
     parts = (
         table.group_by("group")
         .agg(pl.col("part").unique().sort(), pl.col("patient_id").unique().sort())

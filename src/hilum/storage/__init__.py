@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 # 64 bits: enough to name folders and distinguish artefacts and images; not a security measure.
 DIGEST_CHARACTERS = 16
 _BLOCK = 1 << 18  # bytes of a file hashed at a time: read and hashed in the cache of one core
+_SORTED = json.JSONEncoder(sort_keys=True, ensure_ascii=False)  # made once: it takes as long as use
 # As it is read from JSON or TOML, before anything has checked its keys and values.
 JsonObject = dict[str, Any]
 
@@ -239,7 +240,7 @@ def write_text(path: Path, text: str) -> None:
 
 def as_json(value: object) -> str:
     """Return JSON on one line with sorted keys, so that equal values give equal text."""
-    return json.dumps(value, sort_keys=True, ensure_ascii=False)
+    return _SORTED.encode(value)
 
 
 def write_json(path: Path, value: object) -> None:
@@ -265,18 +266,9 @@ def read_table(path: Path) -> pl.DataFrame:
 
     Raises `BadData` where the file is not readable as Parquet.
     """
-    import polars as pl
+    from hilum.storage.stored_table import StoredTable
 
-    data = io.BytesIO(untrusted_files.read_bytes(path))
-    try:
-        names = list(pl.read_parquet_schema(data))
-        if len(names) < 2:
-            return pl.read_parquet(data)
-        # Column by column: all of a large table at once take several times what is kept of them.
-        parts = (constants_once(pl.read_parquet(data, columns=[name])) for name in names)
-        return pl.concat(parts, how="horizontal")
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError) as error:
-        raise BadData(f"{path}: is not readable as Parquet ({on_one_line(str(error))})") from None
+    return StoredTable.read(path).table()
 
 
 def constants_once(table: pl.DataFrame) -> pl.DataFrame:

@@ -6,12 +6,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
+import numpy as np
 import polars as pl
 
 from hilum.annotations.vocabulary import State, name_of
 from hilum.audit.issues import Issue, Rule
 from hilum.config import Split
-from hilum.dataset import labels_by_concept
 from hilum.dataset.manifest import Manifest
 from hilum.plugins import Card
 from hilum.statistics.sample_size import half_width
@@ -71,6 +71,14 @@ RARE = Rule(
     "can hardly be distinguished.",
     "Add images of that state, enlarge the test part, or leave the finding out of the evaluation.",
 )
+_COUNTED = {
+    "dataset": pl.String,
+    "concept": pl.String,
+    **dict.fromkeys(
+        ("labelled", "present", "absent", "uncertain", "patients_present", "patients_absent"),
+        pl.UInt32,
+    ),
+}
 RULES = (ONE_STATE, UNCERTAIN, UNMENTIONED, IMBALANCE, RARE)
 
 
@@ -125,35 +133,27 @@ def _counts(manifest: Manifest) -> pl.DataFrame:
 
     One row for each data set and concept.
     """
-    # Patients are counted by numbers: five million names would take a gigabyte.
-    person = pl.col("patient_id").cast(pl.Categorical).to_physical()
-    images = manifest.table.select("image_id", "dataset", patient_id=person)
-    state = pl.col("state")
-    counted = {
-        "labelled": pl.len(),
-        **{
-            word: (state == value).sum()
-            for word, value in (
-                ("present", State.PRESENT),
-                ("absent", State.ABSENT),
-                ("uncertain", State.UNCERTAIN),
-            )
-        },
-        "patients_present": pl.col("patient_id").filter(state == State.PRESENT).n_unique(),
-        "patients_absent": pl.col("patient_id").filter(state == State.ABSENT).n_unique(),
-    }
-    no_label = images.clear().with_columns(concept=pl.lit(""), state=pl.lit(0, pl.Int8))
-    counts = pl.concat(
-        [
-            no_label.group_by("dataset", "concept").agg(**counted),
-            *(
-                labels.join(images, on="image_id")
-                .group_by("dataset", concept=pl.lit(concept))
-                .agg(**counted)
-                for concept, labels in labels_by_concept.each(manifest.labels)
-            ),
-        ]
-    )
+    dense = pl.col("dataset", "patient_id").rank("dense").cast(pl.Int64) - 1
+    images = manifest.table.select("dataset")
+    of, person = (column.to_numpy() for column in manifest.table.select(dense))
+    names = images["dataset"].unique().sort()
+    count, people = len(names), int(person.max(initial=-1)) + 1
+    rows = []
+    for concept, labels in manifest.label_states.of.items():
+        columns = [np.bincount(of[labels.rows], minlength=count)]
+        chosen = {
+            state: labels.rows[labels.states == state]
+            for state in (State.PRESENT, State.ABSENT, State.UNCERTAIN)
+        }
+        columns += [np.bincount(of[at], minlength=count) for at in chosen.values()]
+        for state in (State.PRESENT, State.ABSENT):
+            at = chosen[state]
+            images_of = np.bincount(person[at] * count + of[at], minlength=people * count)
+            columns.append((images_of.reshape(people, count) > 0).sum(axis=0))
+        for name, *cells in zip(names, *columns, strict=True):
+            if cells[0]:
+                rows.append((name, concept, *map(int, cells)))
+    counts = pl.DataFrame(rows, schema=_COUNTED, orient="row")
     counts = counts.join(images.group_by("dataset").agg(images=pl.len()), on="dataset")
     return counts.with_columns(
         unmentioned=pl.col("images") - pl.col("labelled"),

@@ -87,7 +87,7 @@ SHOWN = 100  # characters of a reading in a message
 def check(manifest: Manifest, facts: pl.DataFrame) -> Iterator[Issue]:
     """Yield issues of labels that contradict something else that is known of the image."""
     yield from _against_reading(manifest)
-    wider = _wider([*manifest.labels["concept"].unique(), *manifest.shapes["concept"].unique()])
+    wider = _wider([*manifest.label_states.of, *manifest.shapes["concept"].unique()])
     yield from AGAINST_TREE.issue(_against_tree(manifest, wider))
     yield from AGAINST_ANNOTATION.issue(_against_annotation(manifest, wider))
     yield from _copies_differ(manifest, facts)
@@ -140,9 +140,9 @@ def _against_tree(manifest: Manifest, wider: pl.DataFrame) -> pl.DataFrame:
 
     The message names the first such pair and counts the others.
     """
-    wider = wider.filter(pl.col("wider").is_in(manifest.labels["concept"].unique().implode()))
+    wider = wider.filter(pl.col("wider").is_in(list(manifest.label_states.of)))
     # In one query, so that only the labels that can conflict are ever held.
-    labels = manifest.labels.lazy().select("image_id", "concept", "state", "source")
+    labels = manifest.scan_labels().select("image_id", "concept", "state", "source")
     above = labels.filter(
         (pl.col("state") == State.ABSENT) & pl.col("concept").is_in(wider["wider"].implode())
     ).select("image_id", wider="concept", wider_source="source")
@@ -177,7 +177,7 @@ def _against_annotation(manifest: Manifest, wider: pl.DataFrame) -> pl.DataFrame
     own = annotated.with_columns(wider="concept")
     above = annotated.join(wider, on="concept").select(own.columns)
     absent = (
-        manifest.labels.lazy()
+        manifest.scan_labels()
         .filter(pl.col("state") == State.ABSENT)
         .select("image_id", "source", wider="concept")
         .join(annotated.lazy(), on="image_id", how="semi")
@@ -205,7 +205,7 @@ def _copies_differ(manifest: Manifest, facts: pl.DataFrame) -> Iterator[Issue]:
     images = with_facts(table, facts, "pixel_digest", "minimum", "maximum")
     copied = copies(images)
     stated = (
-        manifest.labels.lazy()
+        manifest.scan_labels()
         .filter(pl.col("state") != State.UNCERTAIN)
         .join(copied.lazy().select("image_id"), on="image_id", how="semi")
         .collect()

@@ -23,6 +23,7 @@ import polars as pl
 
 from hilum.annotations.vocabulary import STATE_NAMES, State, name_of
 from hilum.audit.issues import Issue, Rule
+from hilum.dataset.label_states import LabelStates
 from hilum.dataset.manifest import PARTS, Manifest
 from hilum.plugins import Card
 from hilum.statistics import folds
@@ -84,15 +85,15 @@ def check(
     """Yield labels that facts predict, and facts in which the given parts differ."""
     manifest = manifest.eligible(include)
     images = _facts(manifest.table, facts)
-    yield from SHORTCUT.issue(_predicted_by_facts(images, manifest.labels))
+    yield from SHORTCUT.issue(_predicted_by_facts(images, manifest.label_states))
     for (dataset,), rows in images.drop_nulls("given_part").group_by(
         "dataset", maintain_order=True
     ):
-        yield from PARTS_DIFFER.issue(_differences(str(dataset), rows, manifest.labels))
+        yield from PARTS_DIFFER.issue(_differences(str(dataset), rows, manifest.label_states))
 
 
 def _facts(table: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
-    """Return one row for each image, by image_id: `CATEGORIES` as text and `NUMBERS`.
+    """Return one row for each image, by image_id: its `row` in the table, `CATEGORIES` as text, `NUMBERS`.
 
     Sizes are the file's, or as stated where it was not read.
     """
@@ -103,7 +104,7 @@ def _facts(table: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
         .str.to_lowercase()
         .replace({"jpeg": "jpg", "tiff": "tif", "dicom": "dcm"})
     )
-    images = table.select("image_id", "path", *_STATED)
+    images = table.select("image_id", "path", *_STATED).with_row_index("row")
     images = images if images["image_id"].is_sorted() else images.sort("image_id")
     joined = images.join(read, on="image_id", how="left", maintain_order="left").with_columns(
         pl.coalesce("height", "stated_height"),
@@ -131,7 +132,7 @@ def _facts(table: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
 # Labels predicted from facts.
 
 
-def _predicted_by_facts(images: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame:
+def _predicted_by_facts(images: pl.DataFrame, labels: LabelStates) -> pl.DataFrame:
     """Return a message for each finding whose labels facts predict well."""
     chosen = images.filter(folds.subset_by_name_order(images["patient_id"], MOST))
     chosen = chosen.with_row_index()
@@ -140,33 +141,36 @@ def _predicted_by_facts(images: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFr
         for name in (*CATEGORIES, *NUMBERS)
         if len(np.unique(codes := _groups(chosen[name]))) > 1
     }
-    stated = labels.select("image_id", "concept", "state").join(
-        chosen.select("image_id", "index", "patient_id"), on="image_id"
-    )
-    stated = stated.filter(pl.col("state") != State.UNCERTAIN).sort("concept", "index")
-    people = (
-        stated.group_by("concept", "state")
-        .agg(pl.col("patient_id").n_unique())
-        .filter(pl.col("patient_id") >= FEWEST)
-    )
-    people = people.filter(pl.len().over("concept") == 2)
-    if not groups or not people.height:
-        return pl.DataFrame(schema={"message": pl.String})
     fold, rows = folds.by_name_order(chosen["patient_id"]), []
+    person = chosen["patient_id"].rank("dense").to_numpy() if groups else None
     regression: _Regression | None = None
-    for (concept,), cells in stated.join(
-        people.select("concept").unique(), on="concept", how="semi"
-    ).group_by("concept", maintain_order=True):
-        index, truth = cells["index"].to_numpy(), cells["state"].to_numpy()
+    for concept, index, truth in _known(labels, chosen["row"]) if groups else ():
+        people = {
+            state: len(np.unique(person[index[truth == state]]))
+            for state in (State.ABSENT, State.PRESENT)
+        }
+        if min(people.values()) < FEWEST:
+            continue
         # Findings of one table are stated on the same images, whose design matrix is kept.
         if regression is None or not np.array_equal(index, regression.index):
             regression = _Regression.of(groups, index, fold)
-        counts = dict(
-            people.filter(pl.col("concept") == concept).select("state", "patient_id").iter_rows()
-        )
-        message = _message(str(concept), regression, truth, counts)
+        message = _message(concept, regression, truth, people)
         rows += [message] if message else []
     return pl.DataFrame({"message": rows}, schema={"message": pl.String})
+
+
+def _known(labels: LabelStates, rows: pl.Series) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Yield each concept with the known states of images, and their places in `rows`, ascending.
+
+    `rows`: those of the images in the table.
+    """
+    place = np.full(labels.images, -1, np.int64)
+    place[rows.to_numpy()] = np.arange(len(rows))
+    for concept, (at, states) in labels.of.items():
+        index = place[at]
+        kept = (index >= 0) & (states != State.UNCERTAIN)
+        order = np.argsort(index[kept], kind="stable")
+        yield concept, index[kept][order], states[kept][order]
 
 
 def _message(
@@ -263,7 +267,7 @@ class _Regression:
 # Parts of a split that differ.
 
 
-def _differences(dataset: str, rows: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame:
+def _differences(dataset: str, rows: pl.DataFrame, labels: LabelStates) -> pl.DataFrame:
     """Return a message for each fact or label in which two parts of the given split differ.
 
     The test part, or without one the tune part, is compared with the training part.
@@ -277,16 +281,11 @@ def _differences(dataset: str, rows: pl.DataFrame, labels: pl.DataFrame) -> pl.D
     two = people.filter(pl.col("given_part").is_in([first, other])).with_columns(
         second=pl.col("given_part") == other
     )
-    stated = (
-        labels.select("image_id", "concept", "state")
-        .join(two.select("image_id", "second"), on="image_id")
-        .filter(pl.col("state") != State.UNCERTAIN)
-    )
     found = [_categories(two[name], two["second"], WORDS.get(name, name)) for name in CATEGORIES]
     found += [_numbers(two[name], two["second"], WORDS.get(name, name)) for name in NUMBERS]
-    for (concept,), cells in stated.sort("concept").group_by("concept", maintain_order=True):
-        words = cells["state"].replace_strict(STATE_NAMES, return_dtype=pl.String)
-        found.append(_categories(words, cells["second"], name_of(concept).lower()))
+    for concept, index, states in _known(labels, two["row"]):
+        words = pl.Series(states).replace_strict(STATE_NAMES, return_dtype=pl.String)
+        found.append(_categories(words, two["second"].gather(index), name_of(concept).lower()))
     tests = [one for one in found if one is not None]
     sure = [one for one in tests if one.chance * len(tests) < CHANCE and one.effect >= EFFECT]
     messages = [

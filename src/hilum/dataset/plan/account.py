@@ -10,6 +10,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import polars as pl
+
+from hilum.dataset.image_columns import ImageColumns
 from hilum.dataset.manifest import Remark, Row
 from hilum.dataset.plan import inventory
 from hilum.dataset.plan.evidence import Decision, SetAside
@@ -123,7 +126,7 @@ def of_release(
     root: Path,
     dataset: str,
     title: str,
-    items: Sequence[Row | Remark],
+    items: Sequence[Row | ImageColumns | Remark],
     opened: Iterable[Path],
 ) -> Account:
     """Return the account of a folder that the reader of a known data set has read.
@@ -134,7 +137,6 @@ def of_release(
     rows = [item for item in items if isinstance(item, Row)]
     below = path_names.below(folder.resolve(), root.resolve())
     prefix = "" if below == "." else f"{below}/"
-    images = [prefix + row.image for row in rows]
     masks = [
         prefix + path
         for row in rows
@@ -143,8 +145,12 @@ def of_release(
     ]
     met = inventory.names(folder)
     there = set(met)
+    places = [item.table["image"] for item in items if isinstance(item, ImageColumns)]
+    listed = pl.concat([pl.Series([row.image for row in rows], dtype=pl.String), *places])
+    images = prefix + listed if prefix else listed
+    here = images.is_in(pl.Series(met, dtype=pl.String).implode())
     read = {prefix + path_names.below(root.resolve(), path) for path in opened}
-    used = set(images) | set(masks)
+    used = {*images.filter(here), *masks}
     tables = sorted((read & there) - used)
     reasons = {prefix + item.path: item for item in items if isinstance(item, Remark)}
     aside: dict[tuple[str, str], list[str]] = defaultdict(list)
@@ -154,12 +160,12 @@ def of_release(
             reason = remark.message if remark else "is not part of the data set's layout"
             aside[reason, remark.severity if remark else "info"].append(path)
     roles = (
-        _role(RADIOGRAPHS, [path for path in images if path in there]),
+        _role(RADIOGRAPHS, images.filter(here).to_list()),
         _role(MASKS, sorted({path for path in masks if path in there})),
         _role(TABLES, tables),
     )
     decisions = [Decision("data set", dataset, f"the layout of {title}")]
-    missing = [path for path in images if path not in there]
+    missing = images.filter(~here).to_list()
     set_aside = [
         SetAside("file", reason, tuple(names), severity)
         for (reason, severity), names in aside.items()

@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping
 from functools import cache, partial
 from typing import Any
 
+import polars as pl
+
 from hilum.annotations.vocabulary import State
 from hilum.dataset.manifest import Label
 from hilum.dataset.readers._nih_table import Column
@@ -117,18 +119,27 @@ def labels(source: str, cell: str) -> tuple[tuple[Label, ...], bool]:
     return tuple(stated), NO_FINDING in words and len(words) > 1
 
 
-NAME = Column(("Image Index",), _image)
-LABELS = Column(("Finding Labels",), str)  # parsed by `labels`, which needs the table's name
+def _listed(cell: str) -> str:
+    labels("", cell)
+    return cell
+
+
+NAME = Column(("Image Index",), _image, "file", plain=r"^[\w-]+(?:\.[\w-]+)+$")
+LABELS = Column(("Finding Labels",), _listed, "listed")  # which `labels` parses
+_HEIGHT = ("Height]", "OriginalImageHeight")
+_WIDTH = ("OriginalImage[Width", "OriginalImageWidth")
+_ROWS = ("y]", "OriginalImagePixelSpacing_y")
+_COLUMNS = ("OriginalImagePixelSpacing[x", "OriginalImagePixelSpacing_x")
 FACTS = (
-    Column(("Patient ID",), _patient),
-    Column(("Patient Age",), _or_empty(_age)),
-    Column(("Patient Gender", "Patient Sex"), partial(_one_of, _SEXES)),
-    Column(("View Position",), partial(_one_of, _VIEWS)),
-    Column(("Follow-up #",), _count),
-    Column(("Height]", "OriginalImageHeight"), _or_empty(_count)),
-    Column(("OriginalImage[Width", "OriginalImageWidth"), _or_empty(_count)),
-    Column(("y]", "OriginalImagePixelSpacing_y"), _or_empty(_millimetres)),
-    Column(("OriginalImagePixelSpacing[x", "OriginalImagePixelSpacing_x"), _or_empty(_millimetres)),
+    Column(("Patient ID",), _patient, "patient", plain="^[1-9][0-9]{0,8}$"),
+    Column(("Patient Age",), _or_empty(_age), "age_years", pl.Float64),
+    Column(("Patient Gender", "Patient Sex"), partial(_one_of, _SEXES), "sex"),
+    Column(("View Position",), partial(_one_of, _VIEWS), "view"),
+    Column(("Follow-up #",), _count, "follow_up", pl.Int64),
+    Column(_HEIGHT, _or_empty(_count), "stated_height", pl.Int64),
+    Column(_WIDTH, _or_empty(_count), "stated_width", pl.Int64),
+    Column(_ROWS, _or_empty(_millimetres), "row_spacing_mm", pl.Float64),
+    Column(_COLUMNS, _or_empty(_millimetres), "column_spacing_mm", pl.Float64),
 )
 BOX = (
     Column(("Finding Label",), partial(_one_of, {word: word for word in TERMS})),

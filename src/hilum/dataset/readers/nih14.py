@@ -24,21 +24,21 @@ Source: Wang et al., CVPR 2017:2097-2106, and the release's README and FAQ.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
 from pathlib import Path
-from typing import Any
+
+import polars as pl
 
 from hilum.annotations import shapes
 from hilum.annotations.acquisition import OLDEST_YEARS
 from hilum.annotations.image_scale import Scale
-from hilum.dataset.manifest import DROPPED, Drawn, Remark, Row
+from hilum.dataset.image_columns import ImageColumns
+from hilum.dataset.manifest import DROPPED, Drawn, Remark
 from hilum.dataset.readers import _nih_cells, _nih_example, _nih_layout, _nih_table
 from hilum.dataset.readers._nih_cells import FINDINGS, NO_FINDING, TERMS
 from hilum.dataset.readers._nih_layout import BOXES, ENTRIES, OFFICIAL, SPLITS
-from hilum.dataset.readers._nih_table import Column
-from hilum.dataset.readers._reading_log import ReadingLog, counted, missing_from
+from hilum.dataset.readers._reading_log import ReadingLog, counted
 from hilum.errors import BadData
 from hilum.imaging.files import opened, raster
 from hilum.plugins import Card
@@ -87,7 +87,7 @@ class _Release:
 
     images: Mapping[str, str]  # path relative to the root
     boxes: Mapping[str, Sequence[Drawn]]
-    parts: Mapping[str, str]
+    parts: pl.DataFrame  # file, given_part
 
 
 def detect(root: Path) -> bool:
@@ -95,8 +95,8 @@ def detect(root: Path) -> bool:
     return bool(_tables(root))
 
 
-def rows(root: Path) -> Iterator[Row | Remark]:
-    """Yield the images and remarks. Raises `BadData` with all faults of the tables and lists."""
+def rows(root: Path) -> Iterator[ImageColumns | Remark]:
+    """Yield remarks, then the images. Raises `BadData` with all faults of the tables and lists."""
     log, tables = ReadingLog(root), _tables(root)
     if not tables:
         return
@@ -108,10 +108,10 @@ def rows(root: Path) -> Iterator[Row | Remark]:
     found = _entries(log, tables[0], release)
     if log.faults:
         raise BadData.listing(f"{root} is not a sound copy of ChestX-ray14", log.faults)
-    _report_unmatched(log, first, release, found)
+    _report_unmatched(log, first, release, found["file"])
     yield from log.remarks
-    here = images.keys() & found.keys()
-    yield from (row for name, row in found.items() if name in here or not here)
+    here = found.filter(pl.col("file").is_in(_names(images).implode()))
+    yield _image_columns(tables[0], here if here.height else found, release)
 
 
 def example(root: Path, *, images: int = 16, seed: int = 0, size: int | None = None) -> None:
@@ -133,52 +133,74 @@ def _tables(root: Path) -> list[Path]:
     return alike if len(alike) == 1 else []
 
 
-def _entries(log: ReadingLog, path: Path, release: _Release) -> dict[str, Row]:
-    """Return a row for each line of the table, by the image's name, whether or not it is here."""
-    # Cached, so that all images with the same findings have one tuple of labels.
-    labels = cache(partial(_nih_cells.labels, f"{path.name}, column Finding Labels"))
-    columns = (
-        _nih_cells.NAME,
-        Column(_nih_cells.LABELS.names, labels),
-        *_nih_cells.FACTS,
+def _entries(log: ReadingLog, path: Path, release: _Release) -> pl.DataFrame:
+    """Return the table with `image`, the path of each, whether or not it is here."""
+    columns = (_nih_cells.NAME, _nih_cells.LABELS, *_nih_cells.FACTS)
+    table = _nih_table.table(path, columns, log)
+    line = pl.format("line {}", "line")
+    _report_repeated(log, table.with_columns(place=line, where=pl.lit(f"{path.name} ") + line))
+    places = pl.DataFrame(
+        {"file": list(release.images), "image": list(release.images.values())},
+        schema={"file": pl.String, "image": pl.String},
     )
-    found: dict[str, Row] = {}
-    first: dict[str, int] = {}
-    for number, cells in _nih_table.rows(path, columns, log):
-        name, where = cells[0], f"{path.name} line {number}"
-        if first.setdefault(name, number) != number:
-            log.faults.append(f"{where}: {name} stands in line {first[name]} already")
-        found[name] = _row(log, where, cells, release)
-    return found
+    found = table.join(places, on="file", how="left", maintain_order="left").with_columns(
+        image=pl.coalesce("image", pl.lit("images/") + pl.col("file"))
+    )
+    _report_cells(log, path, found)
+    age = pl.col("age_years")
+    return found.with_columns(age_years=pl.when(age <= OLDEST_YEARS).then(age))
 
 
-def _row(log: ReadingLog, where: str, cells: Sequence[Any], release: _Release) -> Row:
-    name, (labels, contradicts), *facts = cells
-    patient, age, sex, view, follow_up, height, width, row_spacing, column_spacing = facts
-    place = release.images.get(name, f"images/{name}")
-    if contradicts:
-        message = f"{where} names a finding and '{NO_FINDING}': the finding is used"
-        log.remark(place, "warning", "label-conflict", message)
-    if age is not None and age > OLDEST_YEARS:
-        message = f"{where} states an age of {age:g} years: it is left empty"
-        log.remark(place, "warning", "age-impossible", message)
-        age = None
-    return Row(
-        place,
-        name.rpartition(".")[0],
-        patient,
-        labels=labels,
-        given_part=release.parts.get(name),
-        sex=sex,
-        age_years=age,
-        view=view,
-        follow_up=follow_up,
-        stated_height=height,
-        stated_width=width,
-        row_spacing_mm=row_spacing,
-        column_spacing_mm=column_spacing,
-        drawn=tuple(release.boxes.get(name, ())),
+def _report_repeated(log: ReadingLog, table: pl.DataFrame) -> None:
+    """Log each line (`where`) that names a file which an earlier one (`place`) names."""
+    if table["file"].n_unique() == table.height:
+        return
+    first = pl.col("place").first().over("file")
+    again = table.with_columns(first=first).filter(pl.col("place") != pl.col("first"))
+    for where, file, earlier in again.select("where", "file", "first").iter_rows():
+        log.faults.append(f"{where}: {file} stands in {earlier} already")
+
+
+def _report_cells(log: ReadingLog, path: Path, found: pl.DataFrame) -> None:
+    """Remark on each line that contradicts itself, or whose age is not one of a person."""
+    both = pl.col("listed").str.contains("|", literal=True) & pl.col("listed").str.contains(
+        NO_FINDING, literal=True
     )
+    too_old = pl.col("age_years") > OLDEST_YEARS
+    odd = found.select("image", "line", "age_years", both=both, too_old=too_old)
+    for image, line, age, contradicts, impossible in odd.filter(
+        pl.col("both") | pl.col("too_old")
+    ).iter_rows():
+        where = f"{path.name} line {line}"
+        if contradicts:
+            message = f"{where} names a finding and '{NO_FINDING}': the finding is used"
+            log.remark(image, "warning", "label-conflict", message)
+        if impossible:
+            message = f"{where} states an age of {age:g} years: it is left empty"
+            log.remark(image, "warning", "age-impossible", message)
+
+
+def _image_columns(path: Path, found: pl.DataFrame, release: _Release) -> ImageColumns:
+    """Return the images of the table `found`, with what belongs to them."""
+    listed = found["listed"].unique().sort()
+    source = f"{path.name}, column Finding Labels"
+    table = found.join(release.parts, on="file", how="left", maintain_order="left").select(
+        "image",
+        "given_part",
+        *(column.field for column in _nih_cells.FACTS),
+        name=pl.col("file").str.extract(r"(?s)^(.*)\.").fill_null(""),
+        labels=pl.col("listed").cast(pl.Enum(listed)).to_physical().cast(pl.UInt32),
+    )
+    boxed = found.filter(pl.col("file").is_in(_names(release.boxes).implode()))["file"]
+    return ImageColumns(
+        table,
+        [_nih_cells.labels(source, cell)[0] for cell in listed],
+        [(file.rpartition(".")[0], box) for file in boxed for box in release.boxes[file]],
+    )
+
+
+def _names(names: Iterable[str]) -> pl.Series:
+    return pl.Series(list(names), dtype=pl.String)
 
 
 def _images(log: ReadingLog) -> dict[str, str]:
@@ -230,8 +252,8 @@ def _boxes(log: ReadingLog, images: Mapping[str, str]) -> dict[str, list[Drawn]]
     return drawn
 
 
-def _parts(log: ReadingLog) -> dict[str, str]:
-    """Return the part of the split by image name, as the lists that take precedence state it."""
+def _parts(log: ReadingLog) -> pl.DataFrame:
+    """Return `given_part` of each `file`, as the lists that take precedence state it."""
     lists = (path for split in SPLITS for path in reversed(_nih_layout.tables(log.root, split)))
     there = {path.name.removesuffix(".gz"): path for path in lists}
     used = next((split for split in SPLITS if next(iter(split)) in there), {})
@@ -239,50 +261,56 @@ def _parts(log: ReadingLog) -> dict[str, str]:
     why = f"{', '.join(names)} used instead" if used else "there is no list of the training part"
     for name in sorted(there.keys() - used.keys()):
         log.remark(log.place(there[name]), "info", DROPPED, f"is not read: {why}")
-    parts: dict[str, str] = {}
-    first: dict[str, str] = {}
+    stated = [pl.DataFrame(schema=dict.fromkeys(("file", "place", "given_part"), pl.String))]
     for name in names:
         lines = _nih_table.text(there[name], log).splitlines()
-        for number, line in enumerate(lines, start=1):
-            image = line.split(maxsplit=1)[0] if line.strip() else None
-            where = f"{name} line {number}"
-            if image and first.setdefault(image, where) != where:
-                log.faults.append(f"{where}: {image} stands in {first[image]} already")
-            elif image:
-                parts[image] = used[name]
-    return parts
+        files = [line.split(maxsplit=1)[0] if line.strip() else None for line in lines]
+        place = pl.format(f"{name} line {{}}", pl.int_range(1, pl.len() + 1))
+        listed = pl.DataFrame({"file": files}, schema={"file": pl.String})
+        stated.append(listed.with_columns(place=place, given_part=pl.lit(used[name])).drop_nulls())
+    parts = pl.concat(stated)
+    _report_repeated(log, parts.with_columns(where="place"))
+    return parts.unique("file", keep="first", maintain_order=True).drop("place")
 
 
-def _report_unmatched(
-    log: ReadingLog, table: str, release: _Release, found: Mapping[str, Row]
-) -> None:
+def _report_unmatched(log: ReadingLog, table: str, release: _Release, found: pl.Series) -> None:
     """Remark on images that one file names and another does not, each kind once with its count."""
-    absent = missing_from(found, release.images)
+    images, boxes = _names(release.images), _names(release.boxes)
+    absent = _missing(found, images)
     if len(absent) == len(found):
         message = (
             f"none of its {len(found)} images is here: the table is read alone; put them in images/"
         )
         log.remark(table, "warning", "images-missing", message)
-    elif absent:
+    elif len(absent):
         message = (
             f"{counted(absent)} of its {len(found)} images are not here: their lines are left out"
         )
         log.remark(table, "warning", DROPPED, message)
-    unlisted = [release.images[name] for name in missing_from(release.images, found)]
-    boxed = missing_from(release.boxes, found)
-    listed = missing_from(release.parts, found)
-    partless = missing_from(found, release.parts) if release.parts else []
+    unlisted = [release.images[name] for name in _missing(images, found)]
+    parts = release.parts["file"]
+    partless = _missing(found, parts) if len(parts) else []
     remarks = (
         (unlisted, "warning", DROPPED, f"{table} does not list them"),
         (
-            boxed,
+            _missing(boxes, found),
             "warning",
             "box-orphan",
             f"{BOXES} has boxes on them, but {table} does not list them",
         ),
-        (listed, "info", "part-orphan", f"the lists of the split name them, but {table} does not"),
+        (
+            _missing(parts, found),
+            "info",
+            "part-orphan",
+            f"the lists of the split name them, but {table} does not",
+        ),
         (partless, "warning", "part-missing", "no list of the split names them"),
     )
     for names, severity, rule, message in remarks:
         if names:
             log.remark(names[0], severity, rule, f"{counted(names)} images: {message}")
+
+
+def _missing(names: pl.Series, known: pl.Series) -> list[str]:
+    """Return the names that are not known, in their order."""
+    return names.filter(~names.is_in(known.implode())).to_list()

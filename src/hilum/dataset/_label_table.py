@@ -1,0 +1,40 @@
+"""The field `labels` of a manifest: a table, or one that is unpacked when it is first used.
+
+A million images have 14 million labels of ChestX-ray14, a gigabyte unpacked, of which few steps
+need more than the states.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from hilum.storage.stored_table import StoredTable
+
+if TYPE_CHECKING:
+    from hilum.dataset.manifest import Manifest
+
+_FIELD = "labels"
+
+
+class LabelTable:
+    """A descriptor; the instance holds a data frame or a stored table."""
+
+    def __get__(self, manifest: Manifest | None, owner: Any = None) -> pl.DataFrame:
+        """Return the table, unpacked. Raises `BadData` where it is not readable."""
+        if manifest is None:
+            raise AttributeError(_FIELD)  # so that the field has no default
+        held = vars(manifest)[_FIELD]
+        if isinstance(held, StoredTable):
+            held = vars(manifest)[_FIELD] = held.table()
+        return held
+
+    def __set__(self, manifest: Manifest, held: pl.DataFrame | StoredTable) -> None:
+        vars(manifest)[_FIELD] = held
+
+    @staticmethod
+    def scan(manifest: Manifest) -> pl.LazyFrame:
+        """Return the labels of a manifest to query."""
+        held = vars(manifest)[_FIELD]
+        return held.scan() if isinstance(held, StoredTable) else held.lazy()

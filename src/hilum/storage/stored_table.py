@@ -1,0 +1,67 @@
+"""A table as it is stored, in a few bytes a row, of which a step unpacks what it needs."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TypeVar
+
+import polars as pl
+
+from hilum.errors import BadData, on_one_line
+from hilum.safety import untrusted_files
+from hilum.storage import constants_once
+
+_Made = TypeVar("_Made")
+
+
+@dataclass(frozen=True)
+class StoredTable:
+    """The bytes of a Parquet file, held so that it cannot change between two uses of it."""
+
+    path: Path
+    data: bytes
+
+    @classmethod
+    def read(cls, path: Path) -> StoredTable:
+        """Read a file. Raises `NotFound` and `CannotRead` as `untrusted_files.read_bytes` does."""
+        return cls(path, untrusted_files.read_bytes(path))
+
+    @cached_property
+    def schema(self) -> pl.Schema:
+        """Return the type of each column. Raises `BadData` where the file is not Parquet."""
+        return self.unpacked(lambda: pl.Schema(pl.read_parquet_schema(io.BytesIO(self.data))))
+
+    def scan(self) -> pl.LazyFrame:
+        """Return the table to query, of which only the columns and rows in use are unpacked."""
+        return pl.scan_parquet(io.BytesIO(self.data))
+
+    def table(self) -> pl.DataFrame:
+        """Return the whole table, with `constants_once`. Raises `BadData` as `unpacked` does."""
+        names, data = list(self.schema), io.BytesIO(self.data)
+        if len(names) < 2:
+            return self.unpacked(lambda: pl.read_parquet(data))
+        # Column by column: all of a large table at once take several times what is kept of them.
+        return self.unpacked(
+            lambda: pl.concat(
+                (constants_once(pl.read_parquet(data, columns=[name])) for name in names),
+                how="horizontal",
+            )
+        )
+
+    def unpacked(self, unpack: Callable[[], _Made]) -> _Made:
+        """Return what `unpack` makes of it. Raises `BadData` where that is not Parquet."""
+        try:
+            return unpack()
+        except (
+            pl.exceptions.PolarsError,
+            pl.exceptions.PanicException,
+            OSError,
+            ValueError,
+        ) as error:
+            raise BadData(
+                f"{self.path}: is not readable as Parquet ({on_one_line(str(error))})"
+            ) from None
