@@ -18,6 +18,7 @@ from hilum.imaging.synthetic._anatomy import (
     band,
     closed,
     ellipse,
+    fill_apart,
     posterior_rib,
 )
 
@@ -29,6 +30,10 @@ _SPINE = np.linspace(-0.1, 1.1, 30)
 _CLAVICLE = np.linspace(0, 1, 16)
 _TRACHEA = np.linspace(0, 1, 12) * 0.36
 _BEND = np.linspace(0.1, 0.9, 3)
+_FRONT_REACH = np.asarray(RIB_REACHES)[:, None] * (1 - 0.6 * _FRONT**2)
+_FRONT_DROP = (0.6 + 0.06 * _NUMBERS) * (1 + 1.15 * _FRONT)
+_INNER = np.array([1.0, 0.62])[:, None, None, None]  # a rib, and what its dense rims enclose
+_BACK_WIDTHS, _FRONT_WIDTHS = 0.02 * _INNER, 0.02 * (1.05 + 0.3 * _FRONT) * _INNER
 _BLOCK = closed([-1, -0.86, -1, 1, 0.86, 1], [-1, 0, 1, 1, 0, -1], steps=2)  # a vertebral body
 _HEADINGS = np.tile(np.linspace(-1.45, 1.5, 8), 2)
 
@@ -95,21 +100,20 @@ def _ribs(view: View, body: Anatomy) -> tuple[np.ndarray, np.ndarray]:
     """Return the posterior and anterior halves of ten pairs of ribs, denser at their rims."""
     back, front = view.fill(), view.fill()
     start = body.apex + 0.01 + _NUMBERS * body.rib_spacing
-    reach = body.half_width * np.asarray(RIB_REACHES)[:, None]
-    drop = body.rib_drop * (0.6 + 0.06 * _NUMBERS)
-    before = np.stack(
-        [0.01 + reach * (1 - 0.6 * _FRONT**2), start + drop * (1 + 1.15 * _FRONT)], -1
-    )
+    before = np.empty((len(_NUMBERS), len(_FRONT), 2))
+    before[..., 0] = 0.01 + body.half_width * _FRONT_REACH
+    before[..., 1] = start + body.rib_drop * _FRONT_DROP
     behind = posterior_rib(body, _NUMBERS, _BACK)
-    for layer, lines, widening, density in (
-        (back, behind, 1.0, 50),
-        (front, before, 1.05 + 0.3 * _FRONT, 30),
+    for layer, lines, widths, density in (
+        (back, behind, _BACK_WIDTHS, 50),
+        (front, before, _FRONT_WIDTHS, 30),
     ):
-        for thick, value in ((1.0, 1.0), (0.62, 0.65)):
-            outlines = band(lines, 0.02 * widening * thick) * BOTH_SIDES
+        both = np.broadcast_to(lines, (2, 1, *lines.shape))
+        corners = view.pixels(band(both, widths) * BOTH_SIDES)
+        for outlines, value in zip(corners, (1.0, 0.65), strict=True):
             # Scatter veils those below the diaphragm.
             for ribs, seen in ((slice(6), 1.0), (slice(6, 8), 0.8), (slice(8, 10), 0.45)):
-                view.fill_apart(outlines[:, ribs], value * density * seen, layer)
+                fill_apart(layer, outlines[:, ribs], value * density * seen)
     return back, front
 
 
@@ -181,21 +185,30 @@ def _vessels(view: View, body: Anatomy, rng: np.random.Generator) -> np.ndarray:
     generations = []
     for reach in (0.055, 0.06, 0.055, 0.05, 0.04, 0.03):
         bend = heading[:, None] + _BEND * rng.normal(0, 0.28, (len(at), 1))
-        steps = np.stack([np.cos(bend) * side[:, None], np.sin(bend)], -1)
+        steps = np.empty((len(at), 3, 2))
+        np.multiply(np.cos(bend), side[:, None], out=steps[..., 0])
+        np.sin(bend, out=steps[..., 1])
         steps *= rng.uniform(0.75, 1.3, (len(at), 1, 1)) * (reach / 3)
-        lines = np.concatenate([at[:, None], at[:, None] + np.cumsum(steps, 1)], 1)
+        lines = np.empty((len(at), 4, 2))
+        lines[:, 0] = at
+        np.cumsum(steps, 1, out=lines[:, 1:])
+        lines[:, 1:] += at[:, None]
         generations.append(lines)
-        fork = np.repeat(np.arange(len(at)), 2)[rng.uniform(size=2 * len(at)) < 0.8]
+        fork = np.flatnonzero(rng.uniform(size=2 * len(at)) < 0.8) // 2
         at, side, heading = (
             lines[fork, -1],
             side[fork],
             bend[fork, -1] + rng.normal(0, 0.45, len(fork)),
         )
-    layer = view.fill()
+    layer, corners = view.fill(), view.pixels(np.concatenate(generations))
+    last = len(corners)
     for number, lines in reversed(list(enumerate(generations))):
+        first = last - len(lines)
         thick = view.size * 0.0105 * 0.72**number
         value = 255 * 0.85**number * min(1.0, thick)
         # Broad ones are blurred afterwards and need no smooth edges, which take most of the time.
         edges = cv2.LINE_8 if thick >= 1.5 else cv2.LINE_AA
-        cv2.polylines(layer, list(view.pixels(lines)), False, value, max(1, round(thick)), edges, 4)
+        lines = corners[first:last]
+        cv2.polylines(layer, lines, False, value, max(1, round(thick)), edges, 4)
+        last = first
     return layer
