@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from hilum.dataset import inventory
 from hilum.dataset.manifest import Remark, Row
-from hilum.dataset.plan import inventory
 from hilum.dataset.plan.evidence import Decision, SetAside
 from hilum.dataset.plan.reading import Reading
 from hilum.safety import addresses, path_names
