@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import io
 import json
-import threading
 from contextlib import contextmanager
 from email import message_from_bytes
 from email.policy import HTTP
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+import web_servers
 from pydicom import Dataset, dcmread
 
 PATIENT = "Geheim^Patientin"  # a name that must be in no log
@@ -97,7 +96,7 @@ def serving():
     """Give an archive whose `url` answers while the block runs."""
     archive = Archive()
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(web_servers.Quiet):
         protocol_version = "HTTP/1.1"
         wbufsize = 1 << 16  # one packet for head and body
 
@@ -144,15 +143,6 @@ def serving():
                 status, found = archive.store(self.headers["Content-Type"], self.body)
                 self.answer(status, "application/dicom+json", json.dumps(found).encode())
 
-        def log_message(self, *of: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    archive.url = f"http://127.0.0.1:{server.server_address[1]}"
-    try:
+    with web_servers.serving(Handler) as port:
+        archive.url = f"http://127.0.0.1:{port}"
         yield archive
-    finally:
-        server.shutdown()
-        server.server_close()

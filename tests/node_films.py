@@ -9,7 +9,9 @@ from datetime import date
 from pathlib import Path
 
 import dicom_sources
+import dicomweb_archive
 import numpy as np
+import pytest
 from dicom_files import write
 from dicomweb_archive import PATIENT
 from pydicom import Dataset, dcmread
@@ -31,6 +33,19 @@ MODEL = ModelIdentity("tuberculosis", "fedcba9876543210")
 RESULTS = ["OT", "SEG", "SR", "SR"]
 BRIEF = ["SEG", "SR"]
 QUICK = Limits(retry_seconds=0.0, free_bytes=0, attempts=3)
+
+
+@pytest.fixture
+def archive():
+    """An archive without films, in memory."""
+    with dicomweb_archive.serving() as made:
+        yield made
+
+
+@pytest.fixture
+def films(tmp_path):
+    """The folder that `film` writes to."""
+    return tmp_path / "films"
 
 
 def film(folder: Path, number: int = 1, **header: object) -> Path:

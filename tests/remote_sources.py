@@ -2,13 +2,13 @@
 
 import http.client
 import logging
-import threading
 from contextlib import contextmanager
 from functools import partial
-from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 
 import pytest
+from web_servers import Quiet, serving
 
 BUCKET = "films"
 
@@ -28,7 +28,7 @@ class Bucket:
                 self.put(f"{prefix}/{path.relative_to(folder).as_posix()}", path.read_bytes())
 
 
-class Proxy(BaseHTTPRequestHandler):
+class Proxy(Quiet):
     """Hand requests on to moto; `plan` holds what befalls the next GET of an object."""
 
     protocol_version = "HTTP/1.1"
@@ -36,9 +36,6 @@ class Proxy(BaseHTTPRequestHandler):
     plan: list = []
     fetched: list = []
     offline = False
-
-    def log_message(self, *_):
-        pass
 
     def handle_any(self):
         if type(self).offline:
@@ -77,17 +74,6 @@ class Proxy(BaseHTTPRequestHandler):
             self.close_connection = True
 
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = handle_any
-
-
-@contextmanager
-def serving(handler):
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    try:
-        yield server.server_port
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 @pytest.fixture(scope="module")
@@ -141,9 +127,8 @@ def bucket(moto_port, monkeypatch):
 def web(folder: Path):
     """Serve a folder as a plain web server does, with pages that list its files, and no ranges."""
 
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *_):
-            pass
+    class Files(Quiet, SimpleHTTPRequestHandler):
+        pass
 
-    with serving(partial(Quiet, directory=str(folder))) as port:
+    with serving(partial(Files, directory=str(folder))) as port:
         yield f"http://127.0.0.1:{port}"

@@ -7,14 +7,13 @@ import shutil
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from urllib.parse import parse_qs, urlsplit
 
 import dicom_sources
 import numpy as np
 import pytest
+import web_servers
 from dicom_files import write
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -363,33 +362,16 @@ def answering(answers: list, most: int = 1000, raw: bytes | None = None, status:
     """A DICOMweb server with these images, that gives at most `most` at once."""
     queries = []
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            query = parse_qs(urlsplit(self.path).query)
-            queries.append((urlsplit(self.path).path, query, self.headers.get("Authorization")))
-            offset, limit = int(query["offset"][0]), min(int(query["limit"][0]), most)
-            modality = query["Modality"][0]
-            found = [one for one in answers if one["00080060"]["Value"] == [modality]]
-            body = raw or json.dumps(found[offset : offset + limit]).encode()
-            self.send_response(status)
-            headers = {"Content-Type": "application/dicom+json", "Content-Length": len(body)}
-            for name, value in {**headers, **said}.items():
-                self.send_header(name, str(value))
-            self.end_headers()
-            self.wfile.write(body)
+    def found(path, headers):
+        query = parse_qs(urlsplit(path).query)
+        queries.append((urlsplit(path).path, query, headers.get("Authorization")))
+        offset, limit = int(query["offset"][0]), min(int(query["limit"][0]), most)
+        found = [one for one in answers if one["00080060"]["Value"] == query["Modality"]]
+        body = raw or json.dumps(found[offset : offset + limit]).encode()
+        return status, {"Content-Type": "application/dicom+json", **said}, body
 
-        def log_message(self, *_):
-            pass
-
-    site = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = Thread(target=site.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{site.server_port}/dicom-web", queries
-    finally:
-        site.shutdown()
-        site.server_close()
-        thread.join()
+    with web_servers.answering(found) as address:
+        yield f"{address}/dicom-web", queries
 
 
 def answer(path: Path) -> dict:

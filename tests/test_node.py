@@ -10,7 +10,6 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-import dicomweb_archive
 import pytest
 from dicomweb_archive import PATIENT
 from node_films import (
@@ -42,17 +41,7 @@ from hilum.node.settings import Limits, Monitor
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
 pytest.importorskip("highdicom", reason="needs the extra [dicom]")
-
-
-@pytest.fixture
-def archive():
-    with dicomweb_archive.serving() as made:
-        yield made
-
-
-@pytest.fixture
-def films(tmp_path):
-    return tmp_path / "films"
+pytest_plugins = ["node_films"]  # its archive and films
 
 
 # ----------------------------------------------------------------------------------- the loop

@@ -8,14 +8,13 @@ import time
 import warnings
 from contextlib import suppress
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
-import dicomweb_archive
 import pytest
 from dicomweb_archive import PATIENT
 from node_films import BRIEF, QUICK, driven, film, settings, study, whole_reader
 from typer.testing import CliRunner
+from web_servers import Quiet, serving
 
 from hilum import storage
 from hilum.cli.verbs import app
@@ -32,17 +31,7 @@ from hilum.node.settings import Orthanc
 from hilum.safety.web import Login
 
 pytest.importorskip("highdicom", reason="needs the extra [dicom]")
-
-
-@pytest.fixture
-def archive():
-    with dicomweb_archive.serving() as made:
-        yield made
-
-
-@pytest.fixture
-def films(tmp_path):
-    return tmp_path / "films"
+pytest_plugins = ["node_films"]  # its archive and films
 
 
 @pytest.fixture
@@ -312,7 +301,7 @@ def test_one_archive_that_is_down_does_not_stop_another(archive, films, tmp_path
         assert node.states == {WRITTEN: 11, SENT: 1}
 
 
-class Page(BaseHTTPRequestHandler):
+class Page(Quiet):
     """Answers every request with a page where people sign in."""
 
     status, body = 200, b"<html>sign in</html>"
@@ -325,9 +314,6 @@ class Page(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(self.body)
 
-    def log_message(self, *of: object) -> None:
-        pass
-
 
 @pytest.mark.parametrize(
     ("status", "body"),
@@ -338,12 +324,10 @@ def test_an_answer_that_is_not_about_what_was_sent_is_the_archives_fault(
     status, body, films, tmp_path
 ):
     kind = type("Answers", (Page,), {"status": status, "body": body})
-    with HTTPServer(("127.0.0.1", 0), kind) as server:
-        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-        store = stow(Peer(f"http://127.0.0.1:{server.server_port}", Login("me", "secret"), 5.0))
+    with serving(kind) as port:
+        store = stow(Peer(f"http://127.0.0.1:{port}", Login("me", "secret"), 5.0))
         with pytest.raises(Unreachable) as raised:
             store([film(films)])
-        server.shutdown()
     assert "secret" not in str(raised.value)
 
 

@@ -6,9 +6,10 @@ import socket
 import ssl
 import subprocess
 import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import HTTPServer
 
 import pytest
+from web_servers import Quiet
 
 from hilum.errors import BadData, Unreachable
 from hilum.node import multipart
@@ -31,7 +32,7 @@ class Server(HTTPServer):
         return f"http://127.0.0.1:{self.server_address[1]}"
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(Quiet):
     protocol_version, wbufsize = "HTTP/1.1", 1 << 16
 
     def do_GET(self) -> None:
@@ -43,9 +44,6 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
         self.close_connection = "Content-Length" not in headers or "cut" in headers
-
-    def log_message(self, *of: object) -> None:
-        pass
 
 
 @pytest.fixture

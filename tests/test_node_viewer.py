@@ -12,16 +12,14 @@ import json
 import os
 import re
 import tarfile
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import cv2
 import dicom_sources
 import numpy as np
 import pytest
 from conftest import hilum
+from web_servers import answering
 
 from benchmarks._lib import orthanc
 from hilum.errors import BadData, BadRecipe, CannotRead, CannotWrite, NotFound
@@ -46,33 +44,6 @@ def packed(members: dict[str, bytes]) -> bytes:
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
         archive.addfile(link)
     return stream.getvalue()
-
-
-@contextmanager
-def answering(answer):
-    """A server on loopback that answers GET by `answer(path, headers)`: status, type, body."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            status, kind, body = answer(self.path, self.headers)
-            self.send_response(status)
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_):
-            pass
-
-    site = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = Thread(target=site.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{site.server_port}"
-    finally:
-        site.shutdown()
-        site.server_close()
-        thread.join()
 
 
 # ----------------------------------------------------------------------------------- the package
@@ -101,7 +72,7 @@ def test_the_package_is_fetched_once_from_the_configured_registry(package, monke
 
     def registry(path, headers):
         calls.append(path)
-        return 200, "application/octet-stream", package
+        return 200, {}, package
 
     with answering(registry) as url:
         monkeypatch.setenv("NPM_CONFIG_REGISTRY", f"{url}/npm/")
@@ -115,7 +86,7 @@ def test_another_file_is_refused_wherever_it_comes_from(package, monkeypatch, tm
     changed.write_bytes(package[:-1] + b"x")
     with pytest.raises(BadData, match="digest is another"):
         viewer_package.files(changed)
-    with answering(lambda path, headers: (200, "x/y", changed.read_bytes())) as url:
+    with answering(lambda path, headers: (200, {}, changed.read_bytes())) as url:
         monkeypatch.setenv("NPM_CONFIG_REGISTRY", url)
         with pytest.raises(BadData, match="digest is another"):
             viewer_package.files()
@@ -125,7 +96,7 @@ def test_another_file_is_refused_wherever_it_comes_from(package, monkeypatch, tm
 
 
 def test_a_registry_without_it_says_what_to_do(package, monkeypatch):
-    with answering(lambda path, headers: (404, "x/y", b"")) as url:
+    with answering(lambda path, headers: (404, {}, b"")) as url:
         monkeypatch.setenv("NPM_CONFIG_REGISTRY", url)
         with pytest.raises(NotFound, match="npm pack"):
             viewer_package.files()
@@ -144,7 +115,7 @@ def served():
     def archive(path, headers):
         calls.append((path, dict(headers)))
         text = json.dumps([{"url": f"http://{headers['Host']}/dicom-web/studies/1"}])
-        return 200, "application/dicom+json", text.encode()
+        return 200, {"Content-Type": "application/dicom+json"}, text.encode()
 
     with answering(archive) as url:
         root = f"{url}/dicom-web"
@@ -203,7 +174,7 @@ def test_all_else_is_refused(path, method, headers, status, served):
 
 def test_a_page_that_lies_in_the_archive_runs_no_script():
     def archive(path, headers):
-        return 200, "text/html", b"<script>fetch('/dicom-web/studies')</script>"
+        return 200, {"Content-Type": "text/html"}, b"<script>fetch('/dicom-web/studies')</script>"
 
     with answering(archive) as url:
         root = f"{url}/dicom-web"

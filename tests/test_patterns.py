@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hilum.dataset.inventory import File
 from hilum.dataset.plan import names, patterns
 from hilum.dataset.plan.evidence import Evidence
-from hilum.dataset.plan.inventory import File
 
 PIECES = (
     "a",

@@ -92,14 +92,14 @@ def train_all(films_folder: Path, work: Path, device: str, steps: int) -> None:
 
     from benchmarks.accuracy.domain import cropped
     from hilum.training import efficientnet_backbone
-    from tools.build_models import film_targets, multitask
+    from tools.build_models import film_targets, film_tensors, multitask
 
     facts = pl.read_parquet(films_folder / "facts.parquet")
     crops, masks = cropped(facts, films_folder, np.arange(facts.height))
     sources = facts["source"].to_list()
     names = sorted(set(sources))
     number = np.array([names.index(one) for one in sources])
-    on = multitask.films(crops, masks, film_targets.targets(facts), number, device)
+    on = film_tensors.films(crops, masks, film_targets.targets(facts), number, device)
     backbone = efficientnet_backbone.Backbone()
     efficientnet_backbone.load_imagenet(backbone)
     for seed in SEEDS:

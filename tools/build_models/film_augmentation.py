@@ -8,24 +8,31 @@ low frequencies (Yang & Soatto 2020, arXiv:2004.05498).
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-if TYPE_CHECKING:
-    from tools.build_models.multitask import Films, Recipe
-
-RANKS = 64  # points of a film's table of grey levels
+from tools.build_models.film_tensors import RANKS, Films
 
 
-def augmented(of: Films, rows: Tensor, partners: Tensor, recipe: Recipe) -> Tensor:
+def augmented(
+    of: Films,
+    rows: Tensor,
+    partners: Tensor,
+    *,
+    strength: float,
+    style: float,
+    masked: float,
+    flip: bool,
+) -> Tensor:
     """Return changed copies of the films `rows`, float32 (n, 1, s, s) in [0, 1].
 
-    `partners` are films of other sources whose style some of them take over.
+    `partners` are films of other sources whose style a fraction `style` of them take over; a
+    fraction `masked` is black outside the lungs. `strength` is that of all other changes, 1 the
+    usual one; `flip` mirrors half of them.
     """
-    n, device, k = len(rows), of.device, recipe.strength
+    n, device, k = len(rows), of.device, strength
     x = of.images[rows].float().div_(255)[:, None]
     ranks = of.ranks[rows].float().div_(255)[:, None]
 
@@ -37,10 +44,10 @@ def augmented(of: Films, rows: Tensor, partners: Tensor, recipe: Recipe) -> Tens
 
     inside = (x > 0).float()
     x = torch.lerp(x, ranks, some(0.4 * k) * between(0, 0.7))
-    if recipe.style:
+    if style:
         matched = _matched(ranks, of.tables[partners])
-        x = torch.lerp(x, matched, some(recipe.style) * between(0.5, 1))
-        chosen = torch.rand(n, device=device) < recipe.style / 2
+        x = torch.lerp(x, matched, some(style) * between(0.5, 1))
+        chosen = torch.rand(n, device=device) < style / 2
         if chosen.any():
             other = of.images[partners[chosen]].float().div_(255)[:, None]
             x[chosen] = _low_frequencies(x[chosen], other)
@@ -54,11 +61,11 @@ def augmented(of: Films, rows: Tensor, partners: Tensor, recipe: Recipe) -> Tens
     x = x + some(0.5) * 0.3 * k * F.interpolate(
         uneven, x.shape[2:], mode="bicubic", align_corners=True
     )
-    if recipe.masked:
+    if masked:
         lungs = F.max_pool2d(of.lungs[rows].float()[:, None], 9, 1, 4)
-        x = x * torch.maximum(lungs, 1 - some(recipe.masked))
+        x = x * torch.maximum(lungs, 1 - some(masked))
     x = x * inside
-    x = _moved(x, k, recipe.flip)
+    x = _moved(x, k, flip)
     x = torch.lerp(x, _blurred(x, 1.2), some(0.5 * k) * between(0, 1))
     x = x + some(0.5 * k) * between(0, 0.04) * torch.randn_like(x)
     return x.clamp(0, 1)

@@ -32,7 +32,8 @@ from torch.nn import functional as F
 
 from hilum.dataset.readers.nih14 import FINDINGS
 from hilum.training import efficientnet_backbone
-from tools.build_models.film_augmentation import RANKS, augmented
+from tools.build_models.film_augmentation import augmented
+from tools.build_models.film_tensors import Films
 
 TASKS = {
     "tuberculosis": 1.0,
@@ -70,51 +71,6 @@ class Recipe:
     strength: float = 1.0  # of all other augmentation
     flip: bool = False
     intensity: str = "as given"  # one of INTENSITIES
-
-
-@dataclass
-class Films:
-    """All films on the training device.
-
-    images, ranks (the equalised image) and lungs are uint8 (n, s, s); tables float32 (n, RANKS),
-    the grey levels of equally spaced ranks; targets float32 (n, len(TASKS)); source int64 (n,).
-    """
-
-    images: Tensor
-    ranks: Tensor
-    lungs: Tensor
-    tables: Tensor
-    targets: Tensor
-    source: Tensor
-
-    @property
-    def device(self) -> torch.device:
-        """The device that holds the films."""
-        return self.images.device
-
-
-def films(
-    images: np.ndarray,
-    lungs: np.ndarray,
-    targets: np.ndarray,
-    source: np.ndarray,
-    device: str,
-) -> Films:
-    """Put films on a device; `lungs` is a mask uint8 (n, s, s), not zero inside."""
-    ranks, tables = np.empty_like(images), np.empty((len(images), RANKS), np.float32)
-    for row, image in enumerate(images):
-        inside = image[image > 0]
-        counts = np.bincount(inside, minlength=256).astype(np.float64)
-        counts[0] = 0
-        middle = np.cumsum(counts) - counts / 2
-        ranks[row] = np.clip(middle / max(len(inside), 1) * 254 + 1, 1, 255).astype(np.uint8)[image]
-        ranks[row][image == 0] = 0
-        places = np.linspace(0, 100, RANKS)
-        tables[row] = np.percentile(inside, places) / 255 if len(inside) else places / 100
-    arrays = [images, ranks, (lungs > 0).astype(np.uint8)]
-    tensors = [torch.from_numpy(one).to(device) for one in arrays]
-    rest = (tables, targets.astype(np.float32), source.astype(np.int64))
-    return Films(*tensors, *(torch.from_numpy(one).to(device) for one in rest))
 
 
 # ---------------------------------------------------------------------------- network
@@ -273,7 +229,15 @@ def fit(
         for group in optimiser.param_groups:
             group["lr"] = recipe.learning_rate * rate
         batch = sampler.draw(recipe.batch)
-        x = augmented(on, batch, partners(on, batch, chosen), recipe)
+        x = augmented(
+            on,
+            batch,
+            partners(on, batch, chosen),
+            strength=recipe.strength,
+            style=recipe.style,
+            masked=recipe.masked,
+            flip=recipe.flip,
+        )
         network.train()
         with torch.autocast(device.type, PRECISION, enabled=use_bfloat16):
             logits, found = network(x.contiguous(memory_format=LAYOUT))

@@ -94,7 +94,7 @@ RULES = (
     STUDY_IN_TWO_PARTS,
 )
 PROCESSED = "duplicate-processed"  # the rule of a processed copy; exact copies are found here
-_WORDS = {"given_part": "the part", "patient_id": "the patient"}
+_WORDS = {"given_part": "in part '{}'", "patient_id": "of patient {}"}
 _NAMELESS = "no-patients"  # the remark of a data set in which nothing names the patients
 
 
@@ -104,7 +104,7 @@ def check(manifest: Manifest, facts: pl.DataFrame) -> Iterator[Issue]:
     table = manifest.table.select("image_id", "path", "patient_id", "given_part")
     duplicated = copies(with_facts(table, facts, "pixel_digest", "minimum", "maximum"))
     parts = pl.format(
-        "{} is in {} and the same image, {}, in {}",
+        "{} in part '{}' and {} in part '{}' are the same image",
         "path",
         "given_part",
         "other_path",
@@ -146,12 +146,9 @@ def afterwards(manifest: Manifest, found: Sequence[Issue]) -> Iterator[Issue]:
     ):
         separated = couples.filter(pl.col(column) != pl.col(f"other_{column}"))
         message = pl.format(
-            "{} has {} {}, a processed copy of it, {}, has {}",
-            "path",
-            pl.lit(_WORDS[column]),
-            column,
-            "other_path",
-            f"other_{column}",
+            f"{{}} {_WORDS[column]} and {{}} {_WORDS[column]} show the same image, one of them "
+            "processed",
+            *_of_pair(column),
         )
         yield from rule.issue(_pair(separated, message))
 
@@ -167,27 +164,30 @@ def _within_studies(table: pl.DataFrame, *, named: bool) -> Iterator[Issue]:
         *([(STUDY_TWO_PATIENTS, "patient_id")] if named else []),
     ):
         message = pl.format(
-            "examination {}: {} has {} {}, {} has {}",
+            f"examination {{}}: {{}} is {_WORDS[column]}, {{}} {_WORDS[column]}",
             "study",
-            "path",
-            pl.lit(_WORDS[column]),
-            column,
-            "other_path",
-            f"other_{column}",
+            *_of_pair(column),
         )
         yield from rule.issue(
             _pair(pairs(separated, ["dataset", "source", "study"], column), message)
         )
 
 
+def _of_pair(column: str) -> tuple[str, str, str, str]:
+    return "path", column, "other_path", f"other_{column}"
+
+
 def _within_patients(table: pl.DataFrame) -> Iterator[Issue]:
-    for rule, column in ((IN_TWO_PARTS, "given_part"), (SEX_DIFFERS, "sex")):
+    for rule, column, words in (
+        (IN_TWO_PARTS, "given_part", "part '{}' holds {} of the images, part '{}' {}"),
+        (SEX_DIFFERS, "sex", "stated {} in {} of the images, {} in {}"),
+    ):
         known = table.select("image_id", "path", "patient_id", column)
         counted = mixed(known, ["patient_id"], column).with_columns(
             images=pl.len().over("patient_id", column)
         )
         message = pl.format(
-            "patient {}: {} in {} images, {} in {}",
+            f"patient {{}}: {words}",
             "patient_id",
             column,
             "images",

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from hilum.dataset import inventory
 from hilum.dataset.dicom_index import dicomdir
 from hilum.dataset.dicom_index.index import Collector, FilmIndex
 from hilum.dataset.dicom_index.remarks import of_directory
-from hilum.dataset.plan import inventory
 from hilum.errors import BadData, HilumError, NotFound
 from hilum.imaging.batch.dicom_headers import headers
 from hilum.imaging.files import dicom, opened

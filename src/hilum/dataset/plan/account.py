@@ -12,9 +12,9 @@ from pathlib import Path
 
 import polars as pl
 
+from hilum.dataset import inventory
 from hilum.dataset.image_columns import ImageColumns
 from hilum.dataset.manifest import Remark, Row
-from hilum.dataset.plan import inventory
 from hilum.dataset.plan.evidence import Decision, SetAside
 from hilum.dataset.plan.reading import Reading
 from hilum.safety import addresses, path_names

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from hilum.dataset import inventory
 from hilum.dataset.dicom_index import dicomdir
-from hilum.dataset.plan import dicom_truth, inventory, lexicon, masks
-from hilum.dataset.plan.inventory import File
+from hilum.dataset.inventory import File
+from hilum.dataset.plan import dicom_truth, lexicon, masks
 from hilum.dataset.plan.masks import Seen
 from hilum.dataset.plan.reading import Reading
 from hilum.errors import BadData, on_one_line

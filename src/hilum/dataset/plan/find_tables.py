@@ -6,13 +6,13 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from hilum.dataset import tables
-from hilum.dataset.plan import columns, inventory, joins, label_columns, lexicon, names
+from hilum.dataset import inventory, tables
+from hilum.dataset.inventory import File
+from hilum.dataset.plan import columns, joins, label_columns, lexicon, names
 from hilum.dataset.plan.columns import STATED_BY_SETTINGS, TableReading
 from hilum.dataset.plan.evidence import Evidence, shown
 from hilum.dataset.plan.find_files import matches
 from hilum.dataset.plan.image_index import ImageIndex, Match
-from hilum.dataset.plan.inventory import File
 from hilum.dataset.plan.reading import Reading
 from hilum.dataset.plan.settings import COLUMN_KEYS
 from hilum.errors import BadData, BadRecipe, unknown

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from hilum.annotations import acquisition
+from hilum.dataset.inventory import File
 from hilum.dataset.plan import cells, folders, lexicon
 from hilum.dataset.plan.evidence import shown
 from hilum.dataset.plan.gather import AGE_COLUMN
 from hilum.dataset.plan.gathered import Gathered
-from hilum.dataset.plan.inventory import File
 from hilum.dataset.plan.reading import Reading
 from hilum.imaging.files.dicom import Header
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import PurePosixPath
 
+from hilum.dataset.inventory import File
 from hilum.dataset.plan import lexicon
-from hilum.dataset.plan.inventory import File
 
 ENOUGH = 0.5  # fraction of a column's distinct cells, or of the images, that must be matched
 

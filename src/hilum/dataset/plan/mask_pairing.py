@@ -7,8 +7,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from functools import cache
 
+from hilum.dataset.inventory import File
 from hilum.dataset.plan import lexicon
-from hilum.dataset.plan.inventory import File
 
 _TOKEN = re.compile(r"[^\W\d_]+|\d+")
 _SPLIT = re.compile(r"[\W_]+")

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cache
 
+from hilum.dataset.inventory import File
 from hilum.dataset.plan import lexicon
 from hilum.dataset.plan.evidence import LIKELY, Evidence, shown
-from hilum.dataset.plan.inventory import File
 from hilum.dataset.plan.mask_pairing import Pairing, affixes
 from hilum.dataset.plan.settings import Settings
 

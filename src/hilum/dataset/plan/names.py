@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hilum.annotations import acquisition
+from hilum.dataset.inventory import File
 from hilum.dataset.plan import lexicon, patterns
 from hilum.dataset.plan.evidence import CERTAIN, LIKELY, Evidence
-from hilum.dataset.plan.inventory import File
 from hilum.dataset.plan.lexicon import FINDING, MISSING, UNUSABLE
 
 MOSTLY = 0.8  # fraction of the names that must hold the code of a view for codes to count

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hilum.dataset import tables
+from hilum.dataset.inventory import File, Inventory
 from hilum.dataset.manifest import Remark
 from hilum.dataset.plan.columns import TableReading
 from hilum.dataset.plan.evidence import Evidence
 from hilum.dataset.plan.folders import Folders
-from hilum.dataset.plan.inventory import File, Inventory
 from hilum.dataset.plan.labels import Vocabulary
 from hilum.dataset.plan.masks import Masks
 from hilum.dataset.plan.names import NamedPatients

@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from hilum.dataset.inventory import File
 from hilum.dataset.manifest import Remark, Row
 from hilum.dataset.plan import boxes, gather, image_facts, remarks, statements
 from hilum.dataset.plan.gathered import Gathered
 from hilum.dataset.plan.image_facts import ImageFacts
-from hilum.dataset.plan.inventory import File
 from hilum.dataset.plan.reading import Reading
 
 

@@ -11,12 +11,12 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+from hilum.dataset import inventory
 from hilum.dataset.plan import (
     find_files,
     find_labels,
     find_tables,
     folders,
-    inventory,
     lexicon,
     names,
 )
