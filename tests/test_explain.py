@@ -376,13 +376,12 @@ def test_a_model_that_attends_to_the_lungs_has_no_information_with_them_covered_
             image = rng.integers(60, 90, (SIDE, SIDE)).astype(np.uint8)
             image[place] += np.uint8(90 * state)
             radiographs[f"i{k}"] = shown_region.Shown(image, base.labels, base.crop, base.size)
+        found = {
+            name: explanation_figures.logits_covered(Looker(place), 1, one)
+            for name, one in radiographs.items()
+        }
         table = explanation_figures.covered(
-            Looker(place),
-            1,
-            scored(states, [0.0] * 80),
-            radiographs,
-            Evaluate(bootstrap=50),
-            quietly,
+            found, scored(states, [0.0] * 80), Evaluate(bootstrap=50)
         )
         of = {row["shown"]: row for row in table.iter_rows(named=True)}
         assert (
@@ -400,14 +399,10 @@ def test_without_lungs_nothing_is_covered():
     radiograph = shown_region.Shown(
         np.zeros((SIDE, SIDE), np.uint8), np.zeros((64, 64), np.uint8), shown().crop, (300, 200)
     )
+    none = explanation_figures.logits_covered(Looker(bright(0, 0)[1]), 1, radiograph)
     assert (
         explanation_figures.covered(
-            Looker(bright(0, 0)[1]),
-            1,
-            scored([0, 1], [0.1, 0.2]),
-            {"i0": radiograph, "i1": radiograph},
-            Evaluate(bootstrap=50),
-            quietly,
+            {"i0": none, "i1": none}, scored([0, 1], [0.1, 0.2]), Evaluate(bootstrap=50)
         ).height
         == 0
     )

@@ -17,6 +17,13 @@ def children(process: int) -> list[int]:
     return sorted(found)
 
 
+def words(process: int) -> list[str]:
+    """Return the command line of a process; none where it has ended."""
+    with suppress(OSError):
+        return os.fsdecode(Path(f"/proc/{process}/cmdline").read_bytes()).split("\0")
+    return []
+
+
 def family(process: int) -> Iterator[int]:
     """Yield a process and all that it started, and that these started."""
     yield process

@@ -27,7 +27,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from benchmarks._lib.processes import children
+from benchmarks._lib.processes import children, words
 from benchmarks._lib.results import machine, record
 from benchmarks.speed.shards import make_films
 from hilum import storage
@@ -35,6 +35,7 @@ from hilum import storage
 PORT = 18786
 VICTIMS = ("worker", "command", "dask worker", "scheduler")
 LONGEST = 600  # seconds for one command
+LATE = 60  # seconds after which a nanny without a worker is replaced
 
 
 def main() -> None:
@@ -95,10 +96,11 @@ class Cluster:
 
     def __init__(self) -> None:
         self.scheduler = self._started("scheduler", "--no-dashboard", "--port", str(PORT))
-        self.nannies = [
-            self._started("worker", f"127.0.0.1:{PORT}", "--nthreads", "1", "--no-dashboard")
-            for _ in range(2)
-        ]
+        self.nannies = [self._nanny() for _ in range(2)]
+        self.seen = [time.monotonic()] * 2  # when each nanny had a worker, or was started
+
+    def _nanny(self) -> subprocess.Popen[bytes]:
+        return self._started("worker", f"127.0.0.1:{PORT}", "--nthreads", "1", "--no-dashboard")
 
     @staticmethod
     def _started(*words: str) -> subprocess.Popen[bytes]:
@@ -117,7 +119,23 @@ class Cluster:
         )
 
     def workers(self) -> list[int]:
-        return [pid for nanny in self.nannies for pid in children(nanny.pid)]
+        """Return the processes that do shards: a nanny starts one that tracks files, too.
+
+        A nanny whose worker is killed before it is ready ends, or stays without one: another is
+        started in its place.
+        """
+        found = []
+        for place, nanny in enumerate(self.nannies):
+            own = [pid for pid in children(nanny.pid) if "--multiprocessing-fork" in words(pid)]
+            late = time.monotonic() - self.seen[place] > LATE
+            if own:
+                found += own
+                self.seen[place] = time.monotonic()
+            elif nanny.poll() is not None or late:
+                nanny.kill()
+                nanny.wait()
+                self.nannies[place], self.seen[place] = self._nanny(), time.monotonic()
+        return found
 
     def end(self) -> None:
         for process in (*self.nannies, self.scheduler):
@@ -159,6 +177,7 @@ class Trial:
     def _start(self) -> subprocess.Popen[bytes]:
         if self.cluster is None:
             return command(self.root, "--executor", "processes")
+        self.cluster.workers()  # replaces what is lost
         if self.cluster.scheduler.poll() is not None:
             self.cluster.end()
             self.cluster = Cluster()

@@ -20,9 +20,12 @@ Not a step of `hilum run`: `hilum explain RUN` does it, and the next report incl
 
 from __future__ import annotations
 
+import base64
 import io
+import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 import polars as pl
@@ -35,18 +38,19 @@ from hilum.dataset.manifest import Manifest
 from hilum.errors import HilumError, NotFound
 from hilum.imaging.files import dicom, image_file
 from hilum.imaging.files.pose import AS_READ, Display
-from hilum.imaging.geometry import Crop, Letterbox
+from hilum.imaging.geometry import Crop, Letterbox, Size
+from hilum.imaging.image_stack import ImageStack
 from hilum.inference import lung_crop, saliency
 from hilum.inference.onnx_model import InputContract, OnnxModel
-from hilum.pipeline import cache, division, predict, segment
+from hilum.pipeline import _sharded, cache, division, predict, segment
 from hilum.pipeline import crop as region
 from hilum.pipeline._training import digests
 from hilum.pipeline.division import Division
-from hilum.pipeline.explanation_figures import COVERED, averages, covered
+from hilum.pipeline.explanation_figures import COVERED, averages, covered, logits_covered
 from hilum.pipeline.shown_region import Shown
 from hilum.pipeline.step import Inputs, StepResult
 from hilum.pipeline.truth import truths
-from hilum.progress import Progress, portion
+from hilum.progress import Progress
 from hilum.run_folder import Run
 from hilum.statistics.metrics import discrimination, localisation
 
@@ -161,8 +165,8 @@ class Regions:
 
     def __getitem__(self, place: Place) -> Shown:
         """Return the region at a place."""
-        masked = place.mask is not None
-        labels = self.labels[place.mask] if masked else np.zeros(self.labels.shape[1:], np.uint8)
+        none = np.zeros(self.labels.shape[1:], np.uint8)
+        labels = none if place.mask is None else self.labels[place.mask]
         return Shown(self.crops[place.row], labels, place.crop, place.size)
 
 
@@ -255,17 +259,14 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> StepResult:
     concept, maps = Division.of(run).trained, []
     explained, without = pl.DataFrame(schema=EXPLAINED), pl.DataFrame(schema=COVERED)
     if concept:
-        model = OnnxModel(run.file("train", predict.STAGES["finding"]), run.folder)
-        outlines = drawn_of(run.manifest(), concept)
-        at, scored = column(model.contract, concept), _scored(run, concept)
+        outlines, scored = drawn_of(run.manifest(), concept), _scored(run, concept)
         images = chosen(scored, pl.Series(list(outlines), dtype=pl.String))
         known = _some(scored.filter((pl.col("part") == "test") & (pl.col("state") >= State.ABSENT)))
-        wanted = {*images["image_id"], *known["image_id"]}
-        regions = {image_id: one for image_id, one in shown(run, recipe) if image_id in wanted}
-        of_finding = _Finding(model, at, concept)
-        watch = portion(progress, 0, 2)
-        explained, maps = _explained(of_finding, images, regions, outlines, watch)
-        without = covered(model, at, known, regions, recipe.evaluate, portion(progress, 1, 2))
+        found = _each(run, recipe, concept, outlines, (images, known), progress)
+        explained, maps = _explained(concept, images, found)
+        without = covered(
+            {name: one["covered"] for name, one in found.items()}, known, recipe.evaluate
+        )
     storage.write_table(run / TABLE, explained)
     stream = io.BytesIO()
     np.save(
@@ -282,39 +283,78 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> StepResult:
     return StepResult(digests(run, [TABLE, MAPS, AVERAGES, COVERS]), counts)
 
 
-class _Finding(NamedTuple):
-    """A finding: the model that scores it, its column among the outputs, its concept."""
+class _Item(NamedTuple):
+    """An image: its region, the outlines on its file, and what is to be done with it."""
+
+    place: Place
+    outlines: tuple[shapes.Shape, ...]
+    is_explained: bool
+    is_covered: bool
+
+
+class _Answer(TypedDict):
+    """Of one image: method, columns of EXPLAINED and map of each method, float16 (GRID, GRID) in
+    base 64; and what `explanation_figures.logits_covered` gives.
+    """
+
+    explained: list[tuple[str, Measures, str]]
+    covered: list[float]
+
+
+def _each(
+    run: Run,
+    recipe: Recipe,
+    concept: str,
+    outlines: Mapping[str, list[shapes.Shape]],
+    tables: tuple[pl.DataFrame, pl.DataFrame],
+    progress: Progress,
+) -> dict[str, _Answer]:
+    """Return what is found in each image of two tables, of those to explain and to cover."""
+    model = OnnxModel(run.file("train", predict.STAGES["finding"]), run.folder)
+    shown, places = regions(run, recipe)
+    explained, known = ({*table["image_id"]} for table in tables)
+    items = {
+        name: _Item(place, tuple(outlines.get(name, ())), name in explained, name in known)
+        for name, place in places.items()
+        if name in explained | known
+    }
+    work = _Attributing(model, column(model.contract, concept), shown)
+    made = made_from(run, recipe)
+    answers = _sharded.results(run / "explain", work, items, progress, made_from=made)
+    return dict(zip(items, map(json.loads, answers), strict=True))
+
+
+@dataclass(frozen=True)
+class _Attributing:
+    """Explains one image, and covers its lungs; gives an `_Answer` as JSON."""
 
     model: OnnxModel
     at: int
-    concept: str
+    regions: Regions
+
+    def __call__(self, item: _Item) -> bytes:
+        one, answer = self.regions[item.place], _Answer(explained=[], covered=[])
+        if item.is_explained:
+            for method, figures, found in attributed(self.model, self.at, one, item.outlines):
+                grid = saliency.upsample(
+                    np.zeros((1, 1)) if found is None else found, saliency.GRID
+                ).astype(np.float16)
+                drawn = base64.b64encode(grid.tobytes()).decode()
+                answer["explained"].append((method, figures, drawn))
+        if item.is_covered:
+            answer["covered"] = logits_covered(self.model, self.at, one)
+        return json.dumps(answer, default=float).encode()
 
 
 def _explained(
-    finding: _Finding,
-    images: pl.DataFrame,
-    regions: Mapping[str, Shown],
-    outlines: Mapping[str, list[shapes.Shape]],
-    progress: Progress,
+    concept: str, images: pl.DataFrame, found: Mapping[str, _Answer]
 ) -> tuple[pl.DataFrame, list[np.ndarray]]:
     rows, maps = [], []
-    for done, row in enumerate(
-        images.select("image_id", "group", "choice", "state", "score").iter_rows(named=True),
-        start=1,
-    ):
-        for method, figures, found in attributed(
-            finding.model,
-            finding.at,
-            regions[row["image_id"]],
-            outlines.get(row["image_id"], []),
-        ):
-            rows.append({**row, "concept": finding.concept, "method": method, **figures})
-            maps.append(
-                saliency.upsample(
-                    np.zeros((1, 1)) if found is None else found, saliency.GRID
-                ).astype(np.float16)
-            )
-        progress(done, images.height)
+    for row in images.select("image_id", "group", "choice", "state", "score").iter_rows(named=True):
+        for method, figures, drawn in found[row["image_id"]]["explained"]:
+            rows.append({**row, "concept": concept, "method": method, **figures})
+            values = np.frombuffer(base64.b64decode(drawn), np.float16)
+            maps.append(values.reshape(saliency.GRID, saliency.GRID))
     return pl.DataFrame(rows, schema=EXPLAINED, orient="row"), maps
 
 

@@ -8,7 +8,7 @@ recognises the finding without the lungs has learned something other than the fi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import polars as pl
@@ -20,7 +20,6 @@ from hilum.inference import saliency
 from hilum.inference.onnx_model import OnnxModel
 from hilum.pipeline import _shortcut_probes
 from hilum.pipeline.shown_region import Shown
-from hilum.progress import Progress
 from hilum.statistics import bootstrap
 from hilum.statistics.metrics import discrimination
 
@@ -66,34 +65,31 @@ def occlusion_variants(shown: Shown) -> dict[str, np.ndarray]:
     return made
 
 
+def logits_covered(model: OnnxModel, at: int, shown: Shown) -> list[float]:
+    """Return the logits of AS_SHOWN, WITHOUT and ALONE; none where no lungs are in the region.
+
+    `at`: column of the finding among the model's outputs.
+    """
+    if not shown.lungs.any():
+        return []
+    made = np.stack(list(occlusion_variants(shown).values()))
+    return saliency.logits(model, made, at).tolist()
+
+
 def covered(
-    model: OnnxModel,
-    at: int,
-    rows: pl.DataFrame,
-    regions: Mapping[str, Shown],
-    settings: Evaluate,
-    progress: Progress,
+    found: Mapping[str, Sequence[float]], rows: pl.DataFrame, settings: Evaluate
 ) -> pl.DataFrame:
     """Return the AUROC of a model with parts of its regions covered, as COVERED.
 
-    `rows`: image_id, group and state (1 or 0); those without lungs in their region are counted in
-    `left_out`. `at`: column of the finding among the model's outputs.
+    `found`: `logits_covered` by image id. `rows`: image_id, group and state (1 or 0); those without
+    lungs in their region are counted in `left_out`.
     """
     requested = rows.height
     rows = rows.filter(
-        pl.Series(
-            [bool(regions[image_id].lungs.any()) for image_id in rows["image_id"]],
-            dtype=pl.Boolean,
-        )
+        pl.Series([bool(found[image_id]) for image_id in rows["image_id"]], dtype=pl.Boolean)
     )
-    scores: dict[str, list[float]] = {name: [] for name in (AS_SHOWN, WITHOUT, ALONE)}
-    for done, image_id in enumerate(rows["image_id"], start=1):
-        made = occlusion_variants(regions[image_id])
-        for name, logit in zip(
-            made, saliency.logits(model, np.stack(list(made.values())), at), strict=True
-        ):
-            scores[name].append(float(logit))
-        progress(done, rows.height)
+    each = [found[image_id] for image_id in rows["image_id"]]
+    scores = dict(zip((AS_SHOWN, WITHOUT, ALONE), zip(*each, strict=True), strict=bool(each)))
     truth = rows["state"].to_numpy()
     about = {
         "images": rows.height,
@@ -102,16 +98,16 @@ def covered(
         "left_out": requested - rows.height,
     }
     measured = []
-    for name, logits in scores.items() if rows.height else ():
+    for name, logits in scores.items():
         values = np.array(logits)
-        found = bootstrap.bootstrap_patients(
+        interval = bootstrap.bootstrap_patients(
             lambda some, values=values: discrimination.auroc(truth[some], values[some]),
             rows["group"].to_list(),
             resamples=settings.bootstrap,
             confidence=settings.confidence,
             seed=settings.seed,
         )
-        measured.append({"shown": name, **about, **found._asdict()})
+        measured.append({"shown": name, **about, **interval._asdict()})
     return pl.DataFrame(measured, schema=COVERED, orient="row")
 
 

@@ -24,6 +24,7 @@ from hilum.cli._app import (
 )
 
 GROUP, ORDER = PIPELINE, 40
+SHARDED = True
 SHORT_HELP = "Find issues: leaks, duplicates, bad masks"
 EXAMPLE = (
     "Examples: hilum audit data/chest --fail-on error; hilum audit data/montgomery data/shenzhen"

@@ -13,6 +13,7 @@ from hilum.cli import console
 from hilum.cli._app import DATA, FileNames, Json, KeepIdentifiers, Readings, Source, sharing
 
 GROUP, ORDER = DATA, 40
+SHARDED = True
 SHORT_HELP = "Export a data set to other programs"
 EXAMPLE = "Example: hilum export coco runs/chest exported/chest"
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from hilum.dataset.dicom_index.index import FilmIndex
 
 GROUP, ORDER = DATA, 25
+SHARDED = True
 SHORT_HELP = "List the chest radiographs of a folder, DICOMDIR or DICOMweb server"
 EXAMPLE = (
     "Examples: hilum films export/; hilum films /media/cdrom/DICOMDIR --csv; "

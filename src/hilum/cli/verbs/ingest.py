@@ -5,6 +5,7 @@ from __future__ import annotations
 from hilum.cli._app import PIPELINE, Json, Quick, Source, To, perform
 
 GROUP, ORDER = PIPELINE, 20
+SHARDED = True
 SHORT_HELP = "Read a folder into a table"
 EXAMPLE = "Example: hilum ingest data/chest --out runs/chest"
 

@@ -194,10 +194,8 @@ def _instances(
             }
         )
         left_out += found["left_out"]
-        annotations += [
-            {"id": next(numbers), "image_id": number, "iscrowd": 0, **one}
-            for one in found["annotations"]
-        ]
+        for one in found["annotations"]:
+            annotations.append({**one, "id": next(numbers), "image_id": number, "iscrowd": 0})
     return {
         "info": {"description": "written by Hilum", "left_out": left_out},
         "licenses": [
@@ -232,7 +230,7 @@ class _OnImage(TypedDict):
     """The exported size of an image, (height, width), and what is on it."""
 
     size: list[int]
-    annotations: list[Any]  # an `_Annotation` without its numbers
+    annotations: list[_Annotation]  # without their numbers
     left_out: list[str]
 
 
@@ -266,7 +264,9 @@ class _Annotating:
             if isinstance(one, str):
                 found["left_out"].append(f"{item.row['image_id']}: {name} {one}")
             else:
-                found["annotations"].append({"category": name, **one, **about})
+                found["annotations"].append(
+                    {"id": 0, "image_id": 0, "iscrowd": 0, "category": name, **one, **about}
+                )
         return json.dumps(found).encode()
 
     def _shapes(

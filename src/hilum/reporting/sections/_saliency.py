@@ -90,13 +90,13 @@ def of_context(context: Context) -> Saliency | None:
     if not context.concept or "explain" not in context.optional:
         return None
     run, table = context.run, context.run.table("explain", explain.TABLE)
-    wanted = set(table["image_id"])
+    (regions, places), wanted = explain.regions(run, context.recipe), set(table["image_id"])
     return describe(
         table,
         run.table("explain", explain.AVERAGES),
         run.table("explain", explain.COVERS),
         storage.read_array(run.file("explain", explain.MAPS)),
-        {name: one for name, one in explain.shown(run, context.recipe) if name in wanted},
+        {name: regions[place] for name, place in places.items() if name in wanted},
         explain.drawn_of(context.manifest, context.concept),
     )
 
