@@ -30,8 +30,13 @@ class LabelTable:
             held = vars(manifest)[_FIELD] = held.table()
         return held
 
-    def __set__(self, manifest: Manifest, held: pl.DataFrame | StoredTable) -> None:
+    def __set__(self, manifest: Manifest, held: pl.DataFrame) -> None:
         vars(manifest)[_FIELD] = held
+
+    @staticmethod
+    def hold(manifest: Manifest, stored: StoredTable) -> None:
+        """Let a manifest that nothing has used yet have the labels of a stored table."""
+        vars(manifest)[_FIELD] = stored
 
     @staticmethod
     def scan(manifest: Manifest) -> pl.LazyFrame:

@@ -64,6 +64,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -240,7 +241,10 @@ class Manifest:
 
     root: Path
     table: pl.DataFrame
-    labels: LabelTable = LabelTable()
+    if TYPE_CHECKING:
+        labels: pl.DataFrame
+    else:
+        labels: LabelTable = LabelTable()
     remarks: pl.DataFrame
     shapes: pl.DataFrame
     links: bool = False
@@ -413,6 +417,8 @@ class Manifest:
         )
         root, links = addresses.located(from_text(stated["root"])), stated.get("links") is True
         table = images.select(list(COLUMNS))
-        manifest = cls(root, table, stored["labels"], remarks, shapes, links)
+        nothing = pl.DataFrame(schema=LABEL_COLUMNS)
+        manifest = cls(root, table, nothing, remarks, shapes, links)
+        LabelTable.hold(manifest, stored["labels"])
         stored["labels"].unpacked(manifest.check)
         return manifest

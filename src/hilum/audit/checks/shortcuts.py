@@ -142,11 +142,11 @@ def _predicted_by_facts(images: pl.DataFrame, labels: LabelStates) -> pl.DataFra
         if len(np.unique(codes := _groups(chosen[name]))) > 1
     }
     fold, rows = folds.by_name_order(chosen["patient_id"]), []
-    person = chosen["patient_id"].rank("dense").to_numpy() if groups else None
+    person = chosen["patient_id"].rank("dense").to_numpy()
     regression: _Regression | None = None
     for concept, index, truth in _known(labels, chosen["row"]) if groups else ():
         people = {
-            state: len(np.unique(person[index[truth == state]]))
+            state.value: len(np.unique(person[index[truth == state]]))
             for state in (State.ABSENT, State.PRESENT)
         }
         if min(people.values()) < FEWEST:

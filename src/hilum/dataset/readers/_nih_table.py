@@ -98,7 +98,8 @@ def _columns(content: str, columns: Sequence[Column]) -> pl.DataFrame | None:
     places = [_place(column, names) for column in columns]
     lines = pl.Series([body]).str.split("\n").explode()
     even = lines.str.count_matches(",", literal=True) == len(names) - 1
-    if min(places) < 0 or not even.all() or lines.str.len_bytes().max() > csv.field_size_limit():
+    long = lines.str.len_bytes() > csv.field_size_limit()
+    if min(places) < 0 or not even.all() or long.any():
         return None
     cells = lines.str.split_exact(",", len(names) - 1).struct.unnest().get_columns()
     made = {}

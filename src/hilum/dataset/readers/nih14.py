@@ -138,7 +138,7 @@ def _entries(log: ReadingLog, path: Path, release: _Release) -> pl.DataFrame:
     columns = (_nih_cells.NAME, _nih_cells.LABELS, *_nih_cells.FACTS)
     table = _nih_table.table(path, columns, log)
     line = pl.format("line {}", "line")
-    _report_repeated(log, table.with_columns(place=line, where=pl.lit(f"{path.name} ") + line))
+    _report_repeated(log, table, pl.lit(f"{path.name} ") + line, line)
     places = pl.DataFrame(
         {"file": list(release.images), "image": list(release.images.values())},
         schema={"file": pl.String, "image": pl.String},
@@ -151,14 +151,13 @@ def _entries(log: ReadingLog, path: Path, release: _Release) -> pl.DataFrame:
     return found.with_columns(age_years=pl.when(age <= OLDEST_YEARS).then(age))
 
 
-def _report_repeated(log: ReadingLog, table: pl.DataFrame) -> None:
-    """Log each line (`where`) that names a file which an earlier one (`place`) names."""
+def _report_repeated(log: ReadingLog, table: pl.DataFrame, line: pl.Expr, earlier: pl.Expr) -> None:
+    """Log each line that names a file which one before it names: where it is, and that one."""
     if table["file"].n_unique() == table.height:
         return
-    first = pl.col("place").first().over("file")
-    again = table.with_columns(first=first).filter(pl.col("place") != pl.col("first"))
-    for where, file, earlier in again.select("where", "file", "first").iter_rows():
-        log.faults.append(f"{where}: {file} stands in {earlier} already")
+    place = table.select("file", line=line, earlier=earlier.first().over("file"))
+    for name, where, first in place.filter(~pl.col("file").is_first_distinct()).iter_rows():
+        log.faults.append(f"{where}: {name} stands in {first} already")
 
 
 def _report_cells(log: ReadingLog, path: Path, found: pl.DataFrame) -> None:
@@ -261,16 +260,20 @@ def _parts(log: ReadingLog) -> pl.DataFrame:
     why = f"{', '.join(names)} used instead" if used else "there is no list of the training part"
     for name in sorted(there.keys() - used.keys()):
         log.remark(log.place(there[name]), "info", DROPPED, f"is not read: {why}")
-    stated = [pl.DataFrame(schema=dict.fromkeys(("file", "place", "given_part"), pl.String))]
+    kinds = {"file": pl.String, "line": pl.Int64, "list": pl.String, "given_part": pl.String}
+    stated = [pl.DataFrame(schema=kinds)]
     for name in names:
-        lines = _nih_table.text(there[name], log).splitlines()
-        files = [line.split(maxsplit=1)[0] if line.strip() else None for line in lines]
-        place = pl.format(f"{name} line {{}}", pl.int_range(1, pl.len() + 1))
-        listed = pl.DataFrame({"file": files}, schema={"file": pl.String})
-        stated.append(listed.with_columns(place=place, given_part=pl.lit(used[name])).drop_nulls())
+        content = _nih_table.text(there[name], log)
+        files: list[str | None] = [*content.splitlines()]
+        if content.split() != files:  # numbers follow the names, or lines are empty
+            files = [line.split(maxsplit=1)[0] if line and line.strip() else None for line in files]
+        listed = pl.DataFrame({"file": files}, schema={"file": pl.String}).with_row_index("line", 1)
+        part = listed.drop_nulls().with_columns(list=pl.lit(name), given_part=pl.lit(used[name]))
+        stated.append(part.select(pl.col(one).cast(kind) for one, kind in kinds.items()))
     parts = pl.concat(stated)
-    _report_repeated(log, parts.with_columns(where="place"))
-    return parts.unique("file", keep="first", maintain_order=True).drop("place")
+    line = pl.format("{} line {}", "list", "line")
+    _report_repeated(log, parts, line, line)
+    return parts.select("file", "given_part")
 
 
 def _report_unmatched(log: ReadingLog, table: str, release: _Release, found: pl.Series) -> None:
