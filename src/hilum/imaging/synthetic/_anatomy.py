@@ -113,8 +113,8 @@ class View:
     def blurred(self, layer: np.ndarray, sigma: float) -> np.ndarray:
         """Blur a layer by `sigma` (fraction of the frame)."""
         width = max(sigma * self.size, 0.3)
-        across = 2 * int(np.ceil(2 * width)) + 1  # OpenCV's own is twice as slow and no smoother
-        return cv2.GaussianBlur(layer, (across, across), width)
+        weights = _gauss(width)
+        return cv2.sepFilter2D(layer, -1, weights, weights)
 
     def haze(self, sigma: float, *outlines: np.ndarray) -> np.ndarray:
         """Return outlines filled and blurred by `sigma` (fraction of the frame), float32 in [0, 1].
@@ -136,14 +136,34 @@ class View:
 
     def cloud(self, rng: np.random.Generator, cells: int) -> np.ndarray:
         """Return smooth noise of mean 0, `cells` grains across."""
-        grains = rng.standard_normal((cells, cells), np.float32)
-        return cv2.resize(grains, (self.width, self.height), interpolation=cv2.INTER_CUBIC)
+        return cv2.resize(rough(rng, cells), (self.width, self.height), interpolation=cv2.INTER_CUBIC)
 
 
 def fill_apart(layer: np.ndarray, corners: np.ndarray, value: float) -> None:
     """Write `value` inside outlines, int32 (..., points, 2) of `View.pixels`: see its method."""
     outlines = corners.reshape(-1, *corners.shape[-2:])
     cv2.fillPoly(layer, outlines, int(value), cv2.LINE_AA, 4)
+
+
+def rough(rng: np.random.Generator, cells: int) -> np.ndarray:
+    """Return noise of mean 0 and deviation 1, float32 (cells, cells): nearly normal.
+
+    The sum of four bytes is drawn in a tenth of the time of a normal value.
+    """
+    four = np.frombuffer(rng.bytes(4 * cells * cells), np.uint8).reshape(4, -1)
+    total = four.sum(0, np.int16).reshape(cells, cells).astype(np.float32)
+    total -= 4 * 127.5
+    total *= np.float32((12 / (4 * (256**2 - 1))) ** 0.5)
+    return total
+
+
+@lru_cache
+def _gauss(sigma: float) -> np.ndarray:
+    """Return the weights of a blur, of two `sigma` to either side.
+
+    As whole numbers of 256ths, as OpenCV's own blur of uint8 has them, it takes twice the time.
+    """
+    return cv2.getGaussianKernel(2 * int(np.ceil(2 * sigma)) + 1, sigma, cv2.CV_32F)
 
 
 # Outlines

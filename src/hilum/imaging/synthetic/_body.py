@@ -20,6 +20,7 @@ from hilum.imaging.synthetic._anatomy import (
     ellipse,
     fill_apart,
     posterior_rib,
+    rough,
 )
 
 _HUNDREDTH = 0.01  # attenuation of one level of a layer of bones
@@ -155,11 +156,14 @@ def _shoulders(view: View, body: Anatomy) -> np.ndarray:
     return layer
 
 
-def air(view: View, outlines: list[np.ndarray]) -> np.ndarray:
-    """Return the depth of air in both lungs, float32 in [0, 1]."""
+def air(view: View, outlines: list[np.ndarray], filled: np.ndarray) -> np.ndarray:
+    """Return the depth of air in both lungs, float32 in [0, 1].
+
+    `filled`: the view's layer with both outlines filled.
+    """
     grid = view.coarse
     depth = view.enlarged(grid.round(grid.fill(*outlines) > 127, 0.06) * np.float32(0.4))
-    edge = view.blurred(view.fill(*outlines), 0.0025)
+    edge = view.blurred(filled, 0.0025)
     return cv2.addWeighted(edge, 0.6 / 255, depth, 1, 0, dtype=cv2.CV_32F)
 
 
@@ -167,8 +171,8 @@ def lung_marks(view: View, body: Anatomy) -> np.ndarray:
     """Return the attenuation of vessels and lung texture, float32."""
     rng = np.random.default_rng(body.texture)
     vessels = view.blurred(_vessels(view, body, rng), 0.0022)
-    grains = rng.standard_normal((110, 110), np.float32) * np.float32(0.03)
-    coarser = rng.standard_normal((36, 36), np.float32) * np.float32(0.035)
+    grains = rough(rng, 110) * np.float32(0.03)
+    coarser = rough(rng, 36) * np.float32(0.035)
     grains += cv2.resize(coarser, (110, 110), interpolation=cv2.INTER_CUBIC)
     texture = cv2.resize(grains, (view.width, view.height), interpolation=cv2.INTER_CUBIC)
     return cv2.addWeighted(vessels, 0.55 / 255, texture, 1, 0, dtype=cv2.CV_32F)
