@@ -321,14 +321,20 @@ def write_png(path: Path, pixels: np.ndarray) -> None:
     storage.write_bytes(path, png(pixels))
 
 
-def png(pixels: np.ndarray) -> bytes:
+def png(pixels: np.ndarray, *, noisy: bool = False) -> bytes:
     """Encode uint8 (height, width), with channels or without, or bool, as PNG.
 
-    bool becomes 0 and 255.
+    bool becomes 0 and 255. `noisy`: nearly no pixel equals its neighbour, as in a film without
+    borders; then runs are not looked for, which takes a fifth of the time.
     """
     import imagecodecs
 
-    values = pixels.astype(np.uint8) * np.uint8(255) if pixels.dtype == bool else pixels
-    # Six times as fast as the default, and radiographs are 8 % smaller: their noise has no repeats.
-    runs, paeth = imagecodecs.PNG.STRATEGY.RLE, imagecodecs.PNG.FILTER.PAETH
-    return bytes(imagecodecs.png_encode(values, level=1, strategy=runs, filter=paeth))
+    options = imagecodecs.PNG
+    if pixels.dtype == bool:
+        values = pixels.view(np.uint8) * np.uint8(255)
+        strategy, filtering = options.STRATEGY.RLE, options.FILTER.UP
+    else:
+        # Six times as fast as the default, and radiographs are 8 % smaller: noise has no repeats.
+        values, filtering = pixels, options.FILTER.PAETH
+        strategy = options.STRATEGY.HUFFMAN_ONLY if noisy else options.STRATEGY.RLE
+    return bytes(imagecodecs.png_encode(values, level=1, strategy=strategy, filter=filtering))

@@ -16,6 +16,7 @@ import numpy as np
 SIDES = (-1, 1)  # the patient's right (left in the image), the patient's left
 RIB_REACHES = (0.62, 0.79, 0.89, 0.95, 0.99, 1.01, 1.02, 1.03, 1.03, 1.02)  # half widths, from top
 BOTH_SIDES = np.array([[[[-1, 1]]], [[[1, 1]]]])  # mirrors outlines (n, points, 2) of the left
+Window = tuple[slice, slice]  # rows and columns of a frame
 CIRCLE = np.column_stack([np.cos(np.arange(32) * np.pi / 16), np.sin(np.arange(32) * np.pi / 16)])
 
 
@@ -69,6 +70,20 @@ class View:
         shift = np.array([[0, 0, 0.5]])
         return View(height, width, (self.map + shift) * scale - shift, self.size / step)
 
+    def around(self, outlines: Sequence[np.ndarray], margin: float) -> tuple[View, Window]:
+        """Return the part of the frame around outlines, and the rows and columns that it is.
+
+        `margin` is a fraction of the frame.
+        """
+        corners = self.pixels(np.concatenate(outlines)) // 16
+        more = int(np.ceil(margin * self.size))
+        left, top = np.maximum(corners.min(0) - more, 0).tolist()
+        right, bottom = (corners.max(0) + more + 1).tolist()
+        right, bottom = min(right, self.width), min(bottom, self.height)
+        shifted = self.map - [[0, 0, left], [0, 0, top]]
+        window = slice(top, bottom), slice(left, right)
+        return View(bottom - top, right - left, shifted, self.size), window
+
     def enlarged(self, field: np.ndarray) -> np.ndarray:
         """Resample a field of a reduced frame, float32, to this one."""
         if field.shape == (self.height, self.width):
@@ -113,8 +128,8 @@ class View:
     def blurred(self, layer: np.ndarray, sigma: float) -> np.ndarray:
         """Blur a layer by `sigma` (fraction of the frame)."""
         width = max(sigma * self.size, 0.3)
-        across = 2 * int(np.ceil(2 * width)) + 1  # OpenCV's own is twice as slow and no smoother
-        return cv2.GaussianBlur(layer, (across, across), width)
+        weights = _gauss(width)
+        return cv2.sepFilter2D(layer, -1, weights, weights)
 
     def haze(self, sigma: float, *outlines: np.ndarray) -> np.ndarray:
         """Return outlines filled and blurred by `sigma` (fraction of the frame), float32 in [0, 1].
@@ -144,6 +159,27 @@ def fill_apart(layer: np.ndarray, corners: np.ndarray, value: float) -> None:
     """Write `value` inside outlines, int32 (..., points, 2) of `View.pixels`: see its method."""
     outlines = corners.reshape(-1, *corners.shape[-2:])
     cv2.fillPoly(layer, outlines, int(value), cv2.LINE_AA, 4)
+
+
+def rough(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:
+    """Return noise of mean 0 and deviation 1, float32 (rows, columns): nearly normal.
+
+    The sum of four bytes is drawn in a third of the time of a normal value.
+    """
+    four = np.frombuffer(rng.bytes(4 * rows * columns), np.uint8).reshape(4, rows, columns)
+    total = four.sum(0, np.int16).astype(np.float32)
+    total -= 4 * 127.5
+    total *= np.float32((12 / (4 * (256**2 - 1))) ** 0.5)
+    return total
+
+
+@lru_cache
+def _gauss(sigma: float) -> np.ndarray:
+    """Return the weights of a blur, of two `sigma` to either side.
+
+    As whole numbers of 256ths, as OpenCV's own blur of uint8 has them, it takes twice the time.
+    """
+    return cv2.getGaussianKernel(2 * int(np.ceil(2 * sigma)) + 1, sigma, cv2.CV_32F)
 
 
 # Outlines

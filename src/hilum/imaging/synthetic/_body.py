@@ -20,6 +20,7 @@ from hilum.imaging.synthetic._anatomy import (
     ellipse,
     fill_apart,
     posterior_rib,
+    rough,
 )
 
 _HUNDREDTH = 0.01  # attenuation of one level of a layer of bones
@@ -35,6 +36,7 @@ _FRONT_DROP = (0.6 + 0.06 * _NUMBERS) * (1 + 1.15 * _FRONT)
 _INNER = np.array([1.0, 0.62])[:, None, None, None]  # a rib, and what its dense rims enclose
 _BACK_WIDTHS, _FRONT_WIDTHS = 0.02 * _INNER, 0.02 * (1.05 + 0.3 * _FRONT) * _INNER
 _BLOCK = closed([-1, -0.86, -1, 1, 0.86, 1], [-1, 0, 1, 1, 0, -1], steps=2)  # a vertebral body
+_GRAINS, _COARSER = (68, 84), (22, 28)  # of the lungs' texture: a hundredth of the frame, and more
 _HEADINGS = np.tile(np.linspace(-1.45, 1.5, 8), 2)
 
 
@@ -155,21 +157,27 @@ def _shoulders(view: View, body: Anatomy) -> np.ndarray:
     return layer
 
 
-def air(view: View, outlines: list[np.ndarray]) -> np.ndarray:
-    """Return the depth of air in both lungs, float32 in [0, 1]."""
+def air(view: View, outlines: list[np.ndarray], filled: np.ndarray) -> np.ndarray:
+    """Return the depth of air in both lungs, float32 in [0, 1].
+
+    `view` is that of the lungs, `filled` its layer with both outlines filled.
+    """
     grid = view.coarse
     depth = view.enlarged(grid.round(grid.fill(*outlines) > 127, 0.06) * np.float32(0.4))
-    edge = view.blurred(view.fill(*outlines), 0.0025)
+    edge = view.blurred(filled, 0.0025)
     return cv2.addWeighted(edge, 0.6 / 255, depth, 1, 0, dtype=cv2.CV_32F)
 
 
 def lung_marks(view: View, body: Anatomy) -> np.ndarray:
-    """Return the attenuation of vessels and lung texture, float32."""
+    """Return the attenuation of vessels and lung texture around the lungs, float32.
+
+    `view` is that of the lungs.
+    """
     rng = np.random.default_rng(body.texture)
     vessels = view.blurred(_vessels(view, body, rng), 0.0022)
-    grains = rng.standard_normal((110, 110), np.float32) * np.float32(0.03)
-    coarser = rng.standard_normal((36, 36), np.float32) * np.float32(0.035)
-    grains += cv2.resize(coarser, (110, 110), interpolation=cv2.INTER_CUBIC)
+    grains = rough(rng, *_GRAINS) * np.float32(0.03)
+    coarser = rough(rng, *_COARSER) * np.float32(0.035)
+    grains += cv2.resize(coarser, _GRAINS[::-1], interpolation=cv2.INTER_CUBIC)
     texture = cv2.resize(grains, (view.width, view.height), interpolation=cv2.INTER_CUBIC)
     return cv2.addWeighted(vessels, 0.55 / 255, texture, 1, 0, dtype=cv2.CV_32F)
 

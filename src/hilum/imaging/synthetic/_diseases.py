@@ -15,6 +15,7 @@ def displaced_air(
 ) -> np.ndarray:
     """Return the fraction of air displaced, float32 (height, width) in [0, 1].
 
+    `view` is that of the lungs.
     Disease is in one lung, in three of ten patients in both.
     """
     paint = {"tuberculosis": _tuberculosis, "pneumonia": pneumonia, "effusion": effusion}[disease]
@@ -35,7 +36,7 @@ def _tuberculosis(
     for shape, value in zip(view.pixels(shapes), rng.integers(90, 256, number), strict=True):
         cv2.fillPoly(nodules, [shape], int(value), cv2.LINE_AA, 4)
     patches = blobs(focus + rng.normal(0, spread, (3, 2)), spread * rng.uniform(0.4, 1, 3), rng)
-    haze = grid.haze(0.013, *patches) * (1 + 0.4 * grid.cloud(rng, 40))
+    haze = grid.haze(0.013, *patches) * (1 + 0.4 * grid.cloud(rng, 28))
     haze *= np.float32(0.12 + 0.36 * severity)
     water = view.enlarged(haze)
     water += view.blurred(nodules, 0.003) * np.float32((0.2 + 0.24 * severity) / 255)
@@ -55,7 +56,7 @@ def pneumonia(
     focus, spread = spot(outline, rng, 0.5, 0.85), 0.035 + 0.055 * severity
     centres = focus + rng.normal(0, spread * 0.6, (4, 2))
     shapes, grid = blobs(centres, spread * rng.uniform(0.6, 1.2, 4), rng), view.coarse
-    haze = grid.haze(0.02, *shapes) * (1 + 0.25 * grid.cloud(rng, 30))
+    haze = grid.haze(0.02, *shapes) * (1 + 0.25 * grid.cloud(rng, 21))
     hilum, t = (
         np.array([np.sign(focus[0]) * 0.08, outline[:, 1].min() + 0.3]),
         np.linspace(0, 1.3, 8)[:, None],
