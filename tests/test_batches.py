@@ -175,9 +175,14 @@ def test_a_stack_gives_the_batches_that_the_array_gives(tmp_path) -> None:
     array = radiographs()
     array.images.tofile(tmp_path / "a.u8")
     stacked = TrainingImages(ImageStack(tmp_path / "a.u8", 64), array.masks, targets=array.targets)
-    for changes in (None, Augmentation()):
+    for changes, size in (
+        (None, 4),
+        (Augmentation(), 4),
+        (Augmentation(), 10),  # read in two parts, into the same memory
+        (GEOMETRY["mirrored"], 10),
+    ):
         both = (
-            epoch(one, np.arange(10), 4, np.random.default_rng(2), changes)
+            epoch(one, np.arange(10), size, np.random.default_rng(2), changes)
             for one in (array, stacked)
         )
         for first, second in zip(*both, strict=True):

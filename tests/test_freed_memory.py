@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -49,3 +51,35 @@ def test_an_error_in_the_block_gives_memory_back_too():
         use_and_free()
         raise ArithmeticError
     assert resident() - before < BLOCK // 2
+
+
+LARGE = """
+import re
+from pathlib import Path
+from hilum.safety import freed_memory
+
+def large():
+    '''Return the KiB of the heap for which large pages are advised.'''
+    maps = re.split(r"(?m)^(?=[0-9a-f]+-[0-9a-f]+ )", Path("/proc/self/smaps").read_text())
+    heap = [one for one in maps if "[heap]" in one and " hg" in one.split("VmFlags:")[1]]
+    return sum(int(re.search(r"Rss: +(\\d+)", one)[1]) for one in heap)
+
+before = large()
+with freed_memory.reused():
+    kept = [bytearray(1 << 20) for _ in range(64)]
+    print(before, large())
+"""
+
+
+def test_a_training_lies_on_large_pages_where_the_system_has_them():
+    smaps = Path("/proc/self/smaps")
+    if not smaps.is_file() or "VmFlags" not in smaps.read_text():
+        pytest.skip("the system does not report the advice of its mappings")
+    if not Path("/sys/kernel/mm/transparent_hugepage").is_dir():
+        pytest.skip("the system has no large pages")
+    plain = {name: text for name, text in os.environ.items() if name != "GLIBC_TUNABLES"}
+    found = subprocess.run(
+        [sys.executable, "-c", LARGE], env=plain, capture_output=True, text=True, check=True
+    )
+    before, inside = map(int, found.stdout.split())
+    assert before == 0 and inside >= 60 << 10

@@ -42,7 +42,7 @@ from hilum.imaging.files import image_file
 from hilum.imaging.image_stack import ImageStack
 from hilum.imaging.radiograph import preprocess
 from hilum.training.augmentation import Augmentation
-from hilum.training.batches import TrainingImages, as_float, epoch
+from hilum.training.batches import TrainingImages, epoch
 
 SIZE, BATCH, STORED = 224, 32, 256
 DEGREES, FRACTION = 45, 0.15
@@ -81,6 +81,7 @@ def main() -> None:
     if not files:
         sys.exit(f"no PNG files in {arguments.data}")
     cv2.setNumThreads(1)
+    torch.set_num_threads(1)  # as in the rivals' workers
     with tempfile.TemporaryDirectory() as folder:
         begun = time.perf_counter()
         stack = stored(files, Path(folder))
@@ -155,13 +156,14 @@ def ways(
 def ours(
     stack: ImageStack, rows: np.ndarray, settings: Augmentation, workers: int = 2
 ) -> Iterator[torch.Tensor]:
-    """Yield float32 tensors (b, 1, 224, 224); their memory is used again, as a training step is
-    done with one before it takes the next.
+    """Yield float32 tensors (b, 1, 224, 224), scaled by PyTorch as in a training; their memory is
+    used again, as a training step is done with one before it takes the next.
     """
-    out = np.empty((BATCH, SIZE, SIZE), np.float32)
+    out = torch.empty(BATCH, SIZE, SIZE)
     rng = np.random.default_rng(0)
     for batch in epoch(TrainingImages(stack), rows, BATCH, rng, settings, workers=workers):
-        yield torch.from_numpy(as_float(batch.images, out[: len(batch.images)])).unsqueeze(1)
+        images = torch.from_numpy(batch.images)
+        yield out[: len(images)].copy_(images).div_(torch.iinfo(images.dtype).max).unsqueeze(1)
 
 
 class Read(Dataset):

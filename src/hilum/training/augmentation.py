@@ -92,7 +92,12 @@ def draw_many(
     settings: Augmentation, rng: np.random.Generator, count: int
 ) -> list[AugmentationParams]:
     """Draw `count` times: equal to as many calls of `draw`, and faster."""
-    return _from_numbers(settings, rng.random((count, _needed(settings))))
+    return from_numbers(settings, numbers_for(settings, rng, count))
+
+
+def numbers_for(settings: Augmentation, rng: np.random.Generator, count: int) -> np.ndarray:
+    """Return the random numbers of `count` draws, for `from_numbers` in any thread, at any time."""
+    return rng.random((count, _needed(settings)))
 
 
 def draw_each(
@@ -100,7 +105,7 @@ def draw_each(
 ) -> list[AugmentationParams]:
     """Draw once from each generator: equal to `draw` for each, and faster."""
     needed = _needed(settings)
-    return _from_numbers(settings, np.stack([rng.random(needed) for rng in rngs]))
+    return from_numbers(settings, np.stack([rng.random(needed) for rng in rngs]))
 
 
 def _needed(settings: Augmentation) -> int:
@@ -110,8 +115,8 @@ def _needed(settings: Augmentation) -> int:
     return bends + 7 + settings.flip + cuts + sum(optional)
 
 
-def _from_numbers(settings: Augmentation, numbers: np.ndarray) -> list[AugmentationParams]:
-    """Turn random numbers in [0, 1), float64 (draws, `_needed`), into draws."""
+def from_numbers(settings: Augmentation, numbers: np.ndarray) -> list[AugmentationParams]:
+    """Turn the random numbers of `numbers_for`, float64 (draws, numbers of each), into draws."""
     count = len(numbers)
     bends = 2 * GRID * GRID if settings.elastic else 0
     cuts = 2 * (settings.crop > 0)

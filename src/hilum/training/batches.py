@@ -21,9 +21,14 @@ from typing import TypeVar
 
 import numpy as np
 
-from hilum.imaging.image_stack import AsUint8, ImageStack
+from hilum.imaging.image_stack import READERS, AsUint8, ImageStack
 from hilum.safety import threads
-from hilum.training.augmentation import Augmentation, AugmentationParams, draw_many
+from hilum.training.augmentation import (
+    Augmentation,
+    AugmentationParams,
+    from_numbers,
+    numbers_for,
+)
 from hilum.training.transforms import SpatialTransform, change_grey_levels
 
 Made = TypeVar("Made")
@@ -98,12 +103,16 @@ def epoch(
     """
     order = rng.permutation(rows) if shuffled else np.asarray(rows)
 
+    def work(chosen: np.ndarray, numbers: np.ndarray | None) -> Batch:
+        if changes is None or numbers is None:
+            return images.batch(chosen)
+        return images.batch(chosen, from_numbers(changes, numbers))
+
     def works() -> Iterator[Callable[[], Batch]]:
-        """Yield one job per batch; draws happen here, in the order of the batches."""
+        """Yield one job per batch; the numbers are drawn here, in the order of the batches."""
         for start in range(0, len(order), size):
             chosen = order[start : start + size]
-            drawn = None if changes is None else draw_many(changes, rng, len(chosen))
-            yield partial(images.batch, chosen, drawn)
+            yield partial(work, chosen, changes and numbers_for(changes, rng, len(chosen)))
 
     return ahead(works(), workers)
 
@@ -128,6 +137,16 @@ def as_float(images: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     return np.divide(images, np.float32(np.iinfo(images.dtype).max), out=out, dtype=np.float32)
 
 
-def _read(images: np.ndarray | ImageStack | AsUint8, rows: np.ndarray) -> Iterable[np.ndarray]:
-    """Return the images of `rows`; those of an array are not copied."""
-    return images.read(rows) if isinstance(images, ImageStack) else [images[row] for row in rows]
+def _read(images: np.ndarray | ImageStack | AsUint8, rows: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield the images of `rows`, each valid until the next is asked for.
+
+    Those of an array are not copied. Those of a stack are read a few at a time into the same
+    memory, which so stays in the processor's cache until they are changed.
+    """
+    if not isinstance(images, ImageStack):
+        yield from (images[row] for row in rows)
+        return
+    place = np.empty((min(len(rows), READERS), *images.shape[1:]), images.dtype)
+    for start in range(0, len(rows), READERS):
+        some = rows[start : start + READERS]
+        yield from images.read(some, place[: len(some)])

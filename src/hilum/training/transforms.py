@@ -81,7 +81,12 @@ class SpatialTransform:
             min(int(params.crop_row * (room[0] + 1)), room[0]),
             min(int(params.crop_column * (room[1] + 1)), room[1]),
         )
-        self.matrix = _matrix(params, source, self._corner)
+        self._affine = _affine(params, source, self._corner)
+
+    @cached_property
+    def matrix(self) -> np.ndarray:
+        """The map from column and row of the result to those of the source, float64 (2, 3)."""
+        return np.array(self._affine, np.float64)
 
     def image(self, image: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Transform an image, into `out` where it is given."""
@@ -131,10 +136,10 @@ class SpatialTransform:
             return cv2.remap(
                 image, columns, rows, method, dst=out, borderMode=border, borderValue=outside
             )
-        (a, b, across), (c, d, down) = self.matrix.tolist()
-        integral = across.is_integer() and down.is_integer()
+        (a, b, across), (c, d, down) = self._affine
+        integral = (abs(a), b, c, d) == (1, 0, 0, 1) and across.is_integer() and down.is_integer()
         black = not outside and border == cv2.BORDER_CONSTANT
-        if (abs(a), b, c, d) == (1, 0, 0, 1) and integral and black:
+        if integral and black:
             return self._cut(image, int(down), int(across), a < 0, out)
         return cv2.warpAffine(
             image,
@@ -155,6 +160,14 @@ class SpatialTransform:
         """
         (height, width), (rows, columns) = self.target, self.source
         left = across - width + 1 if mirrored else across
+        if 0 <= down <= rows - height and 0 <= left <= columns - width:
+            window = image[down : down + height, left : left + width]
+            if mirrored:
+                return cv2.flip(window, 1, dst=out)
+            if out is None:
+                return window.copy()
+            out[:] = window
+            return out
         above, before = max(0, -down), max(0, -left)
         window = image[
             max(0, down) : min(rows, down + height), max(0, left) : min(columns, left + width)
@@ -190,8 +203,10 @@ class SpatialTransform:
         return across[inside] * np.float32(width), down[inside] * np.float32(height)
 
 
-def _matrix(params: AugmentationParams, source: Size, corner: tuple[int, int]) -> np.ndarray:
-    """Compute the map from column and row of the result to those of the source, float64 (2, 3).
+def _affine(
+    params: AugmentationParams, source: Size, corner: tuple[int, int]
+) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """Compute the two rows of `SpatialTransform.matrix`.
 
     It rotates and scales about the image's centre. The aspect changes along the result's own rows
     and columns, after the rotation.
@@ -201,22 +216,16 @@ def _matrix(params: AugmentationParams, source: Size, corner: tuple[int, int]) -
     unscaled = params.scale == params.aspect == 1 and not params.rotation_degrees
     if unscaled and not params.shift_rows and not params.shift_columns:
         # Exact integers, so that pixels are copied and not interpolated.
-        return np.array(
-            [[-1, 0, width - 1 - left], [0, 1, top]]
-            if params.flip
-            else [[1, 0, left], [0, 1, top]],
-            np.float64,
-        )
+        across, column = (-1.0, width - 1 - left) if params.flip else (1.0, left)
+        return (across, 0.0, float(column)), (0.0, 1.0, float(top))
     cosine = math.cos(math.radians(params.rotation_degrees)) / params.scale
     sine = math.sin(math.radians(params.rotation_degrees)) / params.scale
     down, across = params.aspect**0.5, (-1.0 if params.flip else 1.0) * params.aspect**-0.5
     row = down * (top - middle_row - params.shift_rows * height)
     column = across * (left - middle_column - params.shift_columns * width)
-    return np.array(
-        [
-            [across * cosine, -sine * down, cosine * column - sine * row + middle_column],
-            [across * sine, cosine * down, sine * column + cosine * row + middle_row],
-        ]
+    return (
+        (across * cosine, -sine * down, cosine * column - sine * row + middle_column),
+        (across * sine, cosine * down, sine * column + cosine * row + middle_row),
     )
 
 
