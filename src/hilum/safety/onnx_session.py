@@ -42,13 +42,16 @@ class Session:
     """One model for images of `size` x `size` pixels, ready to be called.
 
     `trusted`: it was shipped with Hilum or made just now, so time and memory are not bounded.
+    `cores` are those that one call may use; by default as `hilum.safety.threads` says.
     """
 
-    def __init__(self, content: bytes, name: str, size: int, *, trusted: bool = False) -> None:
+    def __init__(
+        self, content: bytes, name: str, size: int, *, trusted: bool = False, cores: int = 0
+    ) -> None:
         """Raise `BadData` where ONNX Runtime cannot read it in time."""
         self._name, self._trusted = name, trusted
         memory = 0 if trusted else MEMORY_BYTES * max(1, size**2 // 512**2)
-        self._session = self._timed(lambda: _made(content, memory), MAKE_SECONDS, lambda: None)
+        self._session = self._timed(lambda: _made(content, memory, cores), MAKE_SECONDS, lambda: None)
 
     def run(self, outputs: Sequence[str], feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
         """Return the named outputs.
@@ -89,7 +92,7 @@ class _Late(Exception):
     """The time is over."""
 
 
-def _made(content: bytes, memory: int) -> Any:
+def _made(content: bytes, memory: int, cores: int) -> Any:
     """Return a session whose arena holds at most `memory` bytes, or any number with 0."""
     import onnxruntime
 
@@ -98,7 +101,7 @@ def _made(content: bytes, memory: int) -> Any:
     options.add_session_config_entry("session.use_env_allocators", "1")
     # Spinning threads would take the processor from other processes.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.intra_op_num_threads = threads.limited()  # 0: as many as there are cores
+    options.intra_op_num_threads = cores or threads.limited()  # 0: as many as there are cores
     arena = onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR
     place = onnxruntime.OrtMemoryInfo("Cpu", arena, 0, onnxruntime.OrtMemType.DEFAULT)
     with _ONE_AT_A_TIME:  # a session takes the arena that was registered last
