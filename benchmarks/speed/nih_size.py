@@ -30,7 +30,7 @@ RECIPE = """
 [data]
 folder = "data"
 [split]
-official = "use"
+official = "auto"
 [segment]
 model = "pretrained"
 [classify]

@@ -35,12 +35,13 @@ from torch.nn import functional as F
 
 from hilum.errors import TooFew
 from hilum.training import efficientnet_backbone
+from hilum.training.frozen_features import FrozenFeatures
 
 OUTPUTS = ("score", "map")
 DEPTH = 3  # stages of the backbone
 CELL = 16  # pixels
 CHANNELS = sum(stage[-1] for stage in efficientnet_backbone.STAGES[:DEPTH])
-BATCH = 16  # images whose features are computed at once
+BATCH = 16  # images whose features are handed on at once
 WORST = 0.3  # fraction of the visible cells whose mean is the score
 
 
@@ -90,6 +91,7 @@ class NormalFeatures:
         self.images, self.rows = images, rows
         self.size, self.grid = height, height // CELL
         self.extractor, self.progress = Features(), progress
+        self.frozen = FrozenFeatures(self.extractor, self.size)
         self.done, self.total = 0, passes * len(rows)
 
     def __len__(self) -> int:
@@ -97,13 +99,8 @@ class NormalFeatures:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield features float32 (b, cells, channels) and `visible` cells, b at most `BATCH`."""
-        for start in range(0, len(self.rows), BATCH):
-            images = torch.from_numpy(
-                np.ascontiguousarray(self.images[self.rows[start : start + BATCH]])
-            )
-            with torch.no_grad():
-                found = self.extractor(images)
-            yield found, visible(images)
+        for images, found in self.frozen.batches(self.images, self.rows, BATCH):
+            yield torch.from_numpy(found), visible(torch.from_numpy(images))
             self.done += len(images)
             self.progress(self.done, self.total)
 

@@ -52,12 +52,12 @@ def to_onnx(
     free. Raises `HilumError` when ONNX Runtime and PyTorch disagree, and then writes nothing.
     """
     network = network.cpu().eval()
-    model = onnx.load_from_string(_traced(network, size, outputs))
+    model = onnx.load_from_string(traced(network, size, outputs))
     onnx.helper.set_model_props(model, dict(sorted(metadata.items())))
     onnx.checker.check_model(model, full_check=True)
     content = model.SerializeToString(deterministic=True)
     onnx_file.examine(content, path.name)
-    _compare(network, content, size, outputs)
+    compare(network, content, size, outputs)
     write_bytes(path, content)
 
 
@@ -175,7 +175,8 @@ def _quiet() -> Iterator[None]:
         root.setLevel(before)
 
 
-def _traced(network: nn.Module, size: int, outputs: Sequence[str]) -> bytes:
+def traced(network: nn.Module, size: int, outputs: Sequence[str]) -> bytes:
+    """Return `network`, which is as in `to_onnx`, as the content of an ONNX file without metadata."""
     free = {name: {0: "n"} for name in (INPUT, *outputs)}
     with (
         tempfile.TemporaryDirectory() as temporary,
@@ -198,8 +199,11 @@ def _traced(network: nn.Module, size: int, outputs: Sequence[str]) -> bytes:
         return path.read_bytes()
 
 
-def _compare(network: nn.Module, content: bytes, size: int, outputs: Sequence[str]) -> None:
-    """Compare PyTorch and ONNX Runtime on three random images, one more than were traced."""
+def compare(network: nn.Module, content: bytes, size: int, outputs: Sequence[str]) -> None:
+    """Compare PyTorch and ONNX Runtime on three random images, one more than were traced.
+
+    Raises `HilumError` where they differ by more than `TOLERANCE`.
+    """
     images = np.random.default_rng(0).integers(0, 256, (3, size, size), np.uint8)
     with torch.no_grad():
         expected = network(torch.from_numpy(images))

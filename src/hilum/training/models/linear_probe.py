@@ -21,12 +21,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hilum.errors import BadRecipe
 from hilum.plugins import Card
 from hilum.training import classification, efficientnet_backbone, training_loop
+from hilum.training.frozen_features import FrozenFeatures
 
 TASK = "finding"
 OUTPUTS = classification.OUTPUTS
@@ -109,7 +110,7 @@ def fit(
     features = _features(network, images, np.concatenate([rows, watched]), progress)
     network.mean.copy_(features[: len(rows)].mean(0))
     network.deviation.copy_(features[: len(rows)].std(0, correction=0) + FAINT)
-    features = (features - network.mean.double()) / network.deviation.double()
+    features.sub_(network.mean.double()).div_(network.deviation.double())
     balance, truth = classification.balanced(targets[rows]), torch.from_numpy(targets[rows])
     strengths = STRENGTHS if len(columns) else (settings.strength or settings.fallback,)
     path = _path(features[: len(rows)], truth, balance, strengths)
@@ -130,18 +131,17 @@ def fit(
     return classification.ExportableClassifier(network).eval()
 
 
-@torch.no_grad()
 def _features(
     network: Probe, images: np.ndarray, rows: np.ndarray, progress: Callable[[int, int], None]
 ) -> Tensor:
     """Compute the features of rows, float64 (rows, channels)."""
-    found = []
-    for start in range(0, len(rows), BATCH):
-        chosen = torch.from_numpy(images[rows[start : start + BATCH]])
-        maps = network.each(chosen.unsqueeze(1).float() / 255)
-        found.append(torch.cat([cells.mean((2, 3)) for cells in maps], 1).double())
-        progress(min(start + BATCH, len(rows)), len(rows))
-    return torch.cat(found)
+    found = torch.empty((len(rows), len(network.mean)), dtype=torch.float64)
+    frozen, done = FrozenFeatures(_Means(network), images.shape[1]), 0
+    for _, some in frozen.batches(images, rows, BATCH):
+        found[done : done + len(some)] = torch.from_numpy(some)
+        done += len(some)
+        progress(done, len(rows))
+    return found
 
 
 def _path(
@@ -178,6 +178,19 @@ def _path(
         optimiser.step(closure)
         found.append((weights.detach().clone(), bias.detach().clone()))
     return found
+
+
+class _Means(nn.Module):
+    """The features of a probe: uint8 (n, size, size) -> float32 (n, channels)."""
+
+    def __init__(self, probe: Probe) -> None:
+        super().__init__()
+        self.probe = probe
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Compute the mean of each map over the image."""
+        maps = self.probe.each(images.unsqueeze(1).float() / 255)
+        return torch.cat([cells.mean((2, 3)) for cells in maps], 1)
 
 
 class Probe(classification.MappingClassifier):
