@@ -115,7 +115,7 @@ def ours(size: int) -> Work:
         file = image_file.read(path)
         file.values.min(), file.values.max()
         square = preprocess(file.radiograph(), size, "percentiles")
-        storage.digest(square.tobytes())
+        storage.content_digest(square.data)
         return square
 
     return work

@@ -30,7 +30,7 @@ _MOST_INFLATED = 1 << 27  # bytes; larger ones are left to libpng, which needs n
 _MOST_CHUNKS = 1 << 20
 # Inflated bytes per compressed byte: above, zlib itself is fast, and a second checksum and copy
 # cost more than they save.
-_PAYS_BELOW = 6
+_PAYS_BELOW = 16
 _LONGEST = 1034  # inflated bytes per compressed byte at most, by the deflate format
 _STORED = 65535  # bytes in a stored block
 
