@@ -325,11 +325,16 @@ def test_without_the_package_dask_names_the_extra(monkeypatch):
         results(squared)
 
 
-def test_two_workers_of_a_dask_cluster_give_the_same_and_one_that_is_killed_is_replaced(counted):
+def test_two_workers_of_a_dask_cluster_give_the_same_and_one_that_is_killed_is_replaced(
+    counted, monkeypatch
+):
+    """The workers were started in another folder than that in which the items are named."""
     pytest.importorskip("distributed")
-    work = Counted(counted.folder, faulty=frozenset({3}), deadly=frozenset({9}))
+    work = Counted(Path("seen"), faulty=frozenset({3}), deadly=frozenset({9}))
     chosen = Executor(executor.DASK, 2, "local", patience_seconds=0)
     with executing(chosen):
+        chosen.started(work, 12)
+        monkeypatch.chdir(counted.folder.parent)
         ended = list(shards.run(work, dict(list(ITEMS.items())[:12]), None))
     assert next(one.fault for one in ended if one.fault) == "number 3 is at fault"
     assert [one.poisoned for one in ended].index(True) == 9

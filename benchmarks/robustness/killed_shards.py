@@ -32,7 +32,6 @@ from benchmarks._lib.results import machine, record
 from benchmarks.speed.shards import make_films
 from hilum import storage
 
-PORT = 18786
 VICTIMS = ("worker", "command", "dask worker", "scheduler")
 LONGEST = 600  # seconds for one command
 LATE = 60  # seconds after which a nanny without a worker is replaced
@@ -46,6 +45,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", default="", help="one of the victims")
+    parser.add_argument("--port", type=int, default=18786, help="of the scheduler")
     parser.add_argument("--record", action="store_true")
     requested = parser.parse_args()
     lines, moments = [], random.Random(requested.seed)
@@ -57,7 +57,7 @@ def main() -> None:
         seconds, whole = time.monotonic() - begun, digests(root / "out")
         shutil.rmtree(root / "out")
         for victim in VICTIMS if not requested.only else (requested.only,):
-            trial = Trial(root, victim, seconds, whole, requested.films, moments)
+            trial = Trial(root, victim, seconds, whole, requested.films, moments, requested.port)
             trial.kill(requested.kills)
             lines.append(f"| {victim} | {trial.kills} | {trial.ended} | {trial.faults} |")
             print(lines[-1], flush=True)
@@ -94,13 +94,16 @@ def digests(folder: Path) -> dict[str, str]:
 class Cluster:
     """A scheduler and two workers, each under a nanny that starts it again."""
 
-    def __init__(self) -> None:
-        self.scheduler = self._started("scheduler", "--no-dashboard", "--port", str(PORT))
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.scheduler = self._started("scheduler", "--no-dashboard", "--port", str(port))
         self.nannies = [self._nanny() for _ in range(2)]
         self.seen = [time.monotonic()] * 2  # when each nanny had a worker, or was started
 
     def _nanny(self) -> subprocess.Popen[bytes]:
-        return self._started("worker", f"127.0.0.1:{PORT}", "--nthreads", "1", "--no-dashboard")
+        return self._started(
+            "worker", f"127.0.0.1:{self.port}", "--nthreads", "1", "--no-dashboard"
+        )
 
     @staticmethod
     def _started(*words: str) -> subprocess.Popen[bytes]:
@@ -150,9 +153,9 @@ class Cluster:
 class Trial:
     """Kills one kind of victim again and again."""
 
-    def __init__(self, root, victim, seconds, whole, films, moments) -> None:
+    def __init__(self, root, victim, seconds, whole, films, moments, port) -> None:
         self.root, self.victim, self.seconds, self.whole = root, victim, seconds, whole
-        self.films, self.moments = films, moments
+        self.films, self.moments, self.port = films, moments, port
         self.kills = self.ended = self.faults = 0
         self.cluster: Cluster | None = None
 
@@ -180,8 +183,8 @@ class Trial:
         self.cluster.workers()  # replaces what is lost
         if self.cluster.scheduler.poll() is not None:
             self.cluster.end()
-            self.cluster = Cluster()
-        return command(self.root, "--cluster", f"tcp://127.0.0.1:{PORT}")
+            self.cluster = Cluster(self.cluster.port)
+        return command(self.root, "--cluster", f"tcp://127.0.0.1:{self.cluster.port}")
 
     def _kill_one(self, running: subprocess.Popen[bytes]) -> None:
         pids = {
@@ -215,7 +218,7 @@ class Trial:
     @contextmanager
     def _cluster(self) -> Iterator[None]:
         if self.victim in ("dask worker", "scheduler"):
-            self.cluster = Cluster()
+            self.cluster = Cluster(self.port)
         try:
             yield
         finally:

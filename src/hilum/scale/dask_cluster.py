@@ -3,14 +3,17 @@
 Dask only carries: what it answers is committed to the journal by this process, so a scheduler that
 is lost costs no finished shard. A shard whose worker is killed is given to another by Dask itself;
 what kills one worker after another comes back as lost. Workers need the same version of Hilum, and
-the folders of the job under the same names.
+the folders of the job under the same names; names relative to the folder that the command is given
+in hold on them too.
 """
 
 from __future__ import annotations
 
 import os
 import pickle
-from contextlib import suppress
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -83,7 +86,7 @@ class DaskCluster:
     def submit(self, task: Task) -> None:
         """Give a shard to the scheduler."""
         key = f"hilum-{storage.digest(self._work)}-{os.getpid()}-{task.number}"
-        future = self._client.submit(_done, self._work, task, key=key, pure=False)
+        future = self._client.submit(_done, self._work, Path.cwd(), task, key=key, pure=False)
         self._running[future] = task.number
         self._ended.add(future)
 
@@ -122,10 +125,39 @@ class DaskCluster:
             self._cluster.close(timeout=5)
 
 
-def _done(work: bytes, task: Task) -> Ended:
-    """Do a shard, on a worker of the cluster."""
+def _done(work: bytes, folder: Path, task: Task) -> Ended:
+    """Do a shard, on a worker of the cluster; `folder` is the one that the command was given in."""
     threads.limit(1)
-    return done(_unpacked(work), task)
+    with _working_in.folder(folder):
+        return done(_unpacked(work), task)
+
+
+class _WorkingIn:
+    """Lets threads work in a folder, and those with another folder wait until they are done."""
+
+    def __init__(self) -> None:
+        self._changed, self._inside = threading.Condition(), 0
+        self._folder: Path | None = None
+
+    @contextmanager
+    def folder(self, folder: Path) -> Iterator[None]:
+        """Make relative names those below a folder, where this machine has it."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._inside or self._folder == folder)
+            if self._folder != folder:
+                with suppress(OSError):  # a job whose names are absolute does without it
+                    os.chdir(folder)
+            self._folder = folder
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._inside -= 1
+                self._changed.notify_all()
+
+
+_working_in = _WorkingIn()
 
 
 @lru_cache(maxsize=2)
