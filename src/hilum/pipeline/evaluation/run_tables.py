@@ -45,7 +45,7 @@ def fitted_on_tune(run: Run, manifest: Manifest) -> classification.Calibrations:
         people(manifest, run.table("split", "split.parquet")),
         truths(manifest, scores["concept"].unique(), scores["image_id"]),
     )
-    return classification.fits(tune, scores)
+    return classification.fits(tune, classification.scored(scores.lazy()))
 
 
 class RunLungs(NamedTuple):
