@@ -192,11 +192,11 @@ def facts_of(table: pl.DataFrame) -> pl.DataFrame:
 
 def _evaluate(folder: Path, resamples: int) -> dict:
     manifest, table = Manifest.read(folder / "run"), storage.read_table(folder / "split.parquet")
-    people = run_tables.people(manifest, table)
     scores = StoredTable.read(folder / "scores.parquet").scan()
     images, concepts = (
         scores.select(one).unique().collect()[one] for one in ("image_id", "concept")
     )
+    people = run_tables.people(manifest, table, images)
     states = truth.truths(manifest, concepts, images)
     # The labels of all images are no longer needed, nor is the split.
     del manifest, table

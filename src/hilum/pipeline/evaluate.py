@@ -177,7 +177,7 @@ def _of_scores(
     )
     found, fitted = classification.figures(
         scores.scan(),
-        people(manifest, table),
+        people(manifest, table, images),
         truths(manifest, concepts, images),
         recipe.evaluate,
         of_folds if folds else None,

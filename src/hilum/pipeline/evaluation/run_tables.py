@@ -27,8 +27,15 @@ def unseen(run: Run, table: pl.DataFrame) -> pl.DataFrame:
     return table.join(seen, on="group", how="anti", maintain_order="left")
 
 
-def people(manifest: Manifest, table: pl.DataFrame) -> pl.DataFrame:
-    """Return image_id, group, source, sex, age (its band) and view of the split's images."""
+def people(
+    manifest: Manifest, table: pl.DataFrame, images: pl.Series | None = None
+) -> pl.DataFrame:
+    """Return image_id, group, source, sex, age (its band) and view of the split's images.
+
+    With `images` only of those of these ids.
+    """
+    if images is not None:
+        table = table.filter(pl.col("image_id").is_in(images.implode()))
     traits = manifest.table.select("image_id", "sex", "age_years", "view")
     return banded(
         table.select("image_id", "group", "source").join(
