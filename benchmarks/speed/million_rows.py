@@ -36,10 +36,12 @@ from hilum.dataset.readers import nih14
 from hilum.pipeline import audit, evaluate, ingest, predict, split, truth
 from hilum.pipeline.division import Division
 from hilum.pipeline.evaluation import classification, run_tables
+from hilum.pipeline.evaluation.transferred_scores import TransferredScores
 from hilum.reporting import report, score_table, small_sets
 from hilum.reporting.context import LungCrops
 from hilum.reporting.sections import _scored_task, finding
 from hilum.safety import spreadsheet_cells
+from hilum.storage.stored_table import StoredTable
 
 MOST_SECONDS, MOST_GIB, MOST_MB = 12.0, 2.0, 15.0
 RATE, SHIFT = 0.06, 1.0  # fraction of images with a finding, and how far its scores lie above
@@ -190,29 +192,29 @@ def facts_of(table: pl.DataFrame) -> pl.DataFrame:
 
 def _evaluate(folder: Path, resamples: int) -> dict:
     manifest, table = Manifest.read(folder / "run"), storage.read_table(folder / "split.parquet")
-    people = run_tables.people(manifest, table)
-    scored = pl.scan_parquet(folder / "scores.parquet").select("image_id", "concept")
+    scores = StoredTable.read(folder / "scores.parquet").scan()
     images, concepts = (
-        scored.select(one).unique().collect()[one] for one in scored.collect_schema()
+        scores.select(one).unique().collect()[one] for one in ("image_id", "concept")
     )
+    people = run_tables.people(manifest, table, images)
     states = truth.truths(manifest, concepts, images)
     # The labels of all images are no longer needed, nor is the split.
     del manifest, table
-    scores = storage.read_table(folder / "scores.parquet")
     found, fitted = classification.figures(scores, people, states, Evaluate(bootstrap=resamples))
     metrics = evaluate.as_table(found)
     storage.write_table(folder / "metrics.parquet", metrics)
     storage.write_json(folder / "calibration.json", fitted)
-    return {"of": f"{scores.height:,} scores, {metrics.height:,} figures"}
+    return {
+        "of": f"{scores.select(pl.len()).collect().item():,} scores, {metrics.height:,} figures"
+    }
 
 
 def _report(folder: Path, resamples: int) -> dict:
     table, metrics = (storage.read_table(folder / f"{one}.parquet") for one in ("split", "metrics"))
     manifest, fitted = Manifest.read(folder / "run"), storage.read_json(folder / "calibration.json")
     concept = split.target(manifest)
-    scores = storage.read_table(folder / "scores.parquet")
-    scored = classification.transfer(scores, {None: fitted})
-    del scores
+    stored = StoredTable.read(folder / "scores.parquet").scan()
+    scored = TransferredScores(stored, {None: fitted})
     rows = _scored_task.known(scored, table, "finding", concept)
     chapter = finding.Finding(
         division=small_sets.division(Division(finding=concept), table, Split()),

@@ -35,6 +35,7 @@ from hilum.errors import BadData, Damaged, HilumError, NotFound, on_one_line
 from hilum.safety import addresses, untrusted_files
 from hilum.safety.path_names import from_text
 from hilum.storage import JsonObject, integrity
+from hilum.storage.stored_table import StoredTable
 
 if TYPE_CHECKING:
     import polars as pl
@@ -268,6 +269,10 @@ class Run:
     def table(self, step: str, name: str) -> pl.DataFrame:
         """Read a table that a finished step left, see `file`."""
         return storage.read_table(self.file(step, name))
+
+    def stored(self, step: str, name: str) -> StoredTable:
+        """Return a table that a finished step left as it is stored, see `file`."""
+        return StoredTable.read(self.file(step, name))
 
     def json(self, step: str, name: str) -> Any:
         """Read a JSON value that a finished step left, see `file`."""

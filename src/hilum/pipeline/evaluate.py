@@ -51,6 +51,7 @@ from hilum.pipeline.evaluation.segmentation import (
     lung_figures,
     overlaps,
 )
+from hilum.pipeline.evaluation.transferred_scores import TransferredScores
 from hilum.pipeline.step import Inputs, StepResult, Summary
 from hilum.pipeline.truth import truths
 from hilum.progress import Progress, quietly
@@ -167,14 +168,17 @@ def _of_scores(
     run: Run, recipe: Recipe, manifest: Manifest, table: pl.DataFrame
 ) -> tuple[list[EstimateRow], classification.Calibrations, dict[int, classification.Calibrations]]:
     """Return the figures of scores, and what was fitted on the tune part, or on each fold's."""
-    scores, folds = run.table("predict", predict.SCORES), division.folds(run)
+    scores, folds = run.stored("predict", predict.SCORES), division.folds(run)
     if folds:
-        _refuse_another_pool(scores, folds)
+        _refuse_another_pool(scores.table(), folds)
     of_folds = {number: fitted_on_tune(fold, manifest) for number, fold in enumerate(folds)}
+    images, concepts = (
+        scores.scan().select(one).unique().collect()[one] for one in ("image_id", "concept")
+    )
     found, fitted = classification.figures(
-        scores,
-        people(manifest, table),
-        truths(manifest, scores["concept"].unique(), scores["image_id"]),
+        scores.scan(),
+        people(manifest, table, images),
+        truths(manifest, concepts, images),
         recipe.evaluate,
         of_folds if folds else None,
     )
@@ -195,12 +199,19 @@ def _refuse_another_pool(scores: pl.DataFrame, folds: Sequence[Run]) -> None:
 
 def transferred(run: Run, scores: pl.DataFrame) -> pl.DataFrame:
     """Add calls and probabilities to a finished run's scores, see `classification.transfer`."""
+    return classification.transfer(scores, _fitted(run))
+
+
+def transferred_scores(run: Run) -> TransferredScores:
+    """Return a finished run's scores, with calls and probabilities where they are read."""
+    return TransferredScores(run.stored("predict", predict.SCORES).scan(), _fitted(run))
+
+
+def _fitted(run: Run) -> dict[int | None, classification.Calibrations]:
+    """Return what was fitted by the fold whose tune part it was, None where there is one split."""
     if not division.folds(run):
-        return classification.transfer(scores, {None: run.json("evaluate", CALIBRATION)})
-    of_folds = run.json("evaluate", OF_FOLDS)
-    return classification.transfer(
-        scores, {int(number): fitted for number, fitted in of_folds.items()}
-    )
+        return {None: run.json("evaluate", CALIBRATION)}
+    return {int(number): one for number, one in run.json("evaluate", OF_FOLDS).items()}
 
 
 def as_table(found: Iterable[EstimateRow]) -> pl.DataFrame:

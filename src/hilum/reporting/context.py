@@ -13,10 +13,11 @@ from hilum.annotations.vocabulary import name_of
 from hilum.config import Recipe
 from hilum.dataset.manifest import PARTS, Manifest
 from hilum.inference import lung_crop
-from hilum.pipeline import cache, crop, division, evaluate, explain, predict, shortcuts
+from hilum.pipeline import cache, crop, division, evaluate, explain, shortcuts
 from hilum.pipeline._training import TRAINING
 from hilum.pipeline.division import Division
 from hilum.pipeline.evaluate import ALL
+from hilum.pipeline.evaluation.transferred_scores import TransferredScores
 from hilum.plugins import Card
 from hilum.privacy import run_release
 from hilum.privacy.release import PassedOn
@@ -138,12 +139,9 @@ class Context:
         return run_release.of_run(self.run, self.recipe.share, self.manifest)
 
     @cached_property
-    def scores(self) -> pl.DataFrame:
-        """Scores with the calls and probabilities that tuning gives them.
-
-        Columns as `hilum.pipeline.evaluation.classification.transfer`.
-        """
-        return evaluate.transferred(self.run, self.run.table("predict", predict.SCORES))
+    def scores(self) -> TransferredScores:
+        """Scores with the calls and probabilities that tuning gives them."""
+        return evaluate.transferred_scores(self.run)
 
     @cached_property
     def calibration(self) -> dict[str, dict[str, Fitted]]:

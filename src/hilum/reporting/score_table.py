@@ -9,6 +9,7 @@ import polars as pl
 
 from hilum.annotations.vocabulary import STATE_NAMES
 from hilum.dataset.manifest import Manifest
+from hilum.pipeline.evaluation.transferred_scores import TransferredScores
 
 FILE = "test_scores.csv"
 MOST_BYTES = 2_000_000  # inside the report; browsers open larger pages slowly
@@ -24,33 +25,27 @@ class Link:
     images: int
 
 
-def table(scores: pl.DataFrame, split: pl.DataFrame, manifest: Manifest) -> pl.DataFrame:
+def table(scores: TransferredScores, split: pl.DataFrame, manifest: Manifest) -> pl.DataFrame:
     """Return a row for each test image, sorted by image_id.
 
     Columns are image_id, path, patient_id, fold (empty where there is one split), quality_flags,
     then for each concept `CONCEPT label`, and for each task `TASK CONCEPT score` and
-    `TASK CONCEPT called`; a cell without a value is empty. `scores` are as
-    `hilum.pipeline.evaluation.classification.transfer` gives them.
+    `TASK CONCEPT called`; a cell without a value is empty.
     """
-    test = scores.filter(pl.col("part") == "test")
-    images = test.select("image_id", "quality_flags").unique("image_id", maintain_order=True)
-    places = manifest.table.select("image_id", "path", "patient_id")
-    made = images.join(places, on="image_id", maintain_order="left").join(
-        split.select("image_id", "fold"), on="image_id", maintain_order="left"
+    each = scores.each("test")
+    places = manifest.table.select("image_id", "path", "patient_id").with_row_index("row")
+    images = scores.images("test").join(places, on="image_id", how="left", maintain_order="left")
+    images = images.join(
+        split.select("image_id", "fold"), on="image_id", how="left", maintain_order="left"
     )
-    made = made.select("image_id", "path", "patient_id", "fold", "quality_flags")
-    for concept in test["concept"].unique(maintain_order=True):
-        label = manifest.states(concept).select(
-            "image_id",
-            pl.col("state")
-            .replace_strict(STATE_NAMES, default="", return_dtype=pl.String)
-            .alias(f"{concept} label"),
-        )
-        made = made.join(label, on="image_id", how="left", maintain_order="left")
-        for task in test["task"].unique(maintain_order=True):
-            rows = test.filter((pl.col("task") == task) & (pl.col("concept") == concept))
-            if rows.height:
-                scored = _scored(rows, f"{task} {concept}")
+    made = images.select("image_id", "path", "patient_id", "fold", "quality_flags")
+    for concept in dict.fromkeys(concept for _, concept in each):
+        label = manifest.label_states.column(concept).gather(images["row"])
+        words = label.replace_strict(STATE_NAMES, default="", return_dtype=pl.String)
+        made = made.with_columns(words.alias(f"{concept} label"))
+        for task in dict.fromkeys(task for task, _ in each):
+            if (task, concept) in each:
+                scored = _scored(scores.of(task, concept, "test"), f"{task} {concept}")
                 made = made.join(scored, on="image_id", how="left", maintain_order="left")
     return made.sort("image_id")
 
@@ -70,9 +65,9 @@ def _scored(rows: pl.DataFrame, name: str) -> pl.DataFrame:
 
 def table_link(text: str, images: int) -> Link:
     """Return the link to the table whose CSV is `text`."""
-    data = text.encode()
-    inside = len(data) <= MOST_BYTES
-    if not inside:
-        return Link(FILE, FILE, inside, images)
+    # A long one is not even encoded: of a million images it has hundreds of megabytes.
+    data = text.encode() if len(text) <= MOST_BYTES else None
+    if data is None or len(data) > MOST_BYTES:
+        return Link(FILE, FILE, False, images)
     encoded = base64.b64encode(data).decode()
-    return Link(f"data:text/csv;charset=utf-8;base64,{encoded}", FILE, inside, images)
+    return Link(f"data:text/csv;charset=utf-8;base64,{encoded}", FILE, True, images)

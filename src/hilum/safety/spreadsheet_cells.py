@@ -54,10 +54,11 @@ def of_table(table: pl.DataFrame) -> str:
     """Write a table as the text of a CSV file; null becomes an empty cell."""
     import polars as pl
 
-    def _harmless(column: str) -> pl.Expr:
+    for column, kind in table.schema.items():
         text = pl.col(column)
         formula = text.str.contains(FORMULA) & ~text.str.contains(_NUMBER)
-        return pl.when(formula).then("'" + text).otherwise(text).alias(column)
-
-    texts = [column for column, kind in table.schema.items() if kind == pl.String]
-    return table.with_columns(map(_harmless, texts)).rename(harmless).write_csv()
+        # A column without one is not copied: a table may have hundreds of megabytes.
+        if kind == pl.String and table.select(formula.any()).item():
+            quoted = pl.when(formula).then("'" + text).otherwise(text)
+            table = table.with_columns(quoted.alias(column))
+    return table.rename(harmless).write_csv()

@@ -11,7 +11,7 @@ only pairs of images that the same model has scored.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -41,7 +41,12 @@ def known(scores: pl.DataFrame, people: pl.DataFrame, states: pl.DataFrame) -> p
     return truth.with_known_state(of_people, states)
 
 
-def _narrow_known(scores: pl.DataFrame, people: pl.DataFrame, states: pl.DataFrame) -> pl.DataFrame:
+def _narrow_known(
+    scores: pl.LazyFrame,
+    each: Sequence[tuple[str, str]],
+    people: pl.DataFrame,
+    states: pl.DataFrame,
+) -> pl.DataFrame:
     """Return what `known` does, task by task and concept by concept, in narrow columns.
 
     Ids are numbers and words are categories: four million scores of a million images would take
@@ -50,12 +55,12 @@ def _narrow_known(scores: pl.DataFrame, people: pl.DataFrame, states: pl.DataFra
     people = people.with_columns(group=pl.col("group").rank("dense").cast(pl.UInt32))
     words = [one for one in people.columns if people.schema[one] == pl.String]
     people = people.with_columns(pl.col(one).cast(pl.Categorical) for one in words[1:])
-    said = [one for one in ("part", "task", "concept", "no_call") if one in scores.columns]
+    held = scores.collect_schema().names()
+    said = [one for one in ("part", "task", "concept", "no_call") if one in held]
     narrow = []
-    each = scores.select("task", "concept").unique(maintain_order=True)
-    for task, concept in each.iter_rows():
+    for task, concept in each:
         of_concept = pl.col("concept") == concept
-        of = scores.lazy().filter(of_concept & (pl.col("task") == task)).collect()
+        of = scores.filter(of_concept & (pl.col("task") == task)).collect()
         stated = states.lazy().filter(of_concept).collect()
         narrow.append(
             known(of.drop("quality_flags", strict=False), people, stated).with_columns(
@@ -63,7 +68,7 @@ def _narrow_known(scores: pl.DataFrame, people: pl.DataFrame, states: pl.DataFra
                 *(pl.col(one).cast(pl.Categorical) for one in said),
             )
         )
-    return pl.concat(narrow) if narrow else known(scores, people, states)
+    return pl.concat(narrow) if narrow else known(scores.collect(), people, states)
 
 
 def transfer(
@@ -107,7 +112,7 @@ def _margin(score: np.ndarray, threshold: float) -> np.ndarray:
 
 
 def figures(
-    scores: pl.DataFrame,
+    scores: pl.DataFrame | pl.LazyFrame,
     people: pl.DataFrame,
     states: pl.DataFrame,
     settings: Evaluate,
@@ -121,8 +126,10 @@ def figures(
     returned are then fitted on these pooled scores, for the models that are trained on all
     images.
     """
-    rows = _narrow_known(scores, people, states)
-    fitted = fits(rows.filter(pl.col("part") == ("tune" if of_folds is None else "test")), scores)
+    scores = scores.lazy()
+    each = scored(scores)
+    rows = _narrow_known(scores, each, people, states)
+    fitted = fits(rows.filter(pl.col("part") == ("tune" if of_folds is None else "test")), each)
     found: list[EstimateRow] = []
     for task, concepts in fitted.items():
         for concept, one in concepts.items():
@@ -143,10 +150,15 @@ def figures(
     return found, fitted
 
 
-def fits(rows: pl.DataFrame, scores: pl.DataFrame) -> Calibrations:
-    """Return `fit` of each task and concept of `scores`, on the labelled `rows`."""
+def scored(scores: pl.LazyFrame) -> list[tuple[str, str]]:
+    """Return each task and concept of scores, in the order in which they come."""
+    return scores.select("task", "concept").unique(maintain_order=True).collect().rows()
+
+
+def fits(rows: pl.DataFrame, each: Iterable[tuple[str, str]]) -> Calibrations:
+    """Return `fit` of `each` task and concept, on the labelled `rows`."""
     fitted: Calibrations = {}
-    for task, concept in scores.select("task", "concept").unique(maintain_order=True).iter_rows():
+    for task, concept in each:
         fitted.setdefault(task, {})[concept] = fit(
             rows.filter((pl.col("task") == task) & (pl.col("concept") == concept))
         )
@@ -244,7 +256,9 @@ def _averages(of_part: pl.DataFrame, part: str, settings: Evaluate) -> Iterator[
         why = "fewer than two findings with both classes"
         yield from (estimate.no_estimate(row, images, NAN, why) for row in what)
         return
-    for found in estimate.estimate(settings, images, statistics, what):
+    for statistic, row in zip(statistics, what, strict=True):
+        # One after another: of a million images each sorts a hundred megabytes of its own.
+        (found,) = estimate.estimate(settings, images, [statistic], [row])
         yield {**found, "positives": int(np.nansum(labels))}
 
 

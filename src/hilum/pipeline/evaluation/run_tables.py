@@ -27,8 +27,15 @@ def unseen(run: Run, table: pl.DataFrame) -> pl.DataFrame:
     return table.join(seen, on="group", how="anti", maintain_order="left")
 
 
-def people(manifest: Manifest, table: pl.DataFrame) -> pl.DataFrame:
-    """Return image_id, group, source, sex, age (its band) and view of the split's images."""
+def people(
+    manifest: Manifest, table: pl.DataFrame, images: pl.Series | None = None
+) -> pl.DataFrame:
+    """Return image_id, group, source, sex, age (its band) and view of the split's images.
+
+    With `images` only of those of these ids.
+    """
+    if images is not None:
+        table = table.filter(pl.col("image_id").is_in(images.implode()))
     traits = manifest.table.select("image_id", "sex", "age_years", "view")
     return banded(
         table.select("image_id", "group", "source").join(
@@ -45,7 +52,7 @@ def fitted_on_tune(run: Run, manifest: Manifest) -> classification.Calibrations:
         people(manifest, run.table("split", "split.parquet")),
         truths(manifest, scores["concept"].unique(), scores["image_id"]),
     )
-    return classification.fits(tune, scores)
+    return classification.fits(tune, classification.scored(scores.lazy()))
 
 
 class RunLungs(NamedTuple):

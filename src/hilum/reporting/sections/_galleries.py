@@ -110,15 +110,11 @@ def anomaly_maps(
 ) -> AnomalyMaps:
     """Lay anomaly maps over the crops of the highest test scores, and of normal middling ones.
 
-    `maps` float16 (rows, side, side) are in the order of the anomaly rows of `scores`. One colour
+    `maps` float16 (rows, side, side) are in the order of `scores`, those of anomalies. One colour
     scale for all: from the median to the 99.9th percentile of the test part's map values, since the
     maximum of thousands of values is an outlier that would leave all others dark.
     """
-    rows = (
-        scores.filter(pl.col("task") == "anomaly")
-        .with_row_index("map")
-        .filter(pl.col("part") == "test")
-    )
+    rows = scores.with_row_index("map").filter(pl.col("part") == "test")
     rows = rows.join(table.select("image_id", "state"), on="image_id", maintain_order="left")
     low, high = np.percentile(maps[rows["map"].to_numpy()].astype(np.float32), (50, 99.9))
     normal = rows.filter(pl.col("state") == State.ABSENT).sort("score", "image_id")

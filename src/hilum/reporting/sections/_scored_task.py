@@ -14,6 +14,7 @@ from hilum.config import Evaluate
 from hilum.drawing import charts
 from hilum.pipeline.evaluation.estimate import ALL, MACRO, MICRO
 from hilum.pipeline.evaluation.measures import AT_PREVALENCE, REOPTIMISED, WITHIN_FOLDS
+from hilum.pipeline.evaluation.transferred_scores import TransferredScores
 from hilum.reporting import text
 from hilum.reporting.context import Context
 from hilum.reporting.sections import _calibration, _curves
@@ -128,10 +129,10 @@ class ScoredTask:
 
 
 def known(
-    scores: pl.DataFrame, table: pl.DataFrame, task: str, concept: str | None
+    scores: TransferredScores, table: pl.DataFrame, task: str, concept: str | None
 ) -> pl.DataFrame:
     """Return the scores of one finding on a task's images with a known label (state 0 or 1)."""
-    of_task = scores.filter((pl.col("task") == task) & (pl.col("concept") == (concept or "")))
+    of_task = scores.of(task, concept or "")
     labels = table.select("image_id", "source", "state")
     rows = of_task.join(labels, on="image_id", maintain_order="left")
     return rows.filter(pl.col("state") >= State.ABSENT)

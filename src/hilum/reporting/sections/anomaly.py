@@ -32,5 +32,6 @@ def section(context: Context) -> Anomaly | None:
         missing = small_sets.no_finding(context.division)
         return Anomaly(context.crops, None, None, missing)
     maps = storage.read_array(context.run.file("predict", predict.MAPS))
-    galleries = _galleries.anomaly_maps(context.scores, context.table, maps, context.crops_of)
+    scores = context.scores.of("anomaly")
+    galleries = _galleries.anomaly_maps(scores, context.table, maps, context.crops_of)
     return Anomaly(context.crops, described[0], galleries)
