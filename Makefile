@@ -41,11 +41,12 @@ test-versions:
 	  if python$$version -c '' 2>/dev/null; then echo "python$$version"; $(MAKE) --no-print-directory test PYTHON=python$$version || exit 1; \
 	  else echo "python$$version is not on this machine: left out"; fi; done
 
-# Measures beside the rivals and records where no ratio was lost: benchmarks/README.md. BENCH=quick: a subset, not recorded.
+# Measures beside the rivals and records where no ratio was lost: benchmarks/README.md. BENCH=quick: a subset, not recorded;
+# MINUTES=25: the scripts that fit into so many, in full.
 BENCH ?= all
 RIVALS := .bench-rivals
 bench: $(VENV)/installed $(RIVALS)/installed
-	@PYTHONPATH=$(CURDIR)/$(RIVALS) $(BIN)/python -m benchmarks.run $(if $(DATA),--data "$(DATA)") $(if $(filter quick,$(BENCH)),--quick)
+	@PYTHONPATH=$(CURDIR)/$(RIVALS) $(BIN)/python -m benchmarks.run $(if $(DATA),--data "$(DATA)") $(if $(filter quick,$(BENCH)),--quick) $(if $(MINUTES),--minutes $(MINUTES))
 	@$(BIN)/python -m benchmarks.compare --record
 
 $(RIVALS)/installed: benchmarks/rivals.txt $(VENV)/installed

@@ -5,9 +5,10 @@
     python -m benchmarks.compare --record --accept-losses
 
 Only ratios to a rival of the same run are compared, because they depend little on the machine; a
-loss is a ratio more than the tolerance below the recorded one. A row that was recorded and that the
-run does not have is a loss, too, unless the run is a quick one. Exits with 1 where anything was
-lost.
+loss is a ratio more than the tolerance below the recorded one. A figure without a rival is a loss
+where it reached its target and does no more. A row that was recorded and that the run does not have
+is a loss, too, unless the run is a quick one. What a run took over from earlier ones is not
+compared. Exits with 1 where anything was lost.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks._lib.report import LAST, NEW, PAGE, SAME_RUN, Report
+from benchmarks._lib.report import LAST, NEW, PAGE, SAME_RUN, Figure, Report
 
 # Ratios of one run differ by some per cent from that of another on a quiet machine, and those of
 # rates with two processes by more.
 TOLERANCE = 0.15
+NOT_MEASURED = "is not measured"
 
 
 def main(given: Sequence[str] | None = None) -> int:
@@ -46,8 +48,8 @@ def main(given: Sequence[str] | None = None) -> int:
     if last is None:
         print("nothing was recorded before")
     print("\n".join(lost) or f"no ratio is more than {arguments.tolerance:.0%} below the last one")
-    if arguments.record and new.quick:
-        print("a quick run is not recorded")
+    if arguments.record and (new.quick or not new.whole):
+        print("a run that is quick or was cut off is not recorded")
     elif arguments.record and (not lost or arguments.accept_losses):
         new.write(arguments.last)
         arguments.page.write_text(new.page(), encoding="utf-8")
@@ -58,18 +60,31 @@ def main(given: Sequence[str] | None = None) -> int:
 def losses(new: Report, last: Report, tolerance: float) -> list[str]:
     """Return a sentence for each row that lost."""
     now = {one.row: one for one in new.figures}
-    found = []
-    for before in last.figures:
-        if before.rival_is != SAME_RUN or before.ratio is None:
-            continue
-        after = now.get(before.row)
-        if after is None or after.ratio is None:
-            if not new.quick:
-                why = after.why if after else "it is in the registry no more"
-                found.append(f"{before.row}: was {before.ratio:.3g}, is not measured: {why}")
-        elif after.ratio < before.ratio * (1 - tolerance):
-            found.append(f"{before.row}: the ratio was {before.ratio:.3g}, is {after.ratio:.3g}")
-    return found
+    found = (
+        _loss(before, now.get(before.row), tolerance)
+        for before in last.figures
+        if before.ours is not None
+    )
+    return [one for one in found if one and not (new.quick and NOT_MEASURED in one)]
+
+
+def _loss(before: Figure, after: Figure | None, tolerance: float) -> str:
+    """Return how a row got worse, "" where it did not."""
+    compared = before.rival_is == SAME_RUN and before.ratio is not None
+    if after is None or after.ours is None or (compared and after.ratio is None):
+        was = f"the ratio was {before.ratio:.3g}" if compared else f"was {before.ours:.4g}"
+        why = after.why if after else "it is in the registry no more"
+        return f"{before.row}: {was}, {NOT_MEASURED}: {why}"
+    if after.before:
+        return ""
+    if compared and after.ratio is not None:
+        if after.ratio < before.ratio * (1 - tolerance):
+            return f"{before.row}: the ratio was {before.ratio:.3g}, is {after.ratio:.3g}"
+    elif before.held and not after.held:
+        return f"{before.row}: reached its target with {before.ours:.4g}, misses it with " + (
+            f"{after.ours:.4g}"
+        )
+    return ""
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from benchmarks._lib.markdown import Cell
+from benchmarks._lib.markdown import Cell, Cells, Reading
 
 DATA, WORK = "{data}", "{work}"  # of arguments: the folders that `benchmarks.run` is given
 PAGES = ("speed", "accuracy", "robustness")
@@ -19,14 +19,18 @@ PAGES = ("speed", "accuracy", "robustness")
 class Script:
     """A script to run: its arguments, in full and quickly, and what must be there for it.
 
-    `folders` are below the folder of data, `packages` are modules of rivals.
+    `folders` are below the folder of data, `packages` are modules of rivals. `minutes`: about what
+    it takes on two quiet cores. `apart` says why it is in no run of the registry: its rows are then
+    read from what it recorded when it was run by itself.
     """
 
     module: str
+    minutes: float = 0.0
     arguments: tuple[str, ...] = ()
     quick: tuple[str, ...] | None = None  # None: not part of the quick run
     folders: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
+    apart: str = ""
 
 
 @dataclass(frozen=True)
@@ -40,10 +44,10 @@ class Row:
     name: str
     script: str
     unit: str
-    ours: Cell
+    ours: Reading
     target: float
     rival: str = ""
-    theirs: Cell | None = None
+    theirs: Reading | None = None
     published: tuple[float, str] | None = None
     more_is_better: bool = False
 
@@ -60,10 +64,12 @@ class Row:
         return ours >= self.target if self.more_is_better else ours <= self.target
 
 
-NIH = ("--data", f"{DATA}/nih-sample")
+NIH, METADATA = ("--data", f"{DATA}/nih-sample"), ("--data", f"{DATA}/nih-metadata")
+LUNGS = ("--data", DATA, "--work", WORK, "--what", "speed")
 SCRIPTS = (
     Script(
         "benchmarks.speed.first_pass",
+        1.5,
         NIH,
         (*NIH, "--size", "256", "--repeats", "1", "--images", "30"),
         ("nih-sample",),
@@ -71,34 +77,43 @@ SCRIPTS = (
     ),
     Script(
         "benchmarks.speed.batches",
+        3.0,
         NIH,
         (*NIH, "--rounds", "1", "--images", "32"),
         ("nih-sample",),
         ("torchxrayvision", "skimage"),
     ),
-    Script("benchmarks.speed.cache", ("--items", "2000")),
+    Script("benchmarks.speed.cache", 4.0, ("--items", "2000")),
     Script(
         "benchmarks.speed.dicom",
+        3.0,
         (),
         ("--turns", "2"),
         packages=("libjpeg", "openjpeg", "rle"),
     ),
+    Script("benchmarks.speed.ingest_nih", 0.5, METADATA, METADATA, ("nih-metadata",)),
+    Script("benchmarks.speed.audit", 1.0, METADATA, folders=("nih-metadata",)),
+    Script("benchmarks.speed.million_rows", 2.0, ("--rows", "1000000", "--record")),
+    Script("benchmarks.speed.duplicates", 4.0, ("--data", DATA, "--speed"), None, ("kermany-224",)),
+    Script("benchmarks.speed.classify", 0.5, (), ("--repeats", "2")),
+    Script("benchmarks.speed.synthetic", 1.5, ("--record",), ("--rounds", "1", "--record")),
+    Script("benchmarks.accuracy.lungs", 2.0, LUNGS, LUNGS, ("montgomery", "shenzhen")),
     Script(
-        "benchmarks.speed.ingest_nih",
-        ("--data", f"{DATA}/nih-metadata"),
-        ("--data", f"{DATA}/nih-metadata"),
-        ("nih-metadata",),
+        "benchmarks.speed.audit_images",
+        1.5,
+        ("--data", f"{DATA}/kermany-224", "--work", WORK, "--record"),
+        folders=("kermany-224",),
     ),
-    Script("benchmarks.speed.audit", ("--data", f"{DATA}/nih-metadata"), None, ("nih-metadata",)),
-    Script("benchmarks.speed.million_rows", ("--rows", "1000000", "--record"), None),
-    Script("benchmarks.speed.duplicates", ("--data", DATA, "--speed"), None, ("kermany-224",)),
-    Script("benchmarks.speed.classify", (), ("--repeats", "2")),
     Script(
-        "benchmarks.accuracy.lungs",
-        ("--data", DATA, "--work", WORK, "--what", "speed"),
-        ("--data", DATA, "--work", WORK, "--what", "speed"),
-        ("montgomery", "shenzhen"),
+        "benchmarks.speed.full_job",
+        5.0,
+        ("--data", f"{DATA}/kaggle-masks-and-labels", "--record"),
+        folders=("kaggle-masks-and-labels",),
     ),
+    Script("benchmarks.speed.shards", apart="needs both cores, and half an hour"),
+    Script("benchmarks.speed.nih_size", apart="takes an hour"),
+    Script("benchmarks.speed.training_gpu", apart="needs a GPU"),
+    Script("benchmarks.robustness.killed_shards", apart="takes half an hour"),
 )
 
 
@@ -155,10 +170,25 @@ def _dicom(form: str, what: str, target: float) -> Row:
     )
 
 
-def _alone(name: str, script: str, unit: str, cell: Cell, target: float) -> Row:
+def _alone(name: str, script: str, unit: str, cell: Reading, target: float) -> Row:
     return Row(name, f"benchmarks.{script}", unit, cell, target)
 
 
+def _made_up(kind: str, row: str, target: float) -> Row:
+    return Row(
+        f"made-up radiographs, {kind}, one core",
+        "benchmarks.speed.synthetic",
+        "images/s",
+        Cell("Made-up radiographs", (row,), "now: images/s of one core (wall)"),
+        target,
+        more_is_better=True,
+    )
+
+
+_MILLION, _FILMS = "A million rows", "Audit of images: 112,120 made-up films"
+_SHARDS, _WHOLE = "Two processes against one", "A whole job of 112,120 images"
+_GPU = "Training on a GPU"
+_TABLES = tuple(Cell(_MILLION, (step,), "wall (s)") for step in ("ingest", "split", "checks"))
 _LUNGS = "Lungs: speed of compact_unet"
 _COPIES = "Duplicates: speed"
 ROWS = (
@@ -197,10 +227,17 @@ ROWS = (
         5.0,
     ),
     _alone(
-        "evaluation of 1,000,000 rows and 14 findings, peak memory",
+        "1,000,000 rows: ingest, split and checks of the table",
+        "speed.million_rows",
+        "s",
+        Cells(_TABLES, sum),
+        12.0,
+    ),
+    _alone(
+        "1,000,000 rows, evaluation and report of 14 findings included: peak memory",
         "speed.million_rows",
         "GiB",
-        Cell("A million rows", ("evaluate",), "peak memory (GiB)"),
+        Cell(_MILLION, (), "peak memory (GiB)", of=max),
         2.0,
     ),
     _alone(
@@ -237,5 +274,76 @@ ROWS = (
         "MB",
         Cell("Classify one image on one core", ("all models, tables",), "MB"),
         12.0,
+    ),
+    _made_up("256 x 256", "256 x 256", 200),
+    _made_up("a copy of ChestX-ray14", "nih14", 200),
+    _made_up("with lung masks, 350 x 345", "kaggle_masks", 200),
+    _alone(
+        "audit of Kermany's 5,856 images, cached",
+        "speed.audit_images",
+        "s",
+        Cell("Audit of images: kermany-224", ("now",), "wall (s)"),
+        18.0,
+    ),
+    _alone(
+        "the whole job on Masks-and-Labels, two cores",
+        "speed.full_job",
+        "s",
+        Cell("The whole job: kaggle-masks-and-labels", ("all",), "wall s"),
+        300.0,
+    ),
+    _alone(
+        "audit of 112,120 images of 256 x 256, cached",
+        "speed.audit_images",
+        "s",
+        Cell(_FILMS, ("now",), "wall (s)"),
+        480.0,
+    ),
+    _alone(
+        "audit of 112,120 images of 256 x 256: peak memory",
+        "speed.audit_images",
+        "GiB",
+        Cell(_FILMS, ("now",), "peak memory (GiB)"),
+        2.0,
+    ),
+    _alone(
+        "the whole job on 112,120 images, two cores",
+        "speed.nih_size",
+        "s",
+        Cell(_WHOLE, (), "wall s", of=sum),
+        3600.0,
+    ),
+    Row(
+        "two processes beside one, the least of all steps",
+        "benchmarks.speed.shards",
+        "times",
+        Cell(_SHARDS, (), "x2", of=min),
+        1.8,
+        more_is_better=True,
+    ),
+    Row(
+        "Dask with two workers beside two processes, the least of all steps",
+        "benchmarks.speed.shards",
+        "times",
+        Cell(_SHARDS, (), "dask", of=min),
+        0.85,
+        more_is_better=True,
+    ),
+    Row(
+        "training of DenseNet-121, 224, bfloat16, on one GPU",
+        "benchmarks.speed.training_gpu",
+        "images/s",
+        Cell(_GPU, ("DenseNet-121", "bfloat16"), "Hilum, changed on the GPU", of=max),
+        0.9,
+        "the same network on images that are on the GPU",
+        Cell(_GPU, ("DenseNet-121", "bfloat16"), "alone, images/s", of=max),
+        more_is_better=True,
+    ),
+    _alone(
+        "kills of workers, schedulers and commands after which results differ",
+        "robustness.killed_shards",
+        "kills",
+        Cell("Shards whose workers", (), "with other files or films", of=sum),
+        0.0,
     ),
 )

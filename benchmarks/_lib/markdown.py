@@ -6,9 +6,31 @@ A cell that is not found raises `LookupError`, which says what was there instead
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
 NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
+
+
+class Reading(Protocol):
+    """A figure that can be read from a page."""
+
+    def read(self, page: str) -> float:
+        """Return it. Raises `LookupError`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The sum, or another figure, of several cells."""
+
+    cells: tuple[Reading, ...]
+    of: Callable[[Iterable[float]], float]
+
+    def read(self, page: str) -> float:
+        """Return it. Raises `LookupError`."""
+        return self.of(cell.read(page) for cell in self.cells)
 
 
 @dataclass(frozen=True)
@@ -16,24 +38,34 @@ class Cell:
     """Where a figure stands: how its section's title begins, texts of its row, its column.
 
     `row`: each text begins one of the row's cells. Of columns of one name `nth` counts from 0.
+    `of` all rows that fit, as min, max or sum; None: the first one's.
     """
 
     section: str
     row: tuple[str, ...]
     column: str
     nth: int = 0
+    of: Callable[[Iterable[float]], float] | None = None
 
     def read(self, page: str) -> float:
-        """Return the first number of the cell. Raises `LookupError`."""
+        """Return the first number of the cell, or that `of` all. Raises `LookupError`."""
         text = section(page, self.section)
         for table in tables(text):
             head, *rows = table
             columns = [number for number, name in enumerate(head) if name == self.column]
             if len(columns) <= self.nth:
                 continue
-            for cells in rows:
-                if all(any(cell.startswith(one) for cell in cells) for one in self.row):
-                    return number(cells[columns[self.nth]])
+            fitting = [
+                cells[columns[self.nth]]
+                for cells in rows
+                if all(any(cell.startswith(one) for cell in cells) for one in self.row)
+            ]
+            if self.of is None:
+                if fitting:
+                    return number(fitting[0])
+                continue
+            if measured := [cell for cell in fitting if NUMBER.search(cell)]:
+                return self.of(number(cell) for cell in measured)
         raise LookupError(
             f"'{self.section}' has no row {' / '.join(self.row)} with a column '{self.column}'"
         )

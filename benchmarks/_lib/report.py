@@ -17,7 +17,10 @@ SAME_RUN, PUBLISHED, ALONE = "same run", "published", "none"
 
 @dataclass(frozen=True)
 class Figure:
-    """What was measured of a row; `ours` is None where it was not, and `why` says why."""
+    """What was measured of a row; `ours` is None where it was not, and `why` says why.
+
+    `before`: it was not measured in this run; it is what the script recorded last.
+    """
 
     row: str
     ours: float | None
@@ -26,6 +29,7 @@ class Figure:
     held: bool
     rival_is: str  # SAME_RUN, PUBLISHED or ALONE
     why: str = ""
+    before: bool = False
 
     @classmethod
     def of(cls, row: Row, page: str) -> Figure:
@@ -55,13 +59,16 @@ class Report:
     machine: str
     quick: bool
     figures: tuple[Figure, ...]
+    done: tuple[str, ...] = ()  # scripts that ended well, which a run that goes on leaves out
+    revision: str = ""  # commit of the source
+    whole: bool = False  # whether the run came to its end
 
     @classmethod
     def read(cls, path: Path) -> Report:
         """Read what `write` wrote. Raises `FileNotFoundError`."""
         plain = json.loads(path.read_text(encoding="utf-8"))
         figures = tuple(Figure(**one) for one in plain.pop("figures"))
-        return cls(figures=figures, **plain)
+        return cls(figures=figures, done=tuple(plain.pop("done", ())), **plain)
 
     def write(self, path: Path) -> None:
         """Write JSON that people can compare, too."""
@@ -86,8 +93,10 @@ class Report:
                 *lines,
                 "",
                 "A ratio above 1 is in favour of Hilum. A rival is measured in the same run, in",
-                "turn with Hilum, unless its figure is called published. `last.json` beside this",
-                "page has the same figures for `python -m benchmarks.compare`. In full:",
+                "turn with Hilum, unless its figure is called published. What was measured before",
+                "is of the script's own last run, whose command and machine are in its section.",
+                "`last.json` beside this page has the same figures for",
+                "`python -m benchmarks.compare`. In full:",
                 "[speed](speed.md), [accuracy](accuracy.md), [robustness](robustness.md);",
                 "[how to run them](../README.md).",
                 "",
@@ -104,6 +113,8 @@ def _line(row: Row, figure: Figure) -> str:
     theirs = "" if figure.theirs is None else f"{_shown(figure.theirs)} {row.unit}"
     ratio = "" if figure.ratio is None else _shown(figure.ratio)
     held = "held" if figure.held else "**missed**"
+    if figure.before:
+        held += f"; measured before: {figure.why}"
     return (
         f"| {row.name} | {_shown(figure.ours)} {row.unit} | {beside} | {theirs} | {ratio} | "
         f"{_target(row)} | {held} |"

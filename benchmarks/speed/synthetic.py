@@ -2,8 +2,8 @@
 
 python -m benchmarks.speed.synthetic [--before OTHER_CHECKOUT] --record
 
-Images of three sizes, half of them with tuberculosis, and whole copies of two data sets at their
-own size, through the public functions alone. With --before, the same is measured with the source of
+Images of three sizes, half of them with tuberculosis, and whole copies of each layout at its own
+size, through the public functions alone, in one process. With --before, the same is measured with the source of
 another checkout of Hilum, in turns, and the ratio is given: commit 5d8b906 is the last whose images
 were drawn wholly at full size and flushed one by one. Seconds are of the processor: the time that a
 flush waits for the disk is in `wall` alone.
@@ -24,7 +24,16 @@ from pathlib import Path
 from benchmarks._lib import results
 
 SIDES = {256: 200, 512: 100, 1024: 40}  # pixels: images in a round
-COPIES = {"nih14": 300, "kaggle_masks": 200}
+COPIES = {  # of each layout: images in a round
+    "nih14": 300,
+    "kaggle_masks": 200,
+    "kermany": 100,
+    "montgomery": 100,
+    "shenzhen": 100,
+    "folder": 100,
+    "supervisely": 100,
+    "unidata": 60,
+}
 ROUNDS = 3
 SOURCE = Path(__file__).parents[2]
 
@@ -79,7 +88,7 @@ def best(source: Path) -> dict[str, tuple[float, float]]:
     place = {"PYTHONPATH": f"{source / 'src'}{os.pathsep}{SOURCE}"}
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.speed.synthetic", "--here"],
-        env=os.environ | place,
+        env=os.environ | place | {"HILUM_EXECUTOR": "serial"},
         capture_output=True,
         check=True,
         text=True,
@@ -103,6 +112,7 @@ def table(rounds: dict[str, list[dict[str, tuple[float, float]]]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--before", type=Path, help="another checkout of Hilum")
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--record", action="store_true")
     parser.add_argument("--here", action="store_true", help="measure this process, print JSON")
     args = parser.parse_args()
@@ -111,12 +121,12 @@ def main() -> None:
         return
     sources = {"now": SOURCE} | ({"before": args.before.resolve()} if args.before else {})
     rounds: dict[str, list[dict[str, tuple[float, float]]]] = {name: [] for name in sources}
-    for _ in range(ROUNDS):
+    for _ in range(args.rounds):
         for name, source in sources.items():
             rounds[name].append(best(source))
     command = "python -m benchmarks.speed.synthetic --before OTHER_CHECKOUT --record"
     text = (
-        f"`{command}`; best of {ROUNDS} rounds in turns.\n"
+        f"`{command}`; best of {args.rounds} rounds in turns.\n"
         f"{results.machine('numpy', 'opencv-python-headless', 'imagecodecs')}\n\n{table(rounds)}"
     )
     print(text)

@@ -15,7 +15,6 @@ import numpy as np
 Ring = tuple[tuple[float, float], ...]
 Size = tuple[int, int]  # height, width
 Window = tuple[slice, slice]  # rows and columns of an image
-Edge = tuple[int, int, int]  # row, column and heading (number in _STEPS) of a pixel's edge
 
 _INEXACT = 1e-5  # pixels from a centre: nearer, rounding may put an edge on the wrong side of it
 _MOST_CORNERS = 200_000  # of an image; a lung traced pixel by pixel has a few thousand
@@ -23,6 +22,9 @@ _MOST_PASSED = 16_000_000  # rows crossed by all edges of a polygon, about a sec
 _TIMES_OVER = 16  # pixels that the windows of holes may cover, in multiples of the image's
 _AT_ONCE = 1 << 18  # crossed rows that are processed at a time, which bounds the memory
 _STEPS = ((0, 1), (1, 0), (0, -1), (-1, 0))  # east, south, west, north: clockwise as seen
+# Row and column, beside a corner, of the pixel ahead on either hand, by heading.
+_AHEAD_LEFT = np.array([[-1, 0, 0, -1], [0, 0, -1, -1]])
+_AHEAD_RIGHT = np.array([[0, 0, -1, -1], [0, -1, -1, 0]])
 
 
 def window_of(ring: Ring, size: Size) -> Window:
@@ -151,58 +153,71 @@ def traced(mask: np.ndarray) -> Iterator[tuple[Ring, tuple[Ring, ...]]]:
 
     Corners have whole coordinates.
     """
-    _, parts = cv2.connectedComponents(np.asarray(mask, np.uint8), connectivity=4)
+    layer = np.asarray(mask, np.uint8)
+    left, top, width, height = cv2.boundingRect(layer)
+    inside = layer[top : top + height, left : left + width]
+    if not inside.size:
+        return
+    _, parts = cv2.connectedComponents(inside, connectivity=4)
     edges = _edges(parts)
+    follows, turns = (values.tolist() for values in _trails(edges, parts))
+    rows, columns = (edges[:2] + [[top], [left]]).astype(float).tolist()
+    places = [*zip(rows, columns, strict=True)]
     rings: dict[int, list[Ring]] = {}
-    for first in list(edges):
-        if first not in edges:
-            continue  # part of a trail already
-        trail, part = [first], edges[first]
-        # Left first: it separates a hole from the outside where they touch at a corner only.
-        while (ahead := _next_edge(edges, trail[-1], part)) != trail[0]:
-            trail.append(ahead)
-        for edge in trail:
-            del edges[edge]
-        pairs = zip(trail, [trail[-1], *trail[:-1]], strict=True)
-        turns = (edge for edge, before in pairs if edge[2] != before[2])
-        ring = tuple((float(row), float(column)) for row, column, _ in turns)
-        rings.setdefault(part, []).append(ring)
+    met = bytearray(len(places))
+    for first, part in enumerate(edges[3, edges[2] == 0].tolist()):  # each ring goes east somewhere
+        if met[first]:
+            continue  # part of a ring already
+        ring, edge = [], first
+        while not met[edge]:
+            met[edge] = 1
+            if turns[edge]:
+                ring.append(places[edge])
+            edge = follows[edge]
+        rings.setdefault(part, []).append(tuple(ring))
     # A part's first edge is the upper side of its first pixel: the exterior precedes the holes.
     for _, (exterior, *holes) in sorted(rings.items()):
         yield exterior, tuple(holes)
 
 
-def _next_edge(edges: dict[Edge, int], edge: Edge, part: int) -> Edge:
-    return next(one for one in _onward(edge) if edges.get(one) == part)
+def _edges(parts: np.ndarray) -> np.ndarray:
+    """Return each pixel edge between a component and the outside, int64 (4, edges).
 
-
-def _edges(parts: np.ndarray) -> dict[Edge, int]:
-    """Return each pixel edge between a component and the outside, with the component's number.
-
-    An edge is (row, column, heading), with the component on its right hand.
+    Row and column where it starts, heading (number in _STEPS, with the component on its right
+    hand), and the component's number; sorted by heading, row and column.
     """
     padded = np.pad(parts, 1)
-    edges = {}
+    found = []
     for heading, (down, right) in enumerate(((-1, 0), (0, 1), (1, 0), (0, -1))):
         beyond = padded[
             1 + down : padded.shape[0] - 1 + down, 1 + right : padded.shape[1] - 1 + right
         ]
-        rows, columns = np.nonzero((parts > 0) & (beyond == 0))
-        starts = zip(
-            (rows + (heading >= 2)).tolist(),
-            (columns + (heading in (1, 2))).tolist(),
-            parts[rows, columns].tolist(),
-            strict=True,
-        )
-        edges.update({(row, column, heading): part for row, column, part in starts})
-    return edges
+        rows, columns = np.nonzero((parts > 0) > (beyond > 0))
+        starts = rows + (heading >= 2), columns + (heading in (1, 2))
+        found.append(np.stack([*starts, np.full_like(rows, heading), parts[rows, columns]]))
+    return np.concatenate(found, axis=1)
 
 
-def _onward(edge: Edge) -> list[Edge]:
-    """Return the edges that may follow: to the left, straight on, to the right."""
-    row, column, heading = edge
-    row, column = row + _STEPS[heading][0], column + _STEPS[heading][1]
-    return [(row, column, (heading + turn) % 4) for turn in (-1, 0, 1)]
+def _trails(edges: np.ndarray, parts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the number of the edge that follows each, and whether it turns from the one before."""
+    row, column, heading, part = edges
+    step = np.array(_STEPS)
+    row, column = row + step[heading, 0], column + step[heading, 1]
+    # Pixels ahead, left and right of it. Left first: it separates a hole from the outside where
+    # they touch at a corner only.
+    padded = np.pad(parts, 1)
+    left, right = (
+        padded[row + 1 + down[heading], column + 1 + across[heading]]
+        for down, across in (_AHEAD_LEFT, _AHEAD_RIGHT)
+    )
+    turn = np.where(left == part, -1, np.where(right == part, 0, 1))
+    shape = parts.shape[0] + 1, parts.shape[1] + 1
+    order = np.ravel_multi_index((edges[2], edges[0], edges[1]), (4, *shape))
+    wanted = np.ravel_multi_index(((heading + turn) % 4, row, column), (4, *shape))
+    follows = np.searchsorted(order, wanted)
+    turns = np.zeros(len(follows), bool)
+    turns[follows] = turn != 0
+    return follows, turns
 
 
 def corners(ring: Ring) -> Ring:
