@@ -60,7 +60,8 @@ def train(schedule: Schedule, images: Images, **more) -> tuple[list[float], dict
     with training_loop.seeded(1):
         network = Small()
     loss = classification.WeightedLoss(torch.tensor([1.0, 2.0, 3.0]))
-    losses = training_loop.fit(network, images, ROWS, loss, schedule, seed=5, **more)
+    examples, caller = training_loop.Examples(images, ROWS), training_loop.Caller(**more)
+    losses = training_loop.fit(network, examples, loss, schedule, seed=5, caller=caller)
     return losses, {name: value.numpy() for name, value in network.state_dict().items()}
 
 

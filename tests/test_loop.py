@@ -91,13 +91,11 @@ def train(
 
     losses = training_loop.fit(
         network,
-        batch or Requested(),
-        rows,
+        training_loop.Examples(batch or Requested(), rows),
         nn.functional.mse_loss,
         schedule,
         seed=seed,
-        progress=progress,
-        **settings,
+        caller=training_loop.Caller(progress=progress, **settings),
     )
     return network, losses
 
@@ -199,12 +197,11 @@ def test_progress_counts_every_batch_and_ends_full() -> None:
         network = Brightness()
     training_loop.fit(
         network,
-        Requested(),
-        np.arange(10),
+        training_loop.Examples(Requested(), np.arange(10)),
         nn.functional.mse_loss,
         SCHEDULE,
         seed=0,
-        progress=lambda done, of: heard.append((done, of)),
+        caller=training_loop.Caller(progress=lambda done, of: heard.append((done, of))),
     )
     assert heard == [(done, 12) for done in range(1, 13)]
 

@@ -282,12 +282,11 @@ def test_the_best_averaged_weights_are_kept() -> None:
     masks = ellipses(16)[1]
     losses = training_loop.fit(
         network,
-        lambda rows, rngs: (images[rows], masks[rows]),
-        rows,
+        training_loop.Examples(lambda rows, rngs: (images[rows], masks[rows]), rows),
         lung_segmentation.loss,
         schedule,
         seed=0,
-        watch=training_loop.EarlyStopping(score, 0),
+        caller=training_loop.Caller(watch=training_loop.EarlyStopping(score, 0)),
     )
     assert len(losses) == 8 and len(seen) == 3  # 8 batches an epoch: every third, and the last
     x = torch.from_numpy(images[:2]).unsqueeze(1).float() / 255

@@ -54,7 +54,12 @@ def training(seed: int, *, dropout: bool):
         if dropout:
             network.insert(3, nn.Dropout(0.3))
         training_loop.fit(
-            network, batch, ROWS, nn.functional.mse_loss, SCHEDULE, seed=seed, progress=progress
+            network,
+            training_loop.Examples(batch, ROWS),
+            nn.functional.mse_loss,
+            SCHEDULE,
+            seed=seed,
+            caller=training_loop.Caller(progress=progress),
         )
         return network.state_dict()
 

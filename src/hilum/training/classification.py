@@ -63,7 +63,7 @@ def fit(
     """Train `network(number of concepts)` on `rows` and return it ready for export.
 
     `tune` are rows that only decide when to stop; `sources`, of each of `rows`, are seen equally
-    often where `settings.sampling` is "balanced"; see `training_loop.fit` for the rest. Raises
+    often where `settings.sampling` is "balanced"; see `training_loop.Caller` for the rest. Raises
     `TooFew` where a concept does not have both states among `rows`.
     """
     refuse_one_sided(targets[rows], concepts)
@@ -82,20 +82,14 @@ def fit(
     parts = (rows, rows[:0] if tune is None else tune)
     # A checkpoint that was made with other labels must not be resumed.
     digests = [storage.digest(targets[part].tobytes()) for part in parts]
+    made_from = storage.digest([*digests, settings.watch])
     training_loop.fit(
         made,
-        batch,
-        rows,
+        training_loop.Examples(batch, rows, device or training_loop.as_fractions, groups),
         WeightedLoss(balance),
         Schedule.of(settings, len(rows)),
         seed=seed,
-        checkpoint=checkpoint,
-        progress=progress,
-        watch=watch,
-        on_epoch=on_epoch,
-        made_from=storage.digest([*digests, settings.watch]),
-        finish=device or training_loop.as_fractions,
-        groups=groups,
+        caller=training_loop.Caller(checkpoint, made_from, progress, watch, on_epoch),
     )
     return ExportableClassifier(made).eval()
 

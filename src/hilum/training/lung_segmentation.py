@@ -61,7 +61,7 @@ def fit(
     """Train `network()` on `rows` and return it ready for export: uint8 in, probabilities out.
 
     `tune` are rows that only decide which weights are kept and when to stop; see
-    `training_loop.fit` for the rest. Raises `BadRecipe` for a size that the network cannot take,
+    `training_loop.Caller` for the rest. Raises `BadRecipe` for a size that the network cannot take,
     `TooFew` for fewer than two rows.
     """
     size = images.shape[1]
@@ -83,15 +83,11 @@ def fit(
         made = network()
     training_loop.fit(
         made,
-        batch,
-        rows,
+        training_loop.Examples(batch, rows),
         _loss(settings.dice_over),
         Schedule.of(settings, len(rows)),
         seed=seed,
-        checkpoint=checkpoint,
-        progress=progress,
-        watch=watch,
-        on_epoch=on_epoch,
+        caller=training_loop.Caller(checkpoint, "", progress, watch, on_epoch),
     )
     return ExportableNetwork(made).eval()
 

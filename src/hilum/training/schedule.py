@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import torch
+
 from hilum.errors import BadRecipe
 from hilum.training.sampling import Plan
 from hilum.training.settings import LoopSettings
@@ -56,6 +58,23 @@ class Schedule:
                 f"checkpoint_steps must be 0, for after each epoch only, or a number of batches; "
                 f"got {self.checkpoint_steps}"
             )
+
+    def precision_on(self, device: torch.device) -> str:
+        """Return "float32" or "bfloat16"; raise `BadRecipe` for an unknown setting.
+
+        Without hardware for it, bfloat16 is slower than float32, so "auto" avoids it there.
+        """
+        if self.precision in ("float32", "bfloat16"):
+            return self.precision
+        if self.precision != "auto":
+            raise BadRecipe(
+                f"precision is '{self.precision}'; expected 'auto', 'float32' or 'bfloat16'"
+            )
+        if device.type == "cuda":
+            fast = torch.cuda.is_bf16_supported(including_emulation=False)
+        else:
+            fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        return "bfloat16" if fast else "float32"
 
 
 def rate_factor(step: int, steps: int) -> float:

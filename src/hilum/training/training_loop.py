@@ -97,17 +97,49 @@ def as_fractions(images: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
+class Examples:
+    """What a network is trained on; picklable where several processes train.
+
+    `batch` is called from other threads. `finish` turns on the device what it returned, without the
+    targets, into the network's input. With `groups`, a number for each row, every group is seen
+    equally often (`hilum.training.sampling`).
+    """
+
+    batch: Batch
+    rows: np.ndarray
+    finish: Finish = as_fractions
+    groups: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Caller:
+    """What only rank 0 has: where checkpoints are, and who hears of the training.
+
+    With `checkpoint`, the state is written there after each epoch (and every
+    `Schedule.checkpoint_steps` batches), resumed by the same call, ignored by a call with other
+    settings or another `made_from`, and removed at the end. `progress` receives (batches done, of
+    how many), `on_epoch` every epoch, after a resumption the earlier ones too.
+    """
+
+    checkpoint: Path | None = None
+    made_from: str = ""
+    progress: Callable[[int, int], None] = ignore
+    watch: EarlyStopping | None = None
+    on_epoch: Callable[[Epoch], None] = ignore_epoch
+
+
+_NOBODY = Caller()
+
+
+@dataclass(frozen=True)
 class _Training:
     """What every rank needs to know of a training."""
 
     network: nn.Module
-    batch: Batch
-    rows: np.ndarray
+    examples: Examples
     loss: Callable[[Tensor, Tensor], Tensor]
     schedule: Schedule
     seed: int
-    finish: Finish
-    groups: np.ndarray | None
     patience: float
     identity: str
 
@@ -115,53 +147,30 @@ class _Training:
     def draws(self) -> bool:
         """Whether it draws PyTorch's random numbers, as dropout does."""
         parts = (part for part in self.network.modules() if isinstance(part, DRAWING))
-        return self.finish is not as_fractions or any(getattr(part, "p", 1) for part in parts)
-
-
-@dataclass(frozen=True)
-class _Caller:
-    """What only rank 0 has: where checkpoints are, and who hears of the training."""
-
-    checkpoint: Path | None = None
-    progress: Callable[[int, int], None] = ignore
-    watch: EarlyStopping | None = None
-    on_epoch: Callable[[Epoch], None] = ignore_epoch
+        on_device = self.examples.finish is not as_fractions
+        return on_device or any(getattr(part, "p", 1) for part in parts)
 
 
 def fit(
     network: nn.Module,
-    batch: Batch,
-    rows: np.ndarray,
+    examples: Examples,
     loss: Callable[[Tensor, Tensor], Tensor],
     schedule: Schedule,
     *,
     seed: int,
-    checkpoint: Path | None = None,
-    progress: Callable[[int, int], None] = ignore,
-    watch: EarlyStopping | None = None,
-    on_epoch: Callable[[Epoch], None] = ignore_epoch,
-    made_from: str = "",
-    finish: Finish = as_fractions,
-    groups: np.ndarray | None = None,
+    caller: Caller = _NOBODY,
 ) -> list[float]:
     """Train `network` in place and return the mean loss of each epoch.
 
     The network maps float32 (n, 1, height, width) in [0, 1] to any tensor; `loss` takes that in
-    float32 and the targets. Afterwards it is on the CPU in evaluation mode. `batch` is called from
-    other threads, and `finish` turns on the device what it returned, without the targets, into the
-    network's input. With `groups`, a number for each row, every group is seen equally often
-    (`hilum.training.sampling`). Started by torchrun, all ranks train (`hilum.training.ranks`);
-    network, batch, loss and finish must then be picklable.
-
-    With `checkpoint`, the state is written there after each epoch (and every
-    `schedule.checkpoint_steps` batches), resumed by the same call, ignored by a call with other
-    settings or another `made_from`, and removed at the end. `progress` receives (batches done, of
-    how many), `on_epoch` every epoch, after a resumption the earlier ones too.
+    float32 and the targets. Afterwards it is on the CPU in evaluation mode. Started by torchrun,
+    all ranks train (`hilum.training.ranks`); network and loss must then be picklable too.
 
     Raises `TooFew` for fewer than two rows, `BadRecipe` for an invalid setting or one that makes
     the loss diverge.
     """
     schedule.check(ranks.count())
+    rows, watch = examples.rows, caller.watch
     if len(rows) < max(2, ranks.count()):
         raise TooFew(
             f"cannot train on {len(rows)} image(s): at least {max(2, ranks.count())} are needed, "
@@ -169,21 +178,21 @@ def fit(
         )
     device = ranks.device()
     patience = watch.patience if watch else 0.0
-    where = f"{device.type} {_precision(schedule.precision, device)} {patience}{made_from}"
-    if groups is not None:
-        where += storage.digest(groups.tolist())
-    identity = _identity(network, batch, rows, schedule, seed, where) if checkpoint else ""
-    training = _Training(
-        network, batch, rows, loss, schedule, seed, finish, groups, patience, identity
-    )
+    where = f"{device.type} {schedule.precision_on(device)} {patience}{caller.made_from}"
+    if examples.groups is not None:
+        where += storage.digest(examples.groups.tolist())
+    identity = ""
+    if caller.checkpoint:
+        identity = _identity(network, examples, schedule, seed, where)
+    training = _Training(network, examples, loss, schedule, seed, patience, identity)
     ranks.from_first(training)
-    return _run(training, _Caller(checkpoint, progress, watch, on_epoch))
+    return _run(training, caller)
 
 
 def take_part() -> None:
     """Take part in the trainings of rank 0 until it has ended, see `hilum.training.ranks`."""
     while training := _next_training():
-        _run(training, _Caller())
+        _run(training, _NOBODY)
 
 
 def _next_training() -> _Training | None:
@@ -193,7 +202,7 @@ def _next_training() -> _Training | None:
         raise HilumError("rank 0 ended with an error; what it says stands above") from error
 
 
-def _run(training: _Training, caller: _Caller) -> list[float]:
+def _run(training: _Training, caller: Caller) -> list[float]:
     network, schedule, device = training.network, training.schedule, ranks.device()
     network.to(device)
     if isinstance(training.loss, nn.Module):
@@ -224,14 +233,14 @@ def _run(training: _Training, caller: _Caller) -> list[float]:
 class _Loop:
     """The batches of a training, on one rank."""
 
-    def __init__(self, training: _Training, caller: _Caller, state: TrainingState) -> None:
+    def __init__(self, training: _Training, caller: Caller, state: TrainingState) -> None:
         self.training, self.caller, self.state = training, caller, state
         self.schedule, self.device = training.schedule, state.device
-        self.precision = _precision(self.schedule.precision, self.device)
+        self.precision = self.schedule.precision_on(self.device)
         self.plan = Plan(
             self.schedule.batch_size, self.schedule.accumulate, ranks.rank(), ranks.count()
         )
-        self.steps = self.plan.steps(len(training.rows))
+        self.steps = self.plan.steps(len(training.examples.rows))
         self.parallel = ranks.parallel(state.network, self.device)
         self.forward: Callable[[Tensor], Tensor] = self.parallel
         if self.schedule.compiled:
@@ -242,7 +251,8 @@ class _Loop:
         """Train for one epoch, or what is left of it, and evaluate if it is due."""
         state, schedule, training = self.state, self.schedule, self.training
         done, epoch, whole = len(state.losses), len(state.epochs), schedule.epochs * self.steps
-        order = sampling.order(training.rows, training.seed, epoch, training.groups)
+        rows, groups = training.examples.rows, training.examples.groups
+        order = sampling.order(rows, training.seed, epoch, groups)
         state.network.train()
         plan = self.plan.batches(order, training.seed, epoch, done)
         for step, parts in enumerate(self._loaded(plan), done):
@@ -269,7 +279,7 @@ class _Loop:
             )
             counts, last = part.of.counts, at == len(parts) - 1
             with nullcontext() if last else ranks.unsynchronised(self.parallel):
-                output = self._output(self.forward, self.training.finish(images, *further))
+                output = self._output(self.forward, self.training.examples.finish(images, *further))
                 error = self.training.loss(
                     ranks.whole(output, counts), ranks.whole(targets, counts)
                 )
@@ -303,7 +313,7 @@ class _Loop:
             made = []
             for part in parts:
                 rngs = [np.random.default_rng(seeds) for seeds in part.seeds]
-                arrays = self.training.batch(part.rows, rngs)
+                arrays = self.training.examples.batch(part.rows, rngs)
                 tensors = [torch.from_numpy(array) for array in arrays]
                 made.append(_Loaded(part, [t.pin_memory() if gpu else t for t in tensors]))
             return made
@@ -362,30 +372,16 @@ def _set_memory_format(network: nn.Module, memory_format: torch.memory_format) -
             value.data = value.data.to(value.device, memory_format=memory_format)
 
 
-def _precision(wanted: str, device: torch.device) -> str:
-    """Return "float32" or "bfloat16" for a setting; raise `BadRecipe` for an unknown one.
-
-    Without hardware for it, bfloat16 is slower than float32, so "auto" avoids it there.
-    """
-    if wanted in ("float32", "bfloat16"):
-        return wanted
-    if wanted != "auto":
-        raise BadRecipe(f"precision is '{wanted}'; expected 'auto', 'float32' or 'bfloat16'")
-    if device.type == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return "bfloat16" if fast else "float32"
-
-
 def _identity(
-    network: nn.Module, batch: Batch, rows: np.ndarray, schedule: Schedule, seed: int, where: str
+    network: nn.Module, examples: Examples, schedule: Schedule, seed: int, where: str
 ) -> str:
     """Return a digest of what a checkpoint must have been made from to be resumed.
 
     Settings, rows, initial weights, and the first image as it is trained on. The number of ranks is
     not part of it: another number goes on from the same state.
     """
-    first = batch(rows[:1], [np.random.default_rng([seed, 0, int(rows[0])])])
+    rows = examples.rows
+    first = examples.batch(rows[:1], [np.random.default_rng([seed, 0, int(rows[0])])])
     content = hashlib.sha256()
     for array in (
         rows,

@@ -89,9 +89,9 @@ def fit(
     schedule = Schedule.of(settings, len(rows))
     with training_loop.seeded(seed):
         network = Restorer(settings.width, normals.grid)
-    training_loop.fit(
-        network, batch, np.arange(len(rows)), _loss, schedule, seed=seed, progress=progress
-    )
+    examples = training_loop.Examples(batch, np.arange(len(rows)))
+    caller = training_loop.Caller(progress=progress)
+    training_loop.fit(network, examples, _loss, schedule, seed=seed, caller=caller)
     model = Reconstruction(normals, network, mean, spread).eval()
     model.fit_errors(
         torch.from_numpy(stored).split(anomaly_detection.BATCH), settings.regularisation
