@@ -51,7 +51,9 @@ class Session:
         """Raise `BadData` where ONNX Runtime cannot read it in time."""
         self._name, self._trusted = name, trusted
         memory = 0 if trusted else MEMORY_BYTES * max(1, size**2 // 512**2)
-        self._session = self._timed(lambda: _made(content, memory, cores), MAKE_SECONDS, lambda: None)
+        self._session = self._timed(
+            lambda: _made(content, memory, cores), MAKE_SECONDS, lambda: None
+        )
 
     def run(self, outputs: Sequence[str], feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
         """Return the named outputs.
