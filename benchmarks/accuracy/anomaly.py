@@ -66,17 +66,29 @@ class Kept:
         )
 
     def __call__(self) -> Any:
+        """Return what stands in for `anomaly_detection.Features`."""
         import torch
 
         class Known(torch.nn.Module):
             def forward(_, images):
-                return torch.from_numpy(
-                    self.found[
-                        [self.row[storage.digest(image.numpy().tobytes())] for image in images]
-                    ]
-                )
+                return torch.from_numpy(self._of(images.numpy()))
 
         return Known()
+
+    def frozen(self, network: Any, size: int) -> Kept:
+        """Stand in for `anomaly_detection.FrozenFeatures`."""
+        return self
+
+    def batches(
+        self, images: np.ndarray, rows: np.ndarray, at_once: int
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield images and their features, as `FrozenFeatures` does."""
+        for start in range(0, len(rows), at_once):
+            some = images[rows[start : start + at_once]]
+            yield some, self._of(some)
+
+    def _of(self, images: np.ndarray) -> np.ndarray:
+        return self.found[[self.row[storage.digest(image.tobytes())] for image in images]]
 
 
 def scores(model: str, normal: Seen, requested: Seen) -> np.ndarray:
@@ -246,11 +258,12 @@ def main() -> None:
                 for name in names
             }
             images = np.concatenate([sets[name].images for name in names])
-            anomaly_detection.Features = Kept(
+            kept = Kept(
                 images,
                 arguments.work / f"features-{storage.digest(images.tobytes())[:12]}.npy",
                 extractor,
             )
+            anomaly_detection.Features, anomaly_detection.FrozenFeatures = kept, kept.frozen
             for model in arguments.model:
                 begun = time.process_time()
                 for one in measure(model, sets):

@@ -209,11 +209,13 @@ def _moments(normals: NormalFeatures) -> tuple[Tensor, Tensor]:
 
     The mean is (cells, 1, 2 channels), the covariance (cells, 2 channels, 2 channels).
     """
-    total = products = torch.zeros((), dtype=torch.float64)
+    cells = normals.grid**2
+    total = torch.zeros((cells, 1, 2 * CHANNELS), dtype=torch.float64)
+    products = torch.zeros((cells, 2 * CHANNELS, 2 * CHANNELS), dtype=torch.float64)
     for found, _ in normals:
         both = _both(found, normals.grid).double()
-        total = total + both.sum(1, keepdim=True)
-        products = products + both.transpose(1, 2) @ both
+        total += both.sum(1, keepdim=True)
+        products.baddbmm_(both.transpose(1, 2), both)
     mean = total / len(normals)
     return mean, (products - len(normals) * mean.transpose(1, 2) @ mean) / (len(normals) - 1)
 
