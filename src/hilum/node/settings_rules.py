@@ -87,7 +87,7 @@ def faults(settings: Settings) -> Iterator[str]:
 def _server_faults(section: str, of: Orthanc | DicomWeb | Destination) -> Iterator[str]:
     """Yield what is wrong with the address and the credentials of a server over HTTP."""
     if wrong := web.fault_of_address(of.url):
-        yield f"[{section}] url {wrong}; credentials go into user and password_file"
+        yield f"[{section}] url {wrong}"
     elif of.ca and of.url.startswith("http:"):
         yield f"[{section}] ca does nothing for an address with http; use https"
     if bool(of.user) != bool(of.password_file):

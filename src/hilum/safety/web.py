@@ -77,7 +77,10 @@ def fault_of_address(url: str) -> str:
     if not whole or not url.isprintable() or " " in url:
         return f"must be an address as {_EXAMPLE}, got {url!r}"
     if parts.username or parts.password or parts.query or parts.fragment:
-        return "must hold neither user, password nor query, which logs and lists would show"
+        return (
+            "must hold neither user, password nor query, which logs and lists of processes would "
+            "show; credentials are given by files"
+        )
     return ""
 
 
@@ -127,9 +130,18 @@ def blocks(answer: HTTPResponse) -> Iterator[bytes]:
 
 def reason(error: Exception) -> str:
     """Return what an error of a connection or library says, on one line and without secrets."""
-    error = getattr(error, "reason", error)  # of what urllib wraps
+    error = _wrapped(error)
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     for name, value in os.environ.items():
         if len(value) > 3 and _VARIABLES.search(name):
             text = text.replace(value, "…")
     return on_one_line(_SECRET.sub("…", text))[:_LONGEST_REASON]
+
+
+def _wrapped(error: Exception) -> Exception:
+    """Return the error that urllib, urllib3 and requests wrap, which says what happened."""
+    inner = (getattr(error, "reason", None), *error.args[:1])
+    if nested := next((one for one in inner if isinstance(one, Exception)), None):
+        return _wrapped(nested)
+    cause = error.__cause__
+    return cause if isinstance(cause, OSError) and not isinstance(error, OSError) else error

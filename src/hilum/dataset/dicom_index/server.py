@@ -72,9 +72,7 @@ class Server:
 
     def __post_init__(self) -> None:
         if wrong := web.fault_of_address(self.url):
-            raise BadRecipe(
-                f"the address of a DICOMweb server {wrong}; credentials are given by a file"
-            )
+            raise BadRecipe(f"the address of a DICOMweb server {wrong}")
         if self.login.headers and web.is_open(self.url):
             raise BadRecipe(
                 f"a password or token would travel to {urlsplit(self.url).hostname} in the open; "
@@ -198,7 +196,7 @@ def _page(
         ) from error
     except (requests.RequestException, OSError) as error:
         raise CannotRead(
-            f"{url} does not answer ({type(error).__name__}); check the address and the server"
+            f"{url} does not answer ({web.reason(error)}); check the address and the server"
         ) from error
     if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
         raise BadData(f"{url} answered a query with something else than a list of images")
