@@ -6,7 +6,9 @@ Films are made up, 1024 x 900 pixels, PNG; headers are those of benchmarks.speed
 Each step is first done on a few films, so that processes are started and models read, then timed
 by the wall clock on all: with one worker process, with two, and with two workers of a local Dask
 cluster. Nothing else may run on the machine. x2 is one process against two (to reach: 1.8), dask
-the time of two processes against that of Dask (to reach: 0.85). `cached` films are repeats of a few
+the time of two processes against that of Dask (to reach: 0.85). The same without a first pass, the
+start of processes or cluster and the reading of models included, is in the last two columns. Of the
+step audit it is the orientation features alone, of which `cached` images are described. `cached` films are repeats of a few
 squares of 256 pixels: the bundled 8-bit lung network with and without test-time changes, on two
 processes (to reach: 80 and 300 films a second).
 """
@@ -45,7 +47,7 @@ from hilum.storage import integrity
 
 HEIGHT, WIDTH, FEW, DRAWN = 1024, 900, 8, 24
 FEW_OF = {"films": "few", "headers": "few-headers"}
-WANTED = ("cache", "segment", "crop", "predict")  # of the steps of a run
+WANTED = ("cache", "audit", "segment", "crop", "predict")  # of the steps of a run
 RECIPE = """
 [data]
 folder = "films"

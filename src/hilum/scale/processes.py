@@ -124,7 +124,7 @@ class Processes:
         """
         while not self._lost:
             busy = {one.connection: one for one in self._workers if one.tasks}
-            late = min(one.since for one in busy.values()) + self._lease - time.monotonic()
+            late = min(map(self._deadline, busy.values())) - time.monotonic()
             for connection in wait(list(busy), max(0.0, late)):
                 worker = busy[connection]  # type: ignore[index]
                 try:
@@ -138,9 +138,13 @@ class Processes:
                     worker.tasks.popleft()
                     return answer
             for worker in busy.values():
-                if worker.tasks and time.monotonic() - worker.since > self._lease:
+                if worker.tasks and time.monotonic() > self._deadline(worker):
                     self._replace(worker)
         return self._lost.popleft()
+
+    def _deadline(self, worker: _Worker) -> float:
+        """Return when a worker is taken for stuck: a busy machine may be slow to start one."""
+        return worker.since + (self._lease if worker.begun else LEASE_SECONDS)
 
     def _replace(self, worker: _Worker) -> None:
         """Start a process in place of one that ended; only the shard it worked on is lost.
