@@ -79,6 +79,7 @@ from hilum.errors import BadData, NotFound
 from hilum.safety import addresses
 from hilum.safety.path_names import as_text, from_text
 from hilum.safety.untrusted_files import Folder
+from hilum.storage import stored_table
 
 COLUMNS = {
     "image_id": pl.String,
@@ -256,7 +257,7 @@ class Manifest:
         """
         manifest = cls(
             root,
-            storage.constants_once(
+            stored_table.constants_once(
                 manifest_checks.sorted_by(
                     pl.DataFrame(images, schema=COLUMNS, orient="row"), "image_id"
                 )
@@ -290,7 +291,7 @@ class Manifest:
 
     @cached_property
     def label_states(self) -> LabelStates:
-        """Return the states of the labels as numbers, by concept."""
+        """Return the labels as numbers, by concept."""
         return label_states.of(self.table["image_id"], self.scan_labels())
 
     def scan_labels(self) -> pl.LazyFrame:
@@ -383,8 +384,7 @@ class Manifest:
         stated = storage.read_json(folder / ROOT)
         if not isinstance(stated, dict) or not isinstance(stated.get("root"), str):
             raise BadData(f"{folder / ROOT}: names no root; {manifest_checks.again(folder)}")
-        # Runs of before displays could be corrected lack their columns.
-        later = {"manifest": {one: COLUMNS[one] for one in DISPLAY}}
+        later = {"manifest": {one: COLUMNS[one] for one in DISPLAY}}  # old runs lack them
         stored = manifest_checks.stored(folder, TABLES, later)
         images = stored["manifest"].table()
         lacking = [one for one in DISPLAY if one not in images.columns]
