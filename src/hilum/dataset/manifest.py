@@ -387,15 +387,14 @@ class Manifest:
         later = {"manifest": {one: COLUMNS[one] for one in DISPLAY}}  # old runs lack them
         stored = manifest_checks.stored(folder, TABLES, later)
         images = stored["manifest"].table()
-        lacking = [one for one in DISPLAY if one not in images.columns]
+        lacking = (one for one in DISPLAY if one not in images.columns)
         images = images.with_columns(pl.lit(None, COLUMNS[one]).alias(one) for one in lacking)
         remarks, shapes = (
             stored[name].table().select(list(TABLES[name])) for name in ("remarks", "shapes")
         )
         root, links = addresses.located(from_text(stated["root"])), stated.get("links") is True
         table = images.select(list(COLUMNS))
-        nothing = pl.DataFrame(schema=LABEL_COLUMNS)
-        manifest = cls(root, table, nothing, remarks, shapes, links)
+        manifest = cls(root, table, pl.DataFrame(), remarks, shapes, links)
         LabelTable.hold(manifest, stored["labels"])
         stored["labels"].unpacked(manifest.check)
         return manifest
