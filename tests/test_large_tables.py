@@ -8,6 +8,7 @@ from hilum import storage
 from hilum.dataset import image_columns, manifest_checks
 from hilum.dataset.readers import nih14
 from hilum.pipeline import ingest
+from hilum.storage import stored_table
 
 
 def test_columns_of_one_value_are_the_same_table_and_digest(tmp_path):
@@ -20,7 +21,7 @@ def test_columns_of_one_value_are_the_same_table_and_digest(tmp_path):
             "with_gap": ["a", None, "a"],
         }
     )
-    held = storage.constants_once(table)
+    held = stored_table.constants_once(table)
     assert_frame_equal(held, table)
     storage.write_table(tmp_path / "table.parquet", held)
     again = storage.read_table(tmp_path / "table.parquet")

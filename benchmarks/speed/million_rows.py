@@ -28,20 +28,10 @@ import polars as pl
 from benchmarks._lib.processes import peak_gib
 from benchmarks._lib.results import machine, record
 from hilum import storage
-from hilum.audit import checks
 from hilum.config import Evaluate, Split
 from hilum.dataset.manifest import Manifest
-from hilum.dataset.pixel_cache import FACTS
-from hilum.dataset.readers import nih14
-from hilum.pipeline import audit, evaluate, ingest, predict, split, truth
-from hilum.pipeline.division import Division
-from hilum.pipeline.evaluation import classification, run_tables
-from hilum.pipeline.evaluation.transferred_scores import TransferredScores
-from hilum.reporting import report, score_table, small_sets
-from hilum.reporting.context import LungCrops
-from hilum.reporting.sections import _scored_task, finding
-from hilum.safety import spreadsheet_cells
-from hilum.storage.stored_table import StoredTable
+
+# What one step alone needs is imported by it, as its command does.
 
 MOST_SECONDS, MOST_GIB, MOST_MB = 12.0, 2.0, 15.0
 RATE, SHIFT = 0.06, 1.0  # fraction of images with a finding, and how far its scores lie above
@@ -86,6 +76,8 @@ def main() -> None:
 
 def write_release(folder: Path, count: int) -> None:
     """Write a table and lists as of ChestX-ray14: patients of four images, findings at random."""
+    from hilum.dataset.readers import nih14
+
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
     number = np.arange(count)
@@ -118,6 +110,9 @@ def write_release(folder: Path, count: int) -> None:
 
 def write_scores(folder: Path) -> None:
     """Write scores of every finding for the images of tune and test."""
+    from hilum.dataset.readers import nih14
+    from hilum.pipeline import predict
+
     rng = np.random.default_rng(1)
     images = storage.read_table(folder / "split.parquet").filter(pl.col("part") != "train")
     labels = pl.scan_parquet(folder / "run" / "labels.parquet")
@@ -150,18 +145,25 @@ def write_scores(folder: Path) -> None:
 
 
 def _ingest(folder: Path, resamples: int) -> dict:
+    from hilum.pipeline import ingest
+
     manifest = ingest.ingest(folder / "data")
     manifest.write(folder / "run")
     return {"of": f"{manifest.table.height:,} images, {manifest.labels.height:,} labels"}
 
 
 def _split(folder: Path, resamples: int) -> dict:
+    from hilum.pipeline import split
+
     table, decided = split.divide(Manifest.read(folder / "run"), Split())
     storage.write_table(folder / "split.parquet", table)
     return {"of": f"{table['patient_id'].n_unique():,} patients, {decided.mode}"}
 
 
 def _checks(folder: Path, resamples: int) -> dict:
+    from hilum.audit import checks
+    from hilum.pipeline import audit
+
     manifest = Manifest.read(folder / "run")
     issues = audit.audit(manifest, facts_of(manifest.table))
     return {"of": f"{len(checks.modules())} checks, {issues.height:,} issues"}
@@ -169,6 +171,8 @@ def _checks(folder: Path, resamples: int) -> dict:
 
 def facts_of(table: pl.DataFrame) -> pl.DataFrame:
     """Return an index of a cache for these images, all pixels different."""
+    from hilum.dataset.pixel_cache import FACTS
+
     number = pl.int_range(pl.len())
     known = {
         "row": number,
@@ -191,6 +195,10 @@ def facts_of(table: pl.DataFrame) -> pl.DataFrame:
 
 
 def _evaluate(folder: Path, resamples: int) -> dict:
+    from hilum.pipeline import evaluate, truth
+    from hilum.pipeline.evaluation import classification, run_tables
+    from hilum.storage.stored_table import StoredTable
+
     manifest, table = Manifest.read(folder / "run"), storage.read_table(folder / "split.parquet")
     scores = StoredTable.read(folder / "scores.parquet").scan()
     images, concepts = (
@@ -210,6 +218,15 @@ def _evaluate(folder: Path, resamples: int) -> dict:
 
 
 def _report(folder: Path, resamples: int) -> dict:
+    from hilum.pipeline import split
+    from hilum.pipeline.division import Division
+    from hilum.pipeline.evaluation.transferred_scores import TransferredScores
+    from hilum.reporting import report, score_table, small_sets
+    from hilum.reporting.context import LungCrops
+    from hilum.reporting.sections import _scored_task, finding
+    from hilum.safety import spreadsheet_cells
+    from hilum.storage.stored_table import StoredTable
+
     table, metrics = (storage.read_table(folder / f"{one}.parquet") for one in ("split", "metrics"))
     manifest, fitted = Manifest.read(folder / "run"), storage.read_json(folder / "calibration.json")
     concept = split.target(manifest)

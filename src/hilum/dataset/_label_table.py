@@ -6,14 +6,11 @@ need more than the states.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import polars as pl
 
 from hilum.storage.stored_table import StoredTable
-
-if TYPE_CHECKING:
-    from hilum.dataset.manifest import Manifest
 
 _FIELD = "labels"
 
@@ -21,7 +18,7 @@ _FIELD = "labels"
 class LabelTable:
     """A descriptor; the instance holds a data frame or a stored table."""
 
-    def __get__(self, manifest: Manifest | None, owner: Any = None) -> pl.DataFrame:
+    def __get__(self, manifest: object | None, owner: Any = None) -> pl.DataFrame:
         """Return the table, unpacked. Raises `BadData` where it is not readable."""
         if manifest is None:
             raise AttributeError(_FIELD)  # so that the field has no default
@@ -30,16 +27,16 @@ class LabelTable:
             held = vars(manifest)[_FIELD] = held.table()
         return held
 
-    def __set__(self, manifest: Manifest, held: pl.DataFrame) -> None:
+    def __set__(self, manifest: object, held: pl.DataFrame) -> None:
         vars(manifest)[_FIELD] = held
 
     @staticmethod
-    def hold(manifest: Manifest, stored: StoredTable) -> None:
+    def hold(manifest: object, stored: StoredTable) -> None:
         """Let a manifest that nothing has used yet have the labels of a stored table."""
         vars(manifest)[_FIELD] = stored
 
     @staticmethod
-    def scan(manifest: Manifest) -> pl.LazyFrame:
+    def scan(manifest: object) -> pl.LazyFrame:
         """Return the labels of a manifest to query."""
         held = vars(manifest)[_FIELD]
         return held.scan() if isinstance(held, StoredTable) else held.lazy()

@@ -79,7 +79,7 @@ from hilum.errors import BadData, NotFound
 from hilum.safety import addresses
 from hilum.safety.path_names import as_text, from_text
 from hilum.safety.untrusted_files import Folder
-from hilum.storage.stored_table import StoredTable
+from hilum.storage import stored_table
 
 COLUMNS = {
     "image_id": pl.String,
@@ -95,11 +95,7 @@ COLUMNS = {
     "sex": pl.String,
     "age_years": pl.Float64,
     "view": pl.String,
-    "body_part": pl.String,
-    "modality": pl.String,
-    "laterality": pl.String,
-    "reading": pl.String,
-    "study": pl.String,
+    **dict.fromkeys(("body_part", "modality", "laterality", "reading", "study"), pl.String),
     "follow_up": pl.Int64,
     "stated_height": pl.Int64,
     "stated_width": pl.Int64,
@@ -113,22 +109,11 @@ LABEL_COLUMNS = {
     "image_id": pl.String,
     "concept": pl.String,
     "state": pl.Int8,
-    "term": pl.String,
-    "source": pl.String,
-    "rule": pl.String,
-    "words": pl.String,
-    "side": pl.String,
-    "zone": pl.String,
-    "activity": pl.String,
+    **dict.fromkeys(("term", "source", "rule", "words", "side", "zone", "activity"), pl.String),
 }
-SHAPE_COLUMNS = {
-    "image_id": pl.String,
-    "concept": pl.String,
-    "term": pl.String,
-    "shape": pl.String,
-    "source": pl.String,
-    "author": pl.String,
-}
+SHAPE_COLUMNS = dict.fromkeys(
+    ("image_id", "concept", "term", "shape", "source", "author"), pl.String
+)
 REMARK_COLUMNS = {"path": pl.String, "severity": pl.String, "rule": pl.String, "message": pl.String}
 REQUIRED = ("image_id", "dataset", "source", "patient_id", "path")
 MASK_COLUMNS = ("lung_mask", "right_lung_mask", "left_lung_mask")
@@ -272,7 +257,7 @@ class Manifest:
         """
         manifest = cls(
             root,
-            storage.constants_once(
+            stored_table.constants_once(
                 manifest_checks.sorted_by(
                     pl.DataFrame(images, schema=COLUMNS, orient="row"), "image_id"
                 )
@@ -296,11 +281,7 @@ class Manifest:
         """Raise `BadData` with every breach of what holds of the tables."""
         faults = [
             *manifest_checks.faults_of_ids(self.table, REQUIRED),
-            *(
-                manifest_checks.faults_of_concepts(self.label_states.of)
-                if self.label_states.sound
-                else manifest_checks.faults_of_labels(self.table, self.labels)
-            ),
+            *manifest_checks.faults_of_stated(self.table, self.label_states, lambda: self.labels),
             *manifest_checks.faults_of_values(self.table, VALUES),
             *manifest_checks.faults_of_rotations(self.table),
             *manifest_checks.faults_of_places(self.table, PLACES),
@@ -310,11 +291,11 @@ class Manifest:
 
     @cached_property
     def label_states(self) -> LabelStates:
-        """Return the states of the labels as numbers, by concept."""
+        """Return the labels as numbers, by concept."""
         return label_states.of(self.table["image_id"], self.scan_labels())
 
     def scan_labels(self) -> pl.LazyFrame:
-        """Return the labels to query, of which only the columns and rows in use are unpacked."""
+        """Return the labels to query, of which only what is in use is unpacked."""
         return LabelTable.scan(self)
 
     @cached_property
@@ -403,22 +384,17 @@ class Manifest:
         stated = storage.read_json(folder / ROOT)
         if not isinstance(stated, dict) or not isinstance(stated.get("root"), str):
             raise BadData(f"{folder / ROOT}: names no root; {manifest_checks.again(folder)}")
-        stored = {name: StoredTable.read(folder / f"{name}.parquet") for name in TABLES}
-        for name, columns in TABLES.items():
-            # Runs of before displays could be corrected lack their columns.
-            found = {one: COLUMNS[one] for one in DISPLAY if name == "manifest"}
-            found |= stored[name].schema
-            manifest_checks.refuse_other_columns(folder, name, found, columns)
+        later = {"manifest": {one: COLUMNS[one] for one in DISPLAY}}  # old runs lack them
+        stored = manifest_checks.stored(folder, TABLES, later)
         images = stored["manifest"].table()
-        lacking = [one for one in DISPLAY if one not in images.columns]
+        lacking = (one for one in DISPLAY if one not in images.columns)
         images = images.with_columns(pl.lit(None, COLUMNS[one]).alias(one) for one in lacking)
         remarks, shapes = (
             stored[name].table().select(list(TABLES[name])) for name in ("remarks", "shapes")
         )
         root, links = addresses.located(from_text(stated["root"])), stated.get("links") is True
         table = images.select(list(COLUMNS))
-        nothing = pl.DataFrame(schema=LABEL_COLUMNS)
-        manifest = cls(root, table, nothing, remarks, shapes, links)
+        manifest = cls(root, table, pl.DataFrame(), remarks, shapes, links)
         LabelTable.hold(manifest, stored["labels"])
         stored["labels"].unpacked(manifest.check)
         return manifest

@@ -6,13 +6,15 @@ Functions called `faults_of_…` yield one message per fault and nothing for a s
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import polars as pl
 
 from hilum.annotations.vocabulary import LOCAL, concepts
+from hilum.dataset.label_states import LabelStates
 from hilum.errors import BadData, Mismatch, on_one_line
+from hilum.storage.stored_table import StoredTable
 
 PIECE = 1_000_000  # rows compared with those above them at a time
 
@@ -28,6 +30,16 @@ def faults_of_ids(table: pl.DataFrame, required: Collection[str]) -> Iterator[st
         repeated = table.group_by(column).len().filter(pl.col("len") > 1).sort(column)
         for value in repeated[column]:
             yield f"{column} {value} stands in several rows"
+
+
+def faults_of_stated(
+    table: pl.DataFrame, states: LabelStates, labels: Callable[[], pl.DataFrame]
+) -> Iterator[str]:
+    """Yield what `faults_of_labels` does; the labels are unpacked only where a state is unsound."""
+    if states.sound:
+        yield from faults_of_concepts(states.of)
+    else:
+        yield from faults_of_labels(table, labels())
 
 
 def faults_of_labels(table: pl.DataFrame, labels: pl.DataFrame) -> Iterator[str]:
@@ -115,6 +127,22 @@ def faults_of_places(table: pl.DataFrame, columns: Collection[str]) -> Iterator[
         )
         for one in outside[column]:
             yield f"{on_one_line(one)}: leads out of the folder"
+
+
+def stored(
+    folder: Path,
+    tables: Mapping[str, Mapping[str, pl.DataType]],
+    later: Mapping[str, Mapping[str, pl.DataType]],
+) -> dict[str, StoredTable]:
+    """Return the tables of a folder, once each has its columns but for those of `later`.
+
+    Raises as `refuse_other_columns` does.
+    """
+    found = {name: StoredTable.read(folder / f"{name}.parquet") for name in tables}
+    for name, columns in tables.items():
+        held = {**later.get(name, {}), **found[name].schema}
+        refuse_other_columns(folder, name, held, columns)
+    return found
 
 
 def refuse_other_columns(

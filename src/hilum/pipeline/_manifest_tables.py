@@ -8,11 +8,11 @@ from collections.abc import Mapping
 import numpy as np
 import polars as pl
 
-from hilum import storage
 from hilum.annotations.vocabulary import concept_for
 from hilum.dataset.image_columns import ImageColumns
 from hilum.dataset.manifest import COLUMNS, LABEL_COLUMNS, Remark
 from hilum.errors import BadData
+from hilum.storage import stored_table
 
 
 def tables(
@@ -54,7 +54,7 @@ def tables(
         for key, labels in enumerate(found.labels)
         for it in labels
     ]
-    stated = storage.constants_once(
+    stated = stored_table.constants_once(
         pl.DataFrame(
             labels,
             schema={

@@ -271,26 +271,6 @@ def read_table(path: Path) -> pl.DataFrame:
     return StoredTable.read(path).table()
 
 
-def constants_once(table: pl.DataFrame) -> pl.DataFrame:
-    """Return the same table with columns of one value, or of nulls alone, held as that value.
-
-    Such a column of text takes 16 bytes a row: a gigabyte in 14 million labels with four of them.
-    """
-    import polars as pl
-
-    if not table.height:
-        return table
-    constant = {
-        column.name: column[0]
-        for column in table
-        if column.null_count() == table.height
-        or (not column.null_count() and column[0] == column[-1] and column.n_unique() == 1)
-    }
-    return table.with_columns(
-        pl.lit(value, table.schema[name]).alias(name) for name, value in constant.items()
-    )
-
-
 def read_array(path: Path) -> np.ndarray:
     """Read an array from a .npy file. Raises `BadData` where the file holds none."""
     import numpy as np

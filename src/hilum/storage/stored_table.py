@@ -13,7 +13,6 @@ import polars as pl
 
 from hilum.errors import BadData, on_one_line
 from hilum.safety import untrusted_files
-from hilum.storage import constants_once
 
 _Made = TypeVar("_Made")
 
@@ -65,3 +64,21 @@ class StoredTable:
             raise BadData(
                 f"{self.path}: is not readable as Parquet ({on_one_line(str(error))})"
             ) from None
+
+
+def constants_once(table: pl.DataFrame) -> pl.DataFrame:
+    """Return the same table with columns of one value, or of nulls alone, held as that value.
+
+    Such a column of text takes 16 bytes a row: a gigabyte in 14 million labels with four of them.
+    """
+    if not table.height:
+        return table
+    constant = {
+        column.name: column[0]
+        for column in table
+        if column.null_count() == table.height
+        or (not column.null_count() and column[0] == column[-1] and column.n_unique() == 1)
+    }
+    return table.with_columns(
+        pl.lit(value, table.schema[name]).alias(name) for name, value in constant.items()
+    )

@@ -93,7 +93,7 @@ def check(
 
 
 def _facts(table: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
-    """Return one row for each image, by image_id: its `row` in the table, `CATEGORIES` as text, `NUMBERS`.
+    """Return a row for each image, by image_id: its `row` in the table, `CATEGORIES`, `NUMBERS`.
 
     Sizes are the file's, or as stated where it was not read.
     """

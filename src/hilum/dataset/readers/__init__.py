@@ -15,9 +15,10 @@ defines
     detect(root: Path) -> bool
         whether a folder is a copy of the data set; cheap, raises nothing, and true for at most one
         reader besides `folder`
-    rows(root: Path) -> Iterator[Row | Remark]
+    rows(root: Path) -> Iterator[Row | ImageColumns | Remark]
         every fact of the release, unfiltered: what is left out has a remark "dropped". Raises
-        `BadData` with all faults at once; yields nothing from an empty folder
+        `BadData` with all faults at once; yields nothing from an empty folder. Many images may be
+        yielded at once, as `hilum.dataset.image_columns.ImageColumns`
     example(root: Path, *, images: int = ..., seed: int = 0) -> None
         write a made-up copy with `images` images; one seed, the same bytes
 
