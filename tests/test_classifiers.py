@@ -573,8 +573,12 @@ def test_frozen_blocks_keep_the_files_weights_and_statistics_and_the_others_lear
 def test_sources_are_balanced_and_images_changed_on_the_device_where_the_settings_say_so(
     monkeypatch,
 ):
-    handed = {}
-    monkeypatch.setattr(classification.training_loop, "fit", lambda *_, **more: handed.update(more))
+    handed = []
+
+    def note(network, examples, *_, **more) -> None:
+        handed.append(examples)
+
+    monkeypatch.setattr(classification.training_loop, "fit", note)
     images, targets = np.zeros((6, SIZE, SIZE), np.uint8), np.tile([[0, 1], [1, 0]], (3, 1))
     sources = np.array(["large", "large", "small", "large", "large", "small"])
 
@@ -585,10 +589,10 @@ def test_sources_are_balanced_and_images_changed_on_the_device_where_the_setting
         )
 
     fit(sampling="balanced", augment_on="device")
-    assert handed["groups"].tolist() == [0, 0, 1, 0, 0, 1]
-    assert isinstance(handed["finish"], DeviceAugmentation)
+    assert handed[-1].groups.tolist() == [0, 0, 1, 0, 0, 1]
+    assert isinstance(handed[-1].finish, DeviceAugmentation)
     fit()
-    assert handed["groups"] is None and handed["finish"] is training_loop.as_fractions
+    assert handed[-1].groups is None and handed[-1].finish is training_loop.as_fractions
     for wrong in ({"sampling": "even"}, {"augment_on": "gpu"}):
         with pytest.raises(BadRecipe, match="expected"):
             fit(**wrong)

@@ -138,7 +138,7 @@ def as_float(images: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
 
 
 def _read(images: np.ndarray | ImageStack | AsUint8, rows: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield the images of `rows`, each valid until the next is asked for.
+    """Yield the images of `rows`, each valid until the next one.
 
     Those of an array are not copied. Those of a stack are read a few at a time into the same
     memory, which so stays in the processor's cache until they are changed.
