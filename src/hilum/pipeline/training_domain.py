@@ -8,13 +8,17 @@ rather strict.
 
 from __future__ import annotations
 
+from contextlib import closing
+from dataclasses import dataclass
+
 import numpy as np
 import polars as pl
 
 from hilum.imaging.image_stack import ImageStack
-from hilum.inference import domain
+from hilum.inference import domain, image_statistics
 from hilum.inference.domain import Domain
 from hilum.inference.onnx_model import OnnxModel
+from hilum.scale import shards
 from hilum.statistics import folds
 
 MOST = domain.MOST_FITTED  # images of a part that are described, evenly out of all
@@ -47,8 +51,26 @@ def _measured(
     model: OnnxModel, images: np.ndarray | ImageStack, rows: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Return what the detectors compare, of rows of images."""
-    chosen = np.stack([images[row] for row in rows])
-    if domain.OUTPUT not in model.contract.outputs:
-        return domain.measurements(chosen, None)
-    features = [model(image)[domain.OUTPUT] for image in chosen]
-    return domain.measurements(chosen, np.stack(features))
+    places = {str(row): row for row in rows.tolist()}
+    with closing(shards.run(_Measuring(model, images), places, None)) as outcomes:
+        found = np.stack([np.frombuffer(outcome.result) for outcome in outcomes])
+    of_image = len(image_statistics.NAMES)
+    if found.shape[1] == of_image:
+        return {domain.IMAGE: found}
+    return {domain.IMAGE: found[:, :of_image], domain.FEATURES: found[:, of_image:]}
+
+
+@dataclass(frozen=True)
+class _Measuring:
+    """Measures the image in one row: its statistics, then what features the model gives."""
+
+    model: OnnxModel
+    images: np.ndarray | ImageStack
+
+    def __call__(self, row: int) -> bytes:
+        image, features = self.images[row], None
+        if domain.OUTPUT in self.model.contract.outputs:
+            features = self.model(image)[domain.OUTPUT][None]
+        measured = domain.measurements(image[None], features)
+        names = (domain.IMAGE, domain.FEATURES)
+        return np.concatenate([measured[name][0] for name in names if name in measured]).tobytes()

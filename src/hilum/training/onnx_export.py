@@ -176,7 +176,7 @@ def _quiet() -> Iterator[None]:
 
 
 def traced(network: nn.Module, size: int, outputs: Sequence[str]) -> bytes:
-    """Return `network`, which is as in `to_onnx`, as the content of an ONNX file without metadata."""
+    """Return the content of an ONNX file without metadata of `network`, as in `to_onnx`."""
     free = {name: {0: "n"} for name in (INPUT, *outputs)}
     with (
         tempfile.TemporaryDirectory() as temporary,
