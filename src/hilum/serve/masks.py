@@ -13,7 +13,7 @@ import numpy as np
 
 from hilum.annotations import lung_masks
 from hilum.audit.checks import mask_shape
-from hilum.errors import NotFound, plural
+from hilum.errors import NotFound
 from hilum.imaging.files import image_file
 from hilum.imaging.geometry import Letterbox
 from hilum.inference import lung_finder
@@ -192,7 +192,7 @@ def _flags(small: np.ndarray, far: float) -> list[str]:
     if measured["exchanged"]:
         found.append("right and left are exchanged: the right lung is on the left of the image")
     if pieces := measured["pieces"]:
-        found.append(f"{plural(pieces, 'more part')} than the two lungs")
+        found.append(f"{pieces} more part{'s' * (pieces != 1)} than the two lungs")
     hole = measured["hole"]
     if isinstance(hole, float) and hole >= mask_shape.LEAST_HOLE:
         found.append(f"holes of {hole * 100:.1f} % of a lung")
