@@ -97,7 +97,7 @@ def test_names_count_between_sets_that_are_known_to_overlap():
     assert set(rules) == {"set-known-overlap", "set-shared-images", "set-shared-patients"}
     assert "same name 1" in rules["set-shared-images"] and "all of it" in rules["set-known-overlap"]
     assert (
-        "1 patients of a are in b" in rules["set-shared-patients"]
+        "1 patient of a is in b" in rules["set-shared-patients"]
         and "MCUCXR_0002" in rules["set-shared-patients"]
     )
 

@@ -449,7 +449,7 @@ def test_a_password_stays_out_of_addresses_and_off_open_lines():
 def test_the_command_lists_films_for_people_and_programs(tmp_path):
     directory = medium(tmp_path)
     shown = CliRunner().invoke(app, ["films", str(directory)])
-    assert "3 frontal chest radiographs of 2 patients; 1 have earlier films" in shown.output
+    assert "3 frontal chest radiographs of 2 patients; 1 with earlier films" in shown.output
     listed = json.loads(CliRunner().invoke(app, ["films", str(directory), "--json"]).stdout)
     assert [len(one["priors"]) for one in listed["films"]] == [0, 1, 0]
     table = CliRunner().invoke(app, ["films", str(directory.parent), "--csv"]).stdout

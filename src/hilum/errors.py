@@ -55,7 +55,7 @@ class BadData(HilumError):
         """Return the error that lists `faults` below a heading; beyond `shown` it counts them."""
         faults = list(faults)
         lines = [
-            f"{what}: {len(faults)} fault{'s' * (len(faults) != 1)}",
+            f"{what}: {plural(len(faults), 'fault')}",
             *(f"  {fault}" for fault in faults[:shown]),
         ]
         if len(faults) > shown:
@@ -248,6 +248,11 @@ def unknown(kind: str, got: str, known: Iterable[str]) -> str:
     listed = ", ".join(name[:_LONGEST_GUESSED] for name in known[:_MOST_LISTED]) or "none"
     more = f" … and {len(known) - _MOST_LISTED:,} more" if len(known) > _MOST_LISTED else ""
     return f"no {kind} is called '{shown}'{guess} Known: {listed}{more}"
+
+
+def plural(count: int, noun: str) -> str:
+    """Return `1 image`, `1,200 images`."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
 def on_one_line(text: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from hilum.errors import on_one_line
+from hilum.errors import on_one_line, plural
 
 if TYPE_CHECKING:
     import polars as pl
@@ -53,7 +53,7 @@ def folded(counts: Mapping[str, int]) -> str:
     leading = sorted(of, key=lambda concept: -images[concept])[:FOLDED]
     named = "; ".join(f"{concept} {', '.join(of[concept])}" for concept in leading)
     more = f"; and {len(of) - FOLDED} more" if len(of) > FOLDED else ""
-    return f"{len(of)} finding{'s' * (len(of) != 1)}; {named}{more}"
+    return f"{plural(len(of), 'finding')}; {named}{more}"
 
 
 def division(summary: Mapping[str, object]) -> str:

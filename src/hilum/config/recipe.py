@@ -27,7 +27,7 @@ from hilum.config.sections import (
     Share,
     Split,
 )
-from hilum.errors import BadData, BadRecipe, NotFound, unknown
+from hilum.errors import BadData, BadRecipe, NotFound, plural, unknown
 from hilum.safety import addresses, untrusted_files
 from hilum.safety.path_names import as_text, from_text
 
@@ -212,7 +212,7 @@ def _quicker(step: Step) -> Step:
 
 
 def _listed(where: str, faults: list[str]) -> str:
-    heading = f"{where}: {len(faults)} fault{'s' * (len(faults) != 1)}"
+    heading = f"{where}: {plural(len(faults), 'fault')}"
     return "\n".join([heading, *(f"  {fault}" for fault in faults)])
 
 

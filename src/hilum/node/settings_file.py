@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from hilum.config.validation import build_section
-from hilum.errors import BadData, BadRecipe, NotFound, unknown
+from hilum.errors import BadData, BadRecipe, NotFound, plural, unknown
 from hilum.node import settings_rules
 from hilum.node.settings import (
     Caller,
@@ -62,8 +62,7 @@ def read(path: Path) -> Settings:
         faults += settings_rules.faults(made)
         if not faults:
             return replace(made, path=path)
-    count = f"{len(faults)} fault{'s' * (len(faults) != 1)}"
-    raise BadRecipe("\n  ".join([f"{path}: {count}", *faults]))
+    raise BadRecipe("\n  ".join([f"{path}: {plural(len(faults), 'fault')}", *faults]))
 
 
 def _sections(tables: Mapping[str, object], faults: list[str]) -> Iterator[tuple[str, object]]:

@@ -13,12 +13,13 @@ from hilum.annotations.vocabulary import State, name_of
 from hilum.audit.issues import standing
 from hilum.config import PRETRAINED
 from hilum.dataset.manifest import DROPPED
+from hilum.errors import plural
 from hilum.pipeline import _selection
 from hilum.pipeline.division import TUNE
 from hilum.pipeline.evaluate import ALL
 from hilum.reporting import text
 from hilum.reporting.context import Context
-from hilum.reporting.text import listed, plural
+from hilum.reporting.text import listed
 
 SHOWN = ("auroc", "average_precision", "sensitivity", "specificity", "ppv", "npv")
 MODELS = ("finding", "anomaly")

@@ -10,11 +10,11 @@ import polars as pl
 from hilum.annotations.vocabulary import name_of
 from hilum.config import Split
 from hilum.dataset.manifest import Manifest
+from hilum.errors import plural
 from hilum.pipeline import division as dividing
 from hilum.pipeline._training import FEWEST_MASKS
 from hilum.pipeline.cache import Cache
 from hilum.pipeline.division import FEWEST_OF_A_STATE, FEWEST_PATIENTS, Division
-from hilum.reporting.text import plural
 
 NO_FINDING = (
     "No finding is both present and absent on some images, so there was nothing to train on and "

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from hilum.annotations.vocabulary import State, name_of
+from hilum.errors import plural
 from hilum.pipeline.evaluate import ALL, BOTH, FILE
 from hilum.pipeline.evaluation.estimate import MACRO, MICRO
 from hilum.reporting import text
@@ -66,7 +67,7 @@ def _in_file(metrics: pl.DataFrame) -> str:
     figures = map(text.Figure.of, rows.iter_rows(named=True))
     return "".join(
         f" In the file's own pixels: {text.interval(figure, 'dice')}, on "
-        f"{text.plural(figure.images, 'test image')}."
+        f"{plural(figure.images, 'test image')}."
         for figure in figures
     )
 
@@ -84,7 +85,7 @@ def _macro(metrics: pl.DataFrame) -> Iterator[Headline]:
         figure = text.Figure.of(row)
         words = (
             f"Mean over {findings} findings on test images of "
-            f"{text.plural(figure.patients, 'patient')}; the chapter “Finding” lists each of them."
+            f"{plural(figure.patients, 'patient')}; the chapter “Finding” lists each of them."
         )
         yield Headline("All findings, macro AUROC", text.interval(figure, "auroc"), words)
 
@@ -104,8 +105,8 @@ def _of_test_part(metrics: pl.DataFrame, concept: str | None) -> dict[tuple[str,
 
 
 def _in_words(task: str, figure: text.Figure, concept: str | None) -> str:
-    patients = text.plural(figure.patients, "patient")
-    held = f"{text.plural(figure.images, 'test image')} of {patients}"
+    patients = plural(figure.patients, "patient")
+    held = f"{plural(figure.images, 'test image')} of {patients}"
     if task == "lungs":
         return (
             f"Mean agreement of the segmented lungs with the reference masks on {held}; "
@@ -130,8 +131,8 @@ def limits(context: Context) -> list[str]:
     test, folds = context.part("test"), len(context.folds)
     sources = text.listed(test["source"].unique().sort().to_list())
     sentences = [
-        f"The test part is {text.plural(test.height, 'image')} of "
-        f"{text.plural(test['group'].n_unique(), 'patient')} from the same data as the training "
+        f"The test part is {plural(test.height, 'image')} of "
+        f"{plural(test['group'].n_unique(), 'patient')} from the same data as the training "
         f"part ({sources}). Other hospitals, machines and patients are not in it; measure there "
         "before you rely on any figure.",
     ]
@@ -178,7 +179,7 @@ def _probability(fitted: Fitted | None, *, pooled: bool) -> str:
             f"({where}: {fitted['reason']})."
         )
     prevalence = f"{fitted['tune_positives'] / fitted['tune_images']:.0%}"
-    images = text.plural(fitted["tune_images"], "out-of-fold image" if pooled else "tune image")
+    images = plural(fitted["tune_images"], "out-of-fold image" if pooled else "tune image")
     return (
         "A score is a score, not a probability. Calibrated probabilities were fitted on "
         f"{images}, {prevalence} of them positive, and hold at that prevalence only."

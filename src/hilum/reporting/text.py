@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import polars as pl
 
+from hilum.errors import plural
 from hilum.statistics.bootstrap import MAX_UNDEFINED
 
 NAN = float("nan")
@@ -285,11 +286,6 @@ def _named(metric: str) -> str:
     # Dice is a person's name, PPV an abbreviation: both keep their capitals.
     is_word = name[1:].islower() and metric != "dice"
     return f"a {name.lower() if is_word else name}"
-
-
-def plural(count: int, noun: str) -> str:
-    """Return `1 image`, `1,200 images`."""
-    return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
 def listed(items: Sequence[str]) -> str:

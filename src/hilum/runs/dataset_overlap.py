@@ -28,7 +28,7 @@ from hilum.audit.issues import Issue, Rule
 from hilum.dataset import catalog
 from hilum.dataset.manifest import Manifest
 from hilum.dataset.merge import OWN
-from hilum.errors import HilumError
+from hilum.errors import HilumError, plural
 from hilum.pipeline import audit, cache
 from hilum.pipeline._training import TRAINING
 from hilum.pipeline.cross_validation import fold_count
@@ -290,8 +290,8 @@ def _patients(
     count = alone[column].n_unique()
     if count:
         message = (
-            f"{count} patients of {first.name} are in {second.name} with other images; the first "
-            f"is {alone[column].min()}"
+            f"{plural(count, 'patient')} of {first.name} {'is' if count == 1 else 'are'} in "
+            f"{second.name} with other images; the first is {alone[column].min()}"
         )
         yield from PATIENTS.issue(pl.DataFrame({"message": [message]}))
 

@@ -11,7 +11,7 @@ import typer
 
 from hilum.cli import console
 from hilum.cli._app import DATA, Json
-from hilum.errors import BadRecipe
+from hilum.errors import BadRecipe, plural
 
 if TYPE_CHECKING:
     from hilum.dataset.dicom_index.film import Film
@@ -150,8 +150,11 @@ def _screen(index: FilmIndex, images: tuple[Film, ...], every: bool) -> str:
     followed = sum(bool(index.priors(one)) for one in index.films)
     lines = [console.columns(table)] if images else []
     lines.append(
-        f"{len(index.films)} frontal chest radiographs of {len(patients)} patients; "
-        f"{followed} have earlier films; {len(index.copies)} further copies"
+        f"{plural(len(index.films), 'frontal chest radiograph')} of "
+        f"{plural(len(patients), 'patient')}; {followed} with earlier films; "
+        f"{len(index.copies)} further copies"
     )
+    if not index.images and not index.refused:
+        lines.append("no DICOM object is there; `hilum describe` lists images of other formats")
     lines += [f"not among them: {count} {reason}" for reason, count in index.refused.items()]
     return "\n".join(lines)

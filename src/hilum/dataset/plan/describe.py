@@ -18,7 +18,7 @@ from hilum.dataset.plan.evidence import CERTAIN, SetAside, shown
 from hilum.dataset.plan.lexicon import ABSENT, FINDING, MISSING, NORMAL, UNCERTAIN, UNUSABLE
 from hilum.dataset.plan.reading import Reading
 from hilum.dataset.plan.settings import Settings, Value
-from hilum.errors import on_one_line
+from hilum.errors import on_one_line, plural
 from hilum.safety import addresses
 
 WIDTH = 12  # characters of the first column
@@ -33,7 +33,7 @@ def refusal(reading: Reading) -> str:
     how = f"Put a file {hilum_toml.FILE} with these lines into the folder"
     if (reading.root / hilum_toml.FILE).exists():
         how = f"Replace the lines of {hilum_toml.FILE} by these"
-    number = f"{len(questions)} question{'s' * (len(questions) != 1)}"
+    number = plural(len(questions), "question")
     return (
         f"{addresses.shown(reading.root)}: how it is to be read is not settled by what it "
         f"holds, {number}\n"
@@ -123,7 +123,7 @@ def short(account: Account) -> list[str]:
         if decision.what != "data set"
     ]
     warned = [aside for aside in account.aside if aside.severity != "info"]
-    lines = [f"{account.folder}: {counts}; {account.files_named:,} files not used"]
+    lines = [f"{account.folder}: {counts}; {plural(account.files_named, 'file')} not used"]
     lines += [f"  {line}" for line in decided]
     return [*map(on_one_line, lines), *(f"  not used: {_aside(aside)}" for aside in warned)]
 
@@ -145,7 +145,7 @@ def _unused(aside: tuple[SetAside, ...]) -> list[str]:
 def _aside(one: SetAside) -> str:
     kind = {"cell": "value"}.get(one.kind, one.kind)
     mark = "" if one.severity == "info" else f" [{one.severity}]"
-    counted = f"{one.count:,} {kind}{'s' * (one.count != 1)}{mark}"
+    counted = f"{plural(one.count, kind)}{mark}"
     return f"{counted}: {_names(one)}: {on_one_line(one.reason)}"
 
 

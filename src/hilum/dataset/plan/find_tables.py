@@ -15,7 +15,7 @@ from hilum.dataset.plan.find_files import matches
 from hilum.dataset.plan.image_index import ImageIndex, Match
 from hilum.dataset.plan.reading import Reading
 from hilum.dataset.plan.settings import COLUMN_KEYS
-from hilum.errors import BadData, BadRecipe, unknown
+from hilum.errors import BadData, BadRecipe, plural, unknown
 from hilum.safety import addresses
 
 _CERTAIN_ENDINGS = (".csv", ".tsv", ".xlsx", ".xls", ".ods", ".parquet", ".jsonl", ".csv.gz")
@@ -74,7 +74,7 @@ def _refuse_unknown_columns(reading: Reading) -> None:
     ]
     if faults:
         listed = "\n".join(f"  {fault}" for fault in faults)
-        number = f"{len(faults)} fault{'s' * (len(faults) != 1)}"
+        number = plural(len(faults), "fault")
         raise BadRecipe(f"{reading.root / inventory.SETTINGS}: {number}\n{listed}")
 
 

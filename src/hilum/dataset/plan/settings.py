@@ -14,7 +14,7 @@ from pathlib import Path
 
 from hilum.annotations.vocabulary import LOCAL, concepts
 from hilum.dataset.plan import patterns
-from hilum.errors import BadData, BadRecipe, NotFound, unknown
+from hilum.errors import BadData, BadRecipe, NotFound, plural, unknown
 from hilum.imaging.files import label_image, opened
 from hilum.safety import untrusted_files
 
@@ -136,7 +136,7 @@ def parse(said: Mapping[str, object], where: str) -> Settings:
     faults = faults or _impossible(settings)
     if faults:
         listed = "\n".join(f"  {fault}" for fault in faults)
-        raise BadRecipe(f"{where}: {len(faults)} fault{'s' * (len(faults) != 1)}\n{listed}")
+        raise BadRecipe(f"{where}: {plural(len(faults), 'fault')}\n{listed}")
     return settings
 
 

@@ -20,7 +20,7 @@ from hilum.dataset.tables._table import (
     strip,
     stripped,
 )
-from hilum.errors import BadData
+from hilum.errors import BadData, plural
 
 CHUNK_ROWS = 32_768
 SHOWN = 5  # faulty rows that an error lists
@@ -58,7 +58,7 @@ def assemble(
     columns = _Columns(name, unit, names, grid)
     columns.extend(chain(sample[begin:], rows))
     if columns.empty:
-        remarks.append(f"{columns.empty} empty {unit}{'s' * (columns.empty != 1)} skipped")
+        remarks.append(f"{plural(columns.empty, f'empty {unit}')} skipped")
     frame, lines = columns.frame(), columns.lines
     gaps = bool(lines) and lines[-1] - lines[0] != len(lines) - 1
     table = Table(
@@ -145,7 +145,7 @@ class _Columns:
             self.faulty += 1
             if len(self.faults) < SHOWN:
                 start = ", ".join(map(short, cells[:3]))
-                count = f"{len(cells)} cell{'s' * (len(cells) != 1)}"
+                count = plural(len(cells), "cell")
                 self.faults.append(f"{self.unit} {self.lines[row]}: {count}: {start}")
         return [*cells[: self.width], *[""] * (self.width - len(cells))]
 

@@ -21,7 +21,7 @@ from openpyxl.utils.cell import range_boundaries
 
 from hilum.dataset.tables._rows import Rows, assemble
 from hilum.dataset.tables._table import MAX_COLUMNS, Table
-from hilum.errors import BadData
+from hilum.errors import BadData, plural
 
 MAX_UNPACKED = 512 << 20
 _ALWAYS_UNPACKED, _TIMES_PACKED = 16 << 20, 64  # sheets of real data shrink to a tenth
@@ -104,7 +104,7 @@ def _read(name: str, data: bytes) -> list[Table]:
             remarks.append(f"the sheet '{worksheet.title}' is hidden")
         if sheet.has_formulas and (count := _formulas_without_value(data, worksheet.title)):
             remarks.append(
-                f"{count} formula{'s' * (count != 1)} without a stored value, read as empty: open "
+                f"{plural(count, 'formula')} without a stored value, read as empty: open "
                 "the file in a spreadsheet program and save it"
             )
         tables.append(replace(table, remarks=tuple(remarks)))

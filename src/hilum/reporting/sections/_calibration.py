@@ -10,6 +10,7 @@ import polars as pl
 from markupsafe import Markup
 
 from hilum.drawing import charts
+from hilum.errors import plural
 from hilum.pipeline.evaluation.estimate import ALL
 from hilum.pipeline.evaluation.measures import KINDS, probabilities
 from hilum.reporting import text
@@ -94,7 +95,7 @@ def _diagram(truth: np.ndarray, made: Mapping[str, np.ndarray]) -> Markup | None
         known, colour = ~np.isnan(probability), COLOURS[kind]
         bins = calibration.reliability(truth[known], probability[known])
         expected, observed = bins.expected.tolist(), bins.observed.tolist()
-        name = f"{NAMES[kind]}, {text.plural(bins.rows.size, 'bin')}"
+        name = f"{NAMES[kind]}, {plural(bins.rows.size, 'bin')}"
         lines.append(charts.Line(name, expected, observed, colour=colour, faint=kind in FAINT))
         # Dots in the temperature's colour would hide which curve they belong to.
         if kind != "isotonic":

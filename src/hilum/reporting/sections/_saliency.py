@@ -12,6 +12,7 @@ from markupsafe import Markup
 from hilum import storage
 from hilum.annotations import shapes
 from hilum.drawing import images
+from hilum.errors import plural
 from hilum.inference import saliency
 from hilum.pipeline import explain
 from hilum.reporting import text
@@ -156,7 +157,7 @@ def _cell(figure: text.Figure | None, metric: str) -> str:
     if figure is None:
         return text.DASH
     if not figure.images:
-        return f"{text.DASH} (no value in any of {text.plural(figure.left_out, 'image')})"
+        return f"{text.DASH} (no value in any of {plural(figure.left_out, 'image')})"
     return text.mean(figure, metric, of_all=not figure.left_out)
 
 

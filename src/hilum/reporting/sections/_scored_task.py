@@ -12,6 +12,7 @@ from markupsafe import Markup
 from hilum.annotations.vocabulary import State, name_of
 from hilum.config import Evaluate
 from hilum.drawing import charts
+from hilum.errors import plural
 from hilum.pipeline.evaluation.estimate import ALL, MACRO, MICRO
 from hilum.pipeline.evaluation.measures import AT_PREVALENCE, REOPTIMISED, WITHIN_FOLDS
 from hilum.pipeline.evaluation.transferred_scores import TransferredScores
@@ -287,8 +288,8 @@ def _indistinguishable(of_concept: pl.DataFrame, confidence: float) -> list[str]
         )
     if area.patients < area.images:
         lines.append(
-            f"the {text.plural(area.images, 'image')} are of "
-            f"{text.plural(area.patients, 'patient')}, so the uncertainty is larger still"
+            f"the {plural(area.images, 'image')} are of "
+            f"{plural(area.patients, 'patient')}, so the uncertainty is larger still"
         )
     return [f"{line[0].upper()}{line[1:]}." for line in lines if line]
 

@@ -14,10 +14,11 @@ from hilum.annotations.vocabulary import LABEL_NAMES, State, name_of
 from hilum.dataset.manifest import DROPPED, Manifest
 from hilum.dataset.plan.account import Account
 from hilum.drawing import charts
+from hilum.errors import plural
 from hilum.pipeline import ingest
 from hilum.pipeline.cache import Cache
 from hilum.reporting.context import Context
-from hilum.reporting.text import DASH, listed, plural, shortened
+from hilum.reporting.text import DASH, listed, shortened
 from hilum.revisions import uptake
 from hilum.revisions.changes import Correct, DecideIssue, SetLabel, SetMask
 

@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from hilum.annotations import lung_masks
 from hilum.drawing import charts, images
+from hilum.errors import plural
 from hilum.inference import lung_finder
 from hilum.pipeline import evaluate, segment
 from hilum.pipeline.cache import Cache
@@ -141,7 +142,7 @@ def why_none(run: Run, left_out: int) -> str:
     if left_out:
         return (
             "The lung model that comes with Hilum was trained on "
-            f"{text.plural(left_out, 'test image')} or on their patients, so it is not measured "
+            f"{plural(left_out, 'test image')} or on their patients, so it is not measured "
             "here."
         )
     if not run.table("segment", segment.INDEX).height:
@@ -183,7 +184,7 @@ def means(rows: pl.DataFrame) -> Iterator[str]:
             yield f"{name.capitalize()}: {names}: {warning}."
         missed = max((one.missed for one in text.by_metric(of_side).values()), default=0)
         if missed:
-            images_missed = text.plural(missed, "image")
+            images_missed = plural(missed, "image")
             yield f"{name.capitalize()}: missed in {images_missed}, whose Dice is 0."
 
 
@@ -210,7 +211,7 @@ def _spread(rows: pl.DataFrame) -> Markup | None:
     if not values:
         return None
     described = "; ".join(
-        f"{name}, {text.plural(dice.size, 'image')}: median {np.median(dice):.3f}, from "
+        f"{name}, {plural(dice.size, 'image')}: median {np.median(dice):.3f}, from "
         f"{dice.min():.3f} to {dice.max():.3f}"
         for name, dice in values.items()
     )

@@ -13,12 +13,12 @@ from hilum.annotations.vocabulary import State
 from hilum.config import PRETRAINED
 from hilum.config import Split as Settings
 from hilum.dataset.manifest import PARTS, Manifest
+from hilum.errors import plural
 from hilum.pipeline import _selection, segment
 from hilum.pipeline._training import TRAINING
 from hilum.pipeline.division import TUNE
 from hilum.pipeline.segment import WHOLE
 from hilum.reporting.context import Context
-from hilum.reporting.text import plural
 from hilum.run_folder import Run
 from hilum.storage import JsonObject
 
