@@ -52,7 +52,9 @@ def example(root: Path, *, images: int = 12, seed: int = 0, size: int | None = N
     studies = _nlm.invent("MCUCXR", images, np.random.default_rng(seed), size=frame)
     for index, study in enumerate(studies):
         masks = _masks_of(study.stem)
-        storage.add_bytes(root / "CXR_png" / f"{study.stem}.png", raster.png(study.phantom.pixels, noisy=True))
+        storage.add_bytes(
+            root / "CXR_png" / f"{study.stem}.png", raster.png(study.phantom.pixels, noisy=True)
+        )
         storage.add_bytes(root / masks["right_lung_mask"], raster.png(study.phantom.right_lung))
         if index < images - 1:
             storage.add_bytes(root / masks["left_lung_mask"], raster.png(study.phantom.left_lung))

@@ -205,7 +205,9 @@ def _bitmap(mask: np.ndarray) -> shapes.Bitmap:
 
 def _write(root: Path, study: _nlm.Invented, objects: Sequence[Mapping[str, object]]) -> None:
     height, width = study.phantom.pixels.shape
-    storage.add_bytes(root / "ds" / "img" / f"{study.stem}.png", raster.png(study.phantom.pixels, noisy=True))
+    storage.add_bytes(
+        root / "ds" / "img" / f"{study.stem}.png", raster.png(study.phantom.pixels, noisy=True)
+    )
     content = {
         "description": "",
         "tags": [{"name": "abnormal" if study.stem.endswith("1") else "normal", "value": None}],
