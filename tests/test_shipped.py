@@ -84,11 +84,11 @@ def installed(lung_model, monkeypatch):
     monkeypatch.setattr(pretrained, "path", lambda name=pretrained.MODEL: lung_model)
 
 
-def trained_on(model, folder, *, pixels, sources):
+def trained_on(model, folder, *, pixels=(), sources=()):
     """The model, as if it had been trained on these."""
     made = onnx.load(model)
     kept = {one.key: one.value for one in made.metadata_props}
-    stated = json.dumps({TRAINING_LIST: pixels, "sources": sources})
+    stated = json.dumps({TRAINING_LIST: list(pixels), "sources": list(sources)})
     onnx.helper.set_model_props(made, kept | {"trained_on": stated})
     onnx.save(made, folder / "other.onnx")
     return folder / "other.onnx"
