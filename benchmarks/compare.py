@@ -70,16 +70,16 @@ def losses(new: Report, last: Report, tolerance: float) -> list[str]:
 
 def _loss(before: Figure, after: Figure | None, tolerance: float) -> str:
     """Return how a row got worse, "" where it did not."""
-    compared = before.rival_is == SAME_RUN and before.ratio is not None
-    if after is None or after.ours is None or (compared and after.ratio is None):
-        was = f"the ratio was {before.ratio:.3g}" if compared else f"was {before.ours:.4g}"
+    ratio = before.ratio if before.rival_is == SAME_RUN else None
+    if after is None or after.ours is None or (ratio is not None and after.ratio is None):
+        was = f"the ratio was {ratio:.3g}" if ratio is not None else f"was {before.ours:.4g}"
         why = after.why if after else "it is in the registry no more"
         return f"{before.row}: {was}, {NOT_MEASURED}: {why}"
     if after.before:
         return ""
-    if compared and after.ratio is not None:
-        if after.ratio < before.ratio * (1 - tolerance):
-            return f"{before.row}: the ratio was {before.ratio:.3g}, is {after.ratio:.3g}"
+    if ratio is not None and after.ratio is not None:
+        if after.ratio < ratio * (1 - tolerance):
+            return f"{before.row}: the ratio was {ratio:.3g}, is {after.ratio:.3g}"
     elif before.held and not after.held:
         return f"{before.row}: reached its target with {before.ours:.4g}, misses it with " + (
             f"{after.ours:.4g}"

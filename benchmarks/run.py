@@ -8,9 +8,10 @@ Each script is a process of its own and records its sections as always; with --q
 that is thrown away. A script whose data or rival is missing is left out, and its rows say so; one
 that fails or takes too long loses its own rows alone. With --minutes those scripts are run, in
 their order, whose times as the registry estimates them fit, each in full; the rows of the others
-are what they recorded last, and say so. What was measured is written to benchmarks/results/.new.json
-after each script, for `python -m benchmarks.compare`: a run that was cut off goes on from there when
-it is begun again on the same machine with the same source, without changes that are not committed.
+are what they recorded last, and say so. What was measured is written to
+benchmarks/results/.new.json after each script, for `python -m benchmarks.compare`: a run that was
+cut off goes on from there when it is begun again on the same machine with the same source, without
+changes that are not committed.
 """
 
 from __future__ import annotations
@@ -79,8 +80,8 @@ def _machine() -> str:
 def _revision() -> str:
     """Return the commit of the source; "" where there is none, or where files were changed."""
     git = ["git", "-C", str(Path(__file__).parent)]
-    asked = (["rev-parse", "HEAD"], ["status", "--porcelain", "--", "../src", ":!results"])
-    said = [subprocess.run([*git, *one], capture_output=True, text=True) for one in asked]
+    commands = (["rev-parse", "HEAD"], ["status", "--porcelain", "--", "../src", ":!results"])
+    said = [subprocess.run([*git, *one], capture_output=True, text=True) for one in commands]
     clean = all(not one.returncode for one in said) and not said[1].stdout
     return said[0].stdout.strip() if clean else ""
 

@@ -23,7 +23,7 @@ from hilum.annotations import lung_masks
 from hilum.imaging import synthetic
 from hilum.imaging.geometry import Letterbox
 from hilum.imaging.radiograph import Radiograph, preprocess
-from hilum.inference.onnx_model import InputContract
+from hilum.inference.onnx_model import TRAINING_LIST, InputContract
 from hilum.run_folder import MARKERS, Run
 from hilum.runs.run_all import STEPS
 from hilum.storage import integrity
@@ -236,7 +236,7 @@ def lung_model(tmp_path_factory) -> Path:
             "images": len(radiographs),
             "digest": "made up",
             "sources": ["phantoms"],
-            "pixels": [],
+            TRAINING_LIST: [],
         },
     }
     path = tmp_path_factory.mktemp("model") / "lungs.onnx"

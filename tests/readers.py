@@ -13,7 +13,7 @@ import numpy as np
 
 from hilum import storage
 from hilum.inference import domain, image_statistics, pretrained, site_scores
-from hilum.inference.onnx_model import InputContract
+from hilum.inference.onnx_model import TRAINING_LIST, InputContract
 from hilum.plugins import Card
 from hilum.statistics.subspace import Subspace
 
@@ -45,7 +45,7 @@ def metadata(
     return {
         "contract": asdict(contract),
         "card": asdict(CARD),
-        "trained_on": {"images": 2, "sources": [], "pixels": list(pixels)},
+        "trained_on": {"images": 2, "sources": [], TRAINING_LIST: list(pixels)},
         "calibration": {
             concept: dict(
                 zip(("threshold", "temperature", "bias", "isotonic"), (*numbers, None), strict=True)

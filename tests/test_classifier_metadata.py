@@ -15,7 +15,7 @@ from hilum.errors import BadData, Mismatch, NotFound
 from hilum.imaging import synthetic
 from hilum.imaging.files import raster
 from hilum.inference import classifier_metadata, pretrained
-from hilum.inference.onnx_model import InputContract
+from hilum.inference.onnx_model import TRAINING_LIST, InputContract
 from hilum.inference.site import Site
 from hilum.run_folder import Run
 
@@ -71,7 +71,8 @@ def test_what_hilum_writes_has_no_faults_nor_have_the_models_that_come_with_it(s
         (("crop", "masked"), "yes", "crop: masked must be true or false"),
         (("crop", "typical"), {"left": 0.5}, "crop: typical must be"),
         (("crop",), 3, "its crop is no object"),
-        (("trained_on",), {"pixels": 7}, "does not list its images"),
+        (("trained_on",), {TRAINING_LIST: 7}, "does not list its images"),
+        (("trained_on",), {"pixels": ["0" * 16]}, "by SHA-256, expected 'pixels_xxh3'"),
         (("figures",), "good", "its figures are no object"),
         (("card",), [], "its card is no object"),
     ],

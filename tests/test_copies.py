@@ -22,6 +22,7 @@ from hilum.imaging.files import image_file, raster
 from hilum.imaging.perceptual_hash import dct_hash, decode, hash_image
 from hilum.imaging.radiograph import preprocess
 from hilum.inference import classify_images, pretrained, training_hashes
+from hilum.inference.onnx_model import TRAINING_LIST
 from hilum.pipeline import cache, ingest
 from hilum.runs import predict_images
 
@@ -191,7 +192,7 @@ def test_classify_reports_a_changed_copy_of_an_image_that_a_model_was_trained_on
 
 def test_every_model_that_comes_with_hilum_has_a_hash_of_each_image_that_it_was_trained_on():
     for model in pretrained.pretrained_models():
-        listed = model.model.metadata["trained_on"]["pixels"]
+        listed = model.model.metadata["trained_on"][TRAINING_LIST]
         assert len(training_hashes._hashes(model.model.training_list)) == len(set(listed)) > 0
     assert (pretrained.folder().parent / training_hashes.FILE).stat().st_size < 300_000
 

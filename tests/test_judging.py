@@ -170,7 +170,7 @@ def test_another_recipe_than_the_run_was_made_by_is_named(run):
     (run / "recipe.toml").write_text(text.replace("confidence = 0.95", "confidence = 0.9"))
     reported = failing(run)
     assert (
-        "step 'evaluate' was made from another evaluate" in reported["steps"]
+        "step 'evaluate' was made with other settings or inputs: evaluate" in reported["steps"]
         and "figures" in reported
     )
 

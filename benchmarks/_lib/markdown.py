@@ -55,11 +55,7 @@ class Cell:
             columns = [number for number, name in enumerate(head) if name == self.column]
             if len(columns) <= self.nth:
                 continue
-            fitting = [
-                cells[columns[self.nth]]
-                for cells in rows
-                if all(any(cell.startswith(one) for cell in cells) for one in self.row)
-            ]
+            fitting = [cells[columns[self.nth]] for cells in rows if self._fits(cells)]
             if self.of is None:
                 if fitting:
                     return number(fitting[0])
@@ -69,6 +65,10 @@ class Cell:
         raise LookupError(
             f"'{self.section}' has no row {' / '.join(self.row)} with a column '{self.column}'"
         )
+
+    def _fits(self, cells: list[str]) -> bool:
+        """Return whether each text of the row begins one of the cells."""
+        return all(any(cell.startswith(one) for cell in cells) for one in self.row)
 
 
 def section(page: str, title: str) -> str:

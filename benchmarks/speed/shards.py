@@ -6,11 +6,13 @@ Films are made up, 1024 x 900 pixels, PNG; headers are those of benchmarks.speed
 Each step is first done on a few films, so that processes are started and models read, then timed
 by the wall clock on all: with one worker process, with two, and with two workers of a local Dask
 cluster. Nothing else may run on the machine. x2 is one process against two (to reach: 1.8), dask
-the time of two processes against that of Dask (to reach: 0.85). The same without a first pass, the
-start of processes or cluster and the reading of models included, is in the last two columns. Of the
-step audit it is the orientation features alone, of which `cached` images are described. `cached` films are repeats of a few
-squares of 256 pixels: the bundled 8-bit lung network with and without test-time changes, on two
-processes (to reach: 80 and 300 films a second).
+the time of two processes against that of Dask (to reach: 0.85). `whole` are the same ratios of a
+step that is done alone, the start of the processes or of the cluster and the reading of models
+included. Of a run's step audit, `features` are the part that works image by image.
+
+`cached` films are repeats of a few squares of 256 pixels: their orientation features, and their
+lungs by the bundled 8-bit network with and without test-time changes, on two processes (to reach:
+80 and 300 films a second).
 """
 
 from __future__ import annotations
@@ -30,22 +32,25 @@ from benchmarks._lib.results import machine, record
 from benchmarks.speed.deidentify import write_headers
 from hilum.config import Recipe
 from hilum.dataset import pixel_cache
+from hilum.dataset.dicom_index.folder import index_of
 from hilum.dataset.pixel_cache import Cache
 from hilum.imaging import describe, synthetic
 from hilum.imaging.batch.each_image import unwatched
 from hilum.imaging.files import image_file, raster
 from hilum.imaging.radiograph import preprocess
-from hilum.inference import classify_images, pretrained, segment_images
+from hilum.inference import classify_images, orientation, pretrained, segment_images
 from hilum.pipeline import found_lungs
 from hilum.privacy.dicom import folder as privacy
 from hilum.progress import quietly
 from hilum.run_folder import Run
 from hilum.runs import explain_images, predict_images, run_all
+from hilum.runs.export import export
 from hilum.scale import executor
 from hilum.scale.executor import Executor, executing
 from hilum.storage import integrity
 
 HEIGHT, WIDTH, FEW, DRAWN = 1024, 900, 8, 24
+FORMS = ("coco", "torchxrayvision")
 FEW_OF = {"films": "few", "headers": "few-headers"}
 WANTED = ("cache", "audit", "segment", "crop", "predict")  # of the steps of a run
 RECIPE = """
@@ -95,8 +100,11 @@ def main() -> None:
         rows = []
         for name, (step, data) in steps(root).items():
             if name.startswith(requested.only):
-                seconds = {kind: timed(step, root, data, one) for kind, one in executors().items()}
-                rows.append(row(name, seconds))
+                seconds, whole = (
+                    {kind: timed(step, root, data, one, warm) for kind, one in executors().items()}
+                    for warm in (True, False)
+                )
+                rows.append(row(name, seconds, whole))
                 print(rows[-1], flush=True)
         for name, seconds in run_steps(root).items() if not requested.only else ():
             rows.append(row(name, seconds))
@@ -108,10 +116,9 @@ def main() -> None:
             f"--cached {requested.cached}` on "
             f"{machine('onnxruntime', 'opencv-python-headless')}. Seconds of the wall clock.",
             "",
-            "| step | 1 process | 2 processes | Dask, 2 workers | x2 | dask |",
-            "| --- | --: | --: | --: | --: | --: |",
+            "| step | 1 process | 2 processes | Dask, 2 workers | x2 | dask | whole x2 | whole dask |",
+            "| --- | --: | --: | --: | --: | --: | --: | --: |",
             *rows,
-            "",
             *rates,
         ]
     )
@@ -146,14 +153,24 @@ def steps(root: Path) -> dict[str, tuple[Step, str]]:
             lambda films, to: privacy.deidentify(films, to, root / "keys" / "site.key"),
             "headers",
         ),
+        "headers": (lambda headers, _: index_of(headers), "headers"),
+        **{
+            f"export {form}": (
+                lambda films, to, form=form: export(form, films, to, {"file_names": "keep"}),
+                "films",
+            )
+            for form in FORMS
+        },
     }
 
 
-def timed(step: Step, root: Path, data: str, chosen: Executor) -> float:
-    """Return the seconds of a step on all films, after a few that start the processes."""
+def timed(step: Step, root: Path, data: str, chosen: Executor, warm: bool) -> float:
+    """Return the seconds of a step on all films, with `warm` after a few that start the processes."""
+    begun = time.perf_counter()
     with executing(chosen):
-        step(root / FEW_OF[data], root / "warm")
-        begun = time.perf_counter()
+        if warm:
+            step(root / FEW_OF[data], root / "warm")
+            begun = time.perf_counter()
         step(root / data, root / "out")
         seconds = time.perf_counter() - begun
     for made in ("warm", "out"):
@@ -190,9 +207,11 @@ def applied(name: str, run: Path, films: Path, to: Path) -> None:
         explain_images.explain_images(run, [films], to)
 
 
-def row(name: str, seconds: dict[str, float]) -> str:
-    one, two, dask = seconds["1"], seconds["2"], seconds["dask"]
-    return f"| {name} | {one:.1f} | {two:.1f} | {dask:.1f} | {one / two:.2f} | {two / dask:.2f} |"
+def row(name: str, seconds: dict[str, float], whole: dict[str, float] | None = None) -> str:
+    cells = [f"{seconds[kind]:.1f}" for kind in ("1", "2", "dask")]
+    for of in (seconds, whole):
+        cells += [f"{of['1'] / of['2']:.2f}", f"{of['2'] / of['dask']:.2f}"] if of else ["", ""]
+    return f"| {' | '.join([name, *cells])} |"
 
 
 def cached_rates(root: Path, count: int) -> list[str]:
@@ -220,8 +239,16 @@ def cached_rates(root: Path, count: int) -> list[str]:
         image_crc32=pl.Series([sums[number % DRAWN] for number in range(count)], dtype=pl.Int64),
     )
     cached = Cache(cache, size, index)
+    described = {}
+    for kind, chosen in executors().items():
+        with executing(chosen):
+            orientation.describe_cache(cached, index.head(200))
+            begun = time.perf_counter()
+            orientation.describe_cache(cached, index)
+            described[kind] = time.perf_counter() - begun
+    lines = [f"{row('audit: features', described)}\n"]
     planned = index.select("image_id", finder=pl.lit("lungs"))
-    models, lines = {"lungs": pretrained.lung_model()}, []
+    models = {"lungs": pretrained.lung_model()}
     for changes, words in ((True, "with quality"), (False, "without test-time changes")):
         rates = []
         for kind in ("1", "2"):

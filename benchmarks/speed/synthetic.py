@@ -3,10 +3,10 @@
 python -m benchmarks.speed.synthetic [--before OTHER_CHECKOUT] --record
 
 Images of three sizes, half of them with tuberculosis, and whole copies of each layout at its own
-size, through the public functions alone, in one process. With --before, the same is measured with the source of
-another checkout of Hilum, in turns, and the ratio is given: commit 5d8b906 is the last whose images
-were drawn wholly at full size and flushed one by one. Seconds are of the processor: the time that a
-flush waits for the disk is in `wall` alone.
+size, through the public functions alone, in one process. With --before, the same is measured with
+the source of another checkout of Hilum, in turns, and the ratio is given: commit 5d8b906 is the
+last whose images were drawn wholly at full size and flushed one by one. Seconds are of the
+processor: the time that a flush waits for the disk is in `wall` alone.
 """
 
 from __future__ import annotations

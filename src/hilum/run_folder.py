@@ -319,18 +319,24 @@ class Run:
         if not self.done("recipe") or not (wrong := self.damage("recipe")):
             return ""
         try:
-            before = self.summary("recipe")["settings"]
-            now = _settings(Recipe.read(self.folder / RECIPE))
+            changed = self.other_settings(Recipe.read(self.folder / RECIPE))
         except HilumError:
             return wrong
-        changed = [
+        what = "; ".join(changed) or "its settings are the same"
+        return f"{self.folder / RECIPE} is not as it was written: {what}"
+
+    def other_settings(self, recipe: Recipe) -> list[str]:
+        """List how the settings of a recipe differ from those that the run was made with.
+
+        Raises `HilumError` where the run has none.
+        """
+        before, now = self.summary("recipe")["settings"], _settings(recipe)
+        return [
             f"[{section}] {key} is {now[section].get(key)!r} and was {of.get(key)!r}"
             for section, of in before.items()
             for key in sorted(of.keys() | now[section].keys())
             if of.get(key) != now[section].get(key)
         ]
-        what = "; ".join(changed) or "its settings are the same"
-        return f"{self.folder / RECIPE} is not as it was written: {what}"
 
     def data_folders(self) -> list[Path]:
         """Return the data folders of the run's recipe, resolved and in order."""

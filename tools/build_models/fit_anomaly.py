@@ -30,7 +30,7 @@ from benchmarks._lib.frozen_features import SIZE, exported, middle_stages
 from benchmarks._lib.lung_sets import dealt
 from hilum import storage
 from hilum.inference import domain, pretrained, site_scores
-from hilum.inference.onnx_model import InputContract
+from hilum.inference.onnx_model import TRAINING_LIST, InputContract
 from hilum.statistics import calibration
 from hilum.training import onnx_export
 
@@ -201,7 +201,7 @@ def write(films: Films, features: Path, to: Path, figures: Mapping[str, str]) ->
         "trained_on": {
             "images": len(rows),
             "sources": sorted(set(films.source.tolist())),
-            "pixels": sorted(films.facts["pixel_digest"].to_list()),
+            TRAINING_LIST: sorted(films.facts["pixel_digest"].to_list()),
         },
         "figures": dict(figures),
         site_scores.METADATA: {

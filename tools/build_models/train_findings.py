@@ -43,7 +43,7 @@ from hilum import plugins, storage
 from hilum.annotations.vocabulary import State
 from hilum.config import LungCrop, Pixels
 from hilum.inference import lung_crop, lung_finder, pretrained
-from hilum.inference.onnx_model import InputContract, OnnxModel
+from hilum.inference.onnx_model import TRAINING_LIST, InputContract, OnnxModel
 from hilum.pipeline import cache, ingest
 from hilum.statistics import bootstrap, calibration
 from hilum.statistics.metrics import discrimination
@@ -399,7 +399,7 @@ def reported(task: Task, cuts: Cuts, settings: dict[str, Any], cutting: LungCrop
         "trained_on": {
             "images": len(cuts.rows("train")),
             "sources": sorted(set(known["source"])),
-            "pixels": sorted(known["pixel_digest"]),
+            TRAINING_LIST: sorted(known["pixel_digest"]),
         },
     }
 

@@ -35,7 +35,7 @@ from benchmarks.accuracy.lung_protocols import FIGURES
 from hilum import plugins, storage
 from hilum.annotations import lung_masks
 from hilum.inference import pretrained
-from hilum.inference.onnx_model import LUNG_OUTPUTS, InputContract
+from hilum.inference.onnx_model import LUNG_OUTPUTS, TRAINING_LIST, InputContract
 from hilum.plugins import Card
 from hilum.training import onnx_export
 from hilum.training.models import compact_unet
@@ -196,7 +196,11 @@ def trained_on(films: Films, rows: np.ndarray) -> dict[str, object]:
     other collections of COVID-19, were never seen.
     """
     sources = [source for source in AIR if (films.sources[rows] == source).any()]
-    return {"images": len(rows), "sources": sources, "pixels": sorted(films.digests[rows].tolist())}
+    return {
+        "images": len(rows),
+        "sources": sources,
+        TRAINING_LIST: sorted(films.digests[rows].tolist()),
+    }
 
 
 def card(

@@ -24,7 +24,7 @@ from hilum.imaging.files.find_images import collect
 from hilum.imaging.perceptual_hash import dct_hash
 from hilum.imaging.radiograph import preprocess
 from hilum.inference import pretrained, training_hashes
-from hilum.inference.onnx_model import OnnxModel
+from hilum.inference.onnx_model import TRAINING_LIST, OnnxModel
 
 SETS = (
     "montgomery/CXR_png",
@@ -81,7 +81,7 @@ def _hashed(path: Path) -> tuple[str, bytes] | None:
 
 def of_model(model: OnnxModel, hashes: dict[str, bytes]) -> list[tuple[str, bytes]]:
     """Return a row for each image of a model's list. Raises `BadData` where a file is missing."""
-    listed = model.metadata["trained_on"]["pixels"]
+    listed = model.metadata["trained_on"][TRAINING_LIST]
     if missing := set(listed) - set(hashes):
         raise BadData(
             f"{len(missing)} of {len(listed)} images that {model.path.name} was trained on are not "

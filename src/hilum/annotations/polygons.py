@@ -214,8 +214,8 @@ def _trails(edges: np.ndarray, parts: np.ndarray) -> tuple[np.ndarray, np.ndarra
     shape = parts.shape[0] + 1, parts.shape[1] + 1
     order = np.ravel_multi_index((edges[2], edges[0], edges[1]), (4, *shape))
     wanted = np.ravel_multi_index(((heading + turn) % 4, row, column), (4, *shape))
-    follows = np.searchsorted(order, wanted)
-    turns = np.zeros(len(follows), bool)
+    follows = np.asarray(np.searchsorted(order, wanted))
+    turns = np.zeros(follows.shape, bool)
     turns[follows] = turn != 0
     return follows, turns
 

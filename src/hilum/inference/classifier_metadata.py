@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from hilum.inference.onnx_model import SIZES
+from hilum.inference.onnx_model import EARLIER_LIST, SIZES, TRAINING_LIST
 
 NUMBERS = ("threshold", "temperature", "bias", "absent_below", "present_from")
 CURVE = ("score", "probability")  # of an isotonic fit
@@ -37,9 +37,11 @@ def faults(metadata: Mapping[str, Any], concepts: Sequence[str]) -> list[str]:
 def _faults_of_lists(metadata: Mapping[str, Any]) -> list[str]:
     figures, trained = metadata["figures"], metadata["trained_on"]
     found = [] if isinstance(figures, dict) else ["its figures are no object"]
-    pixels = trained.get("pixels", []) if isinstance(trained, dict) else None
+    pixels = trained.get(TRAINING_LIST, []) if isinstance(trained, dict) else None
     if not isinstance(pixels, list) or not all(isinstance(one, str) for one in pixels):
         found.append("trained_on does not list its images by digest")
+    elif EARLIER_LIST in trained:
+        found.append(f"trained_on lists its images by SHA-256, expected {TRAINING_LIST!r}")
     return found
 
 

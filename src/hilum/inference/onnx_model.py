@@ -35,6 +35,8 @@ LUNG_OUTPUTS = {lung_masks.AIR: "lungs", lung_masks.FULL: "lungs_full"}  # by pr
 TASKS = ("lungs", "finding", "anomaly", "orientation", "age_group")
 CONTENTS = ("whole", "crop", "ranks")
 NORMALISATIONS = ("percentiles", "full", "ranks")
+TRAINING_LIST = "pixels_xxh3"  # key of the pixel digests of training and tuning images
+EARLIER_LIST = "pixels"  # of their SHA-256, by which no image would be recognised
 SIZES = (16, 1024)  # the least and the largest side of an image, pixels
 MAX_NAMES = 1000  # of a contract's outputs or concepts
 _AT_ONCE = 512**2  # pixels of the images of one call: on a CPU more are no faster
@@ -136,7 +138,13 @@ class OnnxModel:
 
     @property
     def _listed(self) -> Sequence[str]:
-        return self.metadata.get("trained_on", {}).get("pixels", ())
+        stated = self.metadata.get("trained_on", {})
+        if EARLIER_LIST in stated:
+            raise BadData(
+                f"{on_one_line(str(self.path))}: trained_on lists its images by SHA-256 "
+                f"({EARLIER_LIST!r}), expected {TRAINING_LIST!r}; build the model again"
+            )
+        return stated.get(TRAINING_LIST, ())
 
     @cached_property
     def domain(self) -> domain.Domain | None:

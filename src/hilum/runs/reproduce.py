@@ -130,7 +130,9 @@ def _steps(run: Run, recipe: Recipe) -> tuple[list[str], str]:
             if storage.as_json(now[key]) != storage.as_json(then[key])
         )
         if changed:
-            faults.append(f"{of}step '{name}' was made from another {', '.join(changed)}")
+            faults.append(
+                f"{of}step '{name}' was made with other settings or inputs: {', '.join(changed)}"
+            )
     return faults, f"{len(done)} steps were made from what is there"
 
 

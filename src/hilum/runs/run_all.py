@@ -51,6 +51,7 @@ STEPS = {
 PLAN = ingest.SHORT  # of a summary: lines of their own, shown before it
 OF_A_FOLD = ("segment", "crop", "train", "predict")
 Watch = Callable[[str], AbstractContextManager[Progress]]
+_SHOWN = 3  # settings that a note names
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,8 @@ def perform(
     with run.locked(), _explaining_interruption(run):
         if changes := run.recipe_changes():
             yield Note(f"{changes}; what depends on it is done again")
+        elif superseded := _superseded(run, recipe, until):
+            yield Note(superseded)
         run.write_recipe(recipe)
         for name, step in STEPS.items():
             if name == "predict":
@@ -93,6 +96,23 @@ def perform(
                 _refuse_untrainable(run, recipe, until)
             if name == until:
                 return
+
+
+def _superseded(run: Run, recipe: Recipe, until: str) -> str:
+    """Say that steps after `until` were made with other settings, and are not made again now."""
+    names = list(STEPS)
+    later = [name for name in names[names.index(until) + 1 :] if run.done(name)]
+    changed = run.other_settings(recipe) if later and run.done("recipe") else []
+    # The data are the same, however their folder is written.
+    changed = [one for one in changed if not one.startswith("[data]")]
+    if not changed:
+        return ""
+    more = f" and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
+    return (
+        f"{run.folder} was made with other settings: {'; '.join(changed[:_SHOWN])}{more}. The "
+        f"former ones keep what follows '{until}' there, another folder with --out leaves it "
+        "alone, and `hilum run` makes it again"
+    )
 
 
 @contextmanager

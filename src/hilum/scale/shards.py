@@ -1,8 +1,10 @@
 """Apply a function to many items, as shards with a journal, whoever carries them.
 
-A shard is so many items as take about `SHARD_SECONDS`, in this process `SECONDS_HERE`. One whose process is
-ended is cut into its items, and these come last, each alone: the one that ended the process ends
-it again, and after `TRIES` of its own it is set aside as poisoned; the others are unharmed.
+A shard is so many items as take about `SHARD_SECONDS`. In this process it is one, so that no more
+is repeated after an interruption, and once many are done so many as take `SECONDS_HERE`. One whose
+process is ended is cut into its items, and these come last, each alone: the one that ended the
+process ends it again, and after `TRIES` of its own it is set aside as poisoned; the others are
+unharmed.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from hilum.scale.processes import LEASE_SECONDS
 from hilum.scale.worker import Ended, Outcome, Task, Work
 
 SHARD_SECONDS = 0.25
-SECONDS_HERE = 0.01  # in this process, where nothing waits: what an interruption repeats
+SECONDS_HERE = 0.01
 MOST = 64  # items of a shard
 _TO_ESTIMATE = 2  # shards; the first one alone loads models
 TRIES = 2  # of an item alone, each of which ended its process
@@ -148,6 +150,8 @@ class _Job:
         slots = self._carrier.slots
         seconds, places = SHARD_SECONDS, max(1, slots // 2)
         if self._carrier is self._here:
+            if self._done < MOST:
+                return (self._left.popleft(),)
             seconds, places = SECONDS_HERE, slots
         by_time = int(seconds / max(1e-9, self._seconds_each() * places)) if self._done else 1
         even = -(-len(self._left) // (slots * _EACH)) if slots > 1 else MOST

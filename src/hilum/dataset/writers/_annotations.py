@@ -16,7 +16,7 @@ from hilum.safety import addresses
 from hilum.safety.untrusted_files import Folder
 
 
-def stored(manifest: Manifest, image: Mapping[str, Any]) -> dict[str, Any]:
+def stored(manifest: Manifest, image: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return a row of the table with the names that its files have on the disk."""
     files = ("path", *mask_files.COLUMNS)
     return {

@@ -220,8 +220,8 @@ class _Item(NamedTuple):
     meanings of its masks' values.
     """
 
-    row: dict[str, Any]
-    stored: dict[str, Any]
+    row: Mapping[str, Any]
+    stored: Mapping[str, Any]
     drawn: list[_annotations.DrawnShape]
     meanings: dict[str, Consensus]
 

@@ -28,10 +28,14 @@ def headers(
     """
     with closing(shards.run(_header, files, None)) as outcomes:
         for done, (name, outcome) in enumerate(zip(files, outcomes, strict=True), start=1):
-            # What a function of this module has packed, in a process that this one started.
-            yield name, BadData(outcome.fault) if outcome.fault else pickle.loads(outcome.result)  # noqa: S301
+            yield name, BadData(outcome.fault) if outcome.fault else _unpacked(outcome.result)
             progress(done, len(files))
 
 
 def _header(place: Place) -> bytes:
     return pickle.dumps(dicom.header(*place))
+
+
+def _unpacked(result: bytes) -> Header:
+    # What `_header` has packed, in this process or one that serves it.
+    return pickle.loads(result)  # noqa: S301

@@ -157,7 +157,7 @@ class View:
 
 def fill_apart(layer: np.ndarray, corners: np.ndarray, value: float) -> None:
     """Write `value` inside outlines, int32 (..., points, 2) of `View.pixels`: see its method."""
-    outlines = corners.reshape(-1, *corners.shape[-2:])
+    outlines = list(corners.reshape(-1, *corners.shape[-2:]))
     cv2.fillPoly(layer, outlines, int(value), cv2.LINE_AA, 4)
 
 

@@ -216,7 +216,7 @@ def _vessels(view: View, body: Anatomy, rng: np.random.Generator) -> np.ndarray:
         value = 255 * 0.85**number * min(1.0, thick)
         # Broad ones are blurred afterwards and need no smooth edges, which take most of the time.
         edges = cv2.LINE_8 if thick >= 1.5 else cv2.LINE_AA
-        lines = corners[first:last]
+        lines = list(corners[first:last])
         cv2.polylines(layer, lines, False, value, max(1, round(thick)), edges, 4)
         last = first
     return layer
