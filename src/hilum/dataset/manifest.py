@@ -111,7 +111,7 @@ LABEL_COLUMNS = {
     "state": pl.Int8,
     **dict.fromkeys(("term", "source", "rule", "words", "side", "zone", "activity"), pl.String),
 }
-SHAPE_COLUMNS = dict.fromkeys(
+SHAPE_COLUMNS: dict[str, type[pl.String]] = dict.fromkeys(
     ("image_id", "concept", "term", "shape", "source", "author"), pl.String
 )
 REMARK_COLUMNS = {"path": pl.String, "severity": pl.String, "rule": pl.String, "message": pl.String}
