@@ -1,12 +1,20 @@
-"""Tables of a million rows are the same tables: held and checked in pieces, nothing is lost."""
+"""Tables of a million rows are the same tables: held and checked in pieces, nothing is lost, and
+what is damaged is refused where it is first used.
+"""
+
+import random
 
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from hilum import storage
-from hilum.dataset import image_columns, manifest_checks
+from hilum.dataset import image_columns, label_states, manifest_checks
+from hilum.dataset.manifest import COLUMNS, LABEL_COLUMNS, Manifest
 from hilum.dataset.readers import nih14
+from hilum.errors import BadData
 from hilum.pipeline import ingest
 from hilum.storage import stored_table
 
@@ -54,3 +62,127 @@ def test_a_table_read_in_pieces_is_the_same_manifest(tmp_path, monkeypatch):
     assert ingest.ingest(tmp_path / "data").digest == whole.digest
     key = whole.labels.select("image_id", "concept")
     assert_frame_equal(key, key.sort("image_id", "concept"))
+
+
+# ------------------------------------------------------------------------------ labels as numbers
+
+IMAGES = ["a", "b", "c", "d", "e"]
+LABELLED = st.sampled_from([*IMAGES, "unknown", None])
+STATED = st.tuples(
+    LABELLED, st.sampled_from(["effusion", "mass", "nodule"]), st.sampled_from([1, 0, -1, None])
+)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.permutations(IMAGES), st.lists(STATED, max_size=12), st.booleans(), st.integers(1, 5))
+def test_label_states_are_those_of_the_labels_in_any_order(images, rows, in_order, piece):
+    known = [row for row in rows if None not in row]
+    if in_order:
+        images, rows = sorted(images), sorted(set(known))
+        known = rows
+    labels = pl.DataFrame(
+        rows, schema={name: LABEL_COLUMNS[name] for name in label_states.KEY}, orient="row"
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(label_states, "PIECE", piece)
+        found = label_states.of(pl.Series(images), labels.lazy())
+    for concept in ("effusion", "mass", "nodule"):
+        stated = [(image, state) for image, of, state in known if of == concept]
+        expected = [(images.index(image), state) for image, state in stated if image in images]
+        of_concept = found.of.get(concept)
+        got = [] if of_concept is None else [*zip(*map(list, of_concept), strict=True)]
+        assert got == expected
+        if len(dict(expected)) == len(expected):  # no image twice
+            states = dict(expected)
+            assert found.column(concept).to_list() == [states.get(row) for row in range(5)]
+            assert found.column(concept).dtype == pl.Int8
+    if images == IMAGES:
+        keys = [row[:2] for row in rows]
+        of_table = rows == known and "unknown" not in {image for image, _ in keys}
+        assert found.sound == (of_table and keys == sorted(set(keys)))
+
+
+# ----------------------------------------------------------------------------- written and damaged
+
+
+def label(image, concept, state, words, side):
+    return [image, concept, state, concept.title(), "table.csv", "column", words, side, None, None]
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    st.dictionaries(
+        st.tuples(st.sampled_from(IMAGES), st.sampled_from(["effusion", "local:x", "nodule"])),
+        st.tuples(
+            st.sampled_from([1, 0, -1]), st.none() | st.text(), st.sampled_from([None, "left"])
+        ),
+    )
+)
+def test_a_written_manifest_is_read_as_it_was(tmp_path_factory, labels):
+    folder = tmp_path_factory.mktemp("run")
+    place = pl.Series([f"set/{image}" for image in IMAGES])
+    known = dict.fromkeys(("image_id", "patient_id", "path"), place)
+    images = (
+        pl.DataFrame(schema=COLUMNS)
+        .clear(len(IMAGES))
+        .with_columns(**known, dataset=pl.lit("set"), source=pl.lit("set"))
+    )
+    rows = [label(f"set/{image}", concept, *one) for (image, concept), one in labels.items()]
+    written = Manifest.of(folder, images, rows, [["set/a", "info", "rule", "message"]])
+    written.write(folder)
+    again = Manifest.read(folder)
+    for concept in ("effusion", "local:x", "nodule"):  # before the table of labels is unpacked
+        assert again.states(concept).equals(written.states(concept))
+    present = pl.col("state") == 1
+    expected = written.labels.filter(present)
+    assert again.query_labels(lambda stated: stated.filter(present)).equals(expected)
+    assert again.digest == written.digest
+    for name in ("table", "labels", "remarks", "shapes"):
+        assert_frame_equal(getattr(again, name), getattr(written, name))
+
+
+def changed(data: bytes, at: int) -> bytes:
+    return data[:at] + bytes([data[at] ^ 0x55]) + data[at + 1 :]
+
+
+USES = {
+    "labels": lambda manifest: manifest.labels,
+    "a query": lambda manifest: manifest.query_labels(lambda labels: labels),
+    "a few images": lambda manifest: manifest.only(manifest.table["image_id"][:3]),
+    "the digest": lambda manifest: manifest.digest,
+    "states": lambda manifest: manifest.states("mass"),
+}
+
+
+def test_damaged_labels_are_refused_wherever_they_are_used(tmp_path):
+    nih14.example(tmp_path / "data", images=6)
+    folder = tmp_path / "run"
+    ingest.ingest(tmp_path / "data").write(folder)
+    path = folder / "labels.parquet"
+    whole, refused = path.read_bytes(), set()
+    damaged = [changed(whole, at) for at in range(0, len(whole), len(whole) // 25)]
+    cut = [whole[: len(whole) * fifth // 5] for fifth in range(5)]
+    filled = [
+        whole[:at] + random.Random(at).randbytes(40) + whole[at + 40 :]
+        for at in range(0, len(whole) - 40, len(whole) // 8)
+    ]
+    for data in (*damaged, *cut, *filled):
+        path.write_bytes(data)
+        for use, do in USES.items():
+            try:
+                manifest = Manifest.read(folder)
+            except BadData as error:
+                refused.add("reading")
+                fault = str(error)
+            else:
+                try:
+                    do(manifest)
+                    continue
+                except BadData as error:
+                    refused.add(use)
+                    fault = str(error)
+            assert "labels.parquet" in fault or "is not sound" in fault
+            assert "expected" in fault or "fault" in fault
+            if "Parquet" in fault:
+                assert f"got {len(data):,} bytes" in fault and "hilum ingest" in fault
+    assert refused >= {"reading", "labels", "a query", "a few images", "the digest"}

@@ -23,6 +23,7 @@ from hilum.dataset.manifest import DROPPED, Manifest
 from hilum.errors import BadData, HilumError, on_one_line
 from hilum.imaging import describe
 from hilum.imaging.files.find_images import collect
+from hilum.imaging.files.links import Links
 from hilum.pipeline import cache, ingest
 from hilum.runs import export
 from hilum.safety import path_names
@@ -57,6 +58,23 @@ def dropped(manifest: Manifest) -> dict[str, str]:
     return dict(
         manifest.remarks.filter(pl.col("rule") == DROPPED).select("path", "message").iter_rows()
     )
+
+
+def test_the_links_of_many_paths_are_those_of_each(data):
+    names = linked(data)
+    (data / "NORMAL/within.png").symlink_to(next((data / "NORMAL").glob("*.png")))
+    inside = [path.relative_to(data).as_posix() for path in data.rglob("*.png")]
+    places = [*names, *inside, "NORMAL/folder/secret.png", "NORMAL/none.png", "none/x.png", "x"]
+    (data.parent / "elsewhere").mkdir(exist_ok=True)
+    (data.parent / "elsewhere/secret.png").write_bytes(b"x")
+    top = os.path.realpath(data)
+    reached = {place: os.path.realpath(data / place) for place in places}
+    expected = {
+        place: path for place, path in reached.items() if not f"{path}/".startswith(f"{top}/")
+    }
+    assert {"NORMAL/file.png", "NORMAL/folder/secret.png", "device.png"} <= set(expected)
+    assert Links(data).targets(pl.Series(places)) == expected
+    assert Links(data).targets(pl.Series([], dtype=pl.String)) == {}
 
 
 def test_links_of_every_kind_are_left_out_by_name_with_a_line_to_paste(data):

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from hilum.annotations import shapes
 from hilum.config import Split
+from hilum.dataset.image_columns import ImageColumns
 from hilum.dataset.manifest import DROPPED
 from hilum.dataset.readers import nih14
 from hilum.errors import BadData, HilumError
@@ -426,6 +427,66 @@ def test_all_faults_of_a_copy_are_reported_at_once_with_file_and_line(tmp_path):
         "13 faults",
     ):
         assert words in reported
+
+
+# Cells by column: sound ones, and others that are at fault or that the csv module reads its own way.
+CELLS = (
+    ("name", ["00000001_000.png", "00000002_000.png", "00000002_001.png", "a-b.c.png"],
+     ["../x.png", "", "plain", " 00000003_000.png ", "two words.png", "\u2028.png", ".."]),
+    ("labels", ["No Finding", "Mass|Hernia", "Edema"],
+     ["Cyst|Mass", "Mass|Mass", "No Finding|Edema", "", " Mass ", "Infiltrate"]),
+    ("patient", ["1", "2", "123456789"], ["01", "five", "", "1234567890", "0", "\u0663", " 2"]),
+    ("age", ["58", "058Y", "006M"], ["148", "411Y", "old", "", "003D ", "3.5"]),
+    ("sex", ["M", "F"], ["X", "", "O", " F"]),
+    ("view", ["PA", "AP"], ["L", "", "pa"]),
+    ("follow_up", ["0", "3"], ["", "-1", "1.0", "07"]),
+    ("size", ["2500,2048"], ["0,1", "wide,2", ",", "2500", "1,2,3"]),
+    ("spacing", ["0.168,0.143"], ["0,1", "nan,1", "inf,1", ",", "1e-3,.5", "0.1"]),
+)  # fmt: skip
+LINES = ["", "   ", ",", "x", "\t", '"a', line() + ",", '"' + line().replace(",", '",', 1)]
+
+
+@st.composite
+def tables(draw):
+    """The text of a table, of which few cells are odd."""
+    lines = [
+        {name: draw(st.sampled_from(sound)) for name, sound, _ in CELLS}
+        for _ in range(draw(st.integers(0, 5)))
+    ]
+    for _ in range(draw(st.sampled_from([0, 0, 0, 1, 1, 2])) if lines else 0):
+        name, _, odd = draw(st.sampled_from(CELLS))
+        draw(st.sampled_from(lines))[name] = draw(st.sampled_from(odd))
+    header = draw(st.sampled_from([HEADER_2017, HEADER_2020, HEADER_SAMPLE]))
+    written = [line(**cells) + "," * (header == HEADER_2017) for cells in lines]
+    if draw(st.integers(0, 3)) == 3:
+        at = draw(st.integers(0, len(written)))
+        written.insert(at, draw(st.sampled_from(LINES)))
+    if draw(st.integers(0, 9)) == 9:
+        header = header.replace("Patient ID", draw(st.sampled_from([" Patient ID ", "Person"])))
+    ending = draw(st.sampled_from(["\n", "\r\n"]))
+    mark = draw(st.sampled_from(["", "\ufeff"]))
+    return mark + ending.join([header, *written]) + draw(st.sampled_from(["", ending, ending * 2]))
+
+
+def read(folder: Path, text: str) -> tuple[object, ...]:
+    """What the reader makes of a table with this text: rows, labels, remarks; or its faults."""
+    (folder / "Data_Entry_2017_v2020.csv").write_bytes(text.encode())
+    try:
+        *found, images = nih14.rows(folder)
+    except BadData as error:
+        return (str(error),)
+    assert isinstance(images, ImageColumns)
+    labels = [images.labels[place] for place in images.table["labels"]]
+    return found, images.table.drop("labels").rows(), images.table.columns, labels
+
+
+@settings(max_examples=100, deadline=None)
+@given(tables())
+def test_a_table_says_the_same_whether_or_not_a_cell_of_it_is_quoted(tmp_path_factory, text):
+    """A table without quotes is read column by column, any other line by line."""
+    folder = tmp_path_factory.getbasetemp() / "quoted"
+    folder.mkdir(exist_ok=True)
+    assert read(folder, text) == read(folder, text.replace("Image Index", '"Image Index"', 1))
 
 
 def test_missing_columns_are_all_named(tmp_path):

@@ -272,7 +272,7 @@ class Run:
 
     def stored(self, step: str, name: str) -> StoredTable:
         """Return a table that a finished step left as it is stored, see `file`."""
-        return StoredTable.read(self.file(step, name))
+        return StoredTable.read(self.file(step, name), self.remedy)
 
     def json(self, step: str, name: str) -> Any:
         """Read a JSON value that a finished step left, see `file`."""

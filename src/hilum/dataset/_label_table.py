@@ -6,13 +6,15 @@ need more than the states.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import polars as pl
 
 from hilum.storage.stored_table import StoredTable
 
 _FIELD = "labels"
+_Made = TypeVar("_Made")
 
 
 class LabelTable:
@@ -36,7 +38,9 @@ class LabelTable:
         vars(manifest)[_FIELD] = stored
 
     @staticmethod
-    def scan(manifest: object) -> pl.LazyFrame:
-        """Return the labels of a manifest to query."""
+    def unpacked(manifest: object, use: Callable[[pl.LazyFrame], _Made]) -> _Made:
+        """Return what `use` makes of the labels. Raises `BadData` where they are not readable."""
         held = vars(manifest)[_FIELD]
-        return held.scan() if isinstance(held, StoredTable) else held.lazy()
+        if isinstance(held, StoredTable):
+            return held.unpacked(lambda: use(held.scan()))
+        return use(held.lazy())

@@ -60,7 +60,7 @@ message. What was left out has the rule `dropped`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -111,7 +111,7 @@ LABEL_COLUMNS = {
     "state": pl.Int8,
     **dict.fromkeys(("term", "source", "rule", "words", "side", "zone", "activity"), pl.String),
 }
-SHAPE_COLUMNS = dict.fromkeys(
+SHAPE_COLUMNS: dict[str, type[pl.String]] = dict.fromkeys(
     ("image_id", "concept", "term", "shape", "source", "author"), pl.String
 )
 REMARK_COLUMNS = {"path": pl.String, "severity": pl.String, "rule": pl.String, "message": pl.String}
@@ -292,11 +292,12 @@ class Manifest:
     @cached_property
     def label_states(self) -> LabelStates:
         """Return the labels as numbers, by concept."""
-        return label_states.of(self.table["image_id"], self.scan_labels())
+        images = self.table["image_id"]
+        return LabelTable.unpacked(self, lambda labels: label_states.of(images, labels))
 
-    def scan_labels(self) -> pl.LazyFrame:
-        """Return the labels to query, of which only what is in use is unpacked."""
-        return LabelTable.scan(self)
+    def query_labels(self, query: Callable[[pl.LazyFrame], pl.LazyFrame]) -> pl.DataFrame:
+        """Return what a query finds in the labels. Raises `BadData` where they are damaged."""
+        return LabelTable.unpacked(self, lambda labels: query(labels).collect())
 
     @cached_property
     def digest(self) -> str:
@@ -393,8 +394,7 @@ class Manifest:
             stored[name].table().select(list(TABLES[name])) for name in ("remarks", "shapes")
         )
         root, links = addresses.located(from_text(stated["root"])), stated.get("links") is True
-        table = images.select(list(COLUMNS))
-        manifest = cls(root, table, pl.DataFrame(), remarks, shapes, links)
+        manifest = cls(root, images.select(list(COLUMNS)), pl.DataFrame(), remarks, shapes, links)
         LabelTable.hold(manifest, stored["labels"])
-        stored["labels"].unpacked(manifest.check)
+        manifest.check()
         return manifest

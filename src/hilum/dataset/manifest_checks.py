@@ -138,7 +138,7 @@ def stored(
 
     Raises as `refuse_other_columns` does.
     """
-    found = {name: StoredTable.read(folder / f"{name}.parquet") for name in tables}
+    found = {name: StoredTable.read(folder / f"{name}.parquet", again(folder)) for name in tables}
     for name, columns in tables.items():
         held = {**later.get(name, {}), **found[name].schema}
         refuse_other_columns(folder, name, held, columns)

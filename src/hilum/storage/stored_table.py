@@ -15,19 +15,24 @@ from hilum.errors import BadData, on_one_line
 from hilum.safety import untrusted_files
 
 _Made = TypeVar("_Made")
+_REMEDY = "copy the file again, or repeat the command that wrote it"
 
 
 @dataclass(frozen=True)
 class StoredTable:
-    """The bytes of a Parquet file, held so that it cannot change between two uses of it."""
+    """The bytes of a Parquet file, held so that it cannot change between two uses of it.
+
+    `remedy`: what to do where they are damaged.
+    """
 
     path: Path
     data: bytes
+    remedy: str = _REMEDY
 
     @classmethod
-    def read(cls, path: Path) -> StoredTable:
+    def read(cls, path: Path, remedy: str = _REMEDY) -> StoredTable:
         """Read a file. Raises `NotFound` and `CannotRead` as `untrusted_files.read_bytes` does."""
-        return cls(path, untrusted_files.read_bytes(path))
+        return cls(path, untrusted_files.read_bytes(path), remedy)
 
     @cached_property
     def schema(self) -> pl.Schema:
@@ -35,18 +40,24 @@ class StoredTable:
         return self.unpacked(lambda: pl.Schema(pl.read_parquet_schema(io.BytesIO(self.data))))
 
     def scan(self) -> pl.LazyFrame:
-        """Return the table to query, of which only the columns and rows in use are unpacked."""
+        """Return the table to query, of which only the columns and rows in use are unpacked.
+
+        Damage shows where the query is collected, which belongs in `unpacked`.
+        """
         return pl.scan_parquet(io.BytesIO(self.data))
 
     def table(self) -> pl.DataFrame:
         """Return the whole table, with `constants_once`. Raises `BadData` as `unpacked` does."""
-        names, data = list(self.schema), io.BytesIO(self.data)
+        names = list(self.schema)
         if len(names) < 2:
-            return self.unpacked(lambda: pl.read_parquet(data))
+            return self.unpacked(lambda: pl.read_parquet(io.BytesIO(self.data)))
         # Column by column: all of a large table at once take several times what is kept of them.
         return self.unpacked(
             lambda: pl.concat(
-                (constants_once(pl.read_parquet(data, columns=[name])) for name in names),
+                (
+                    constants_once(pl.read_parquet(io.BytesIO(self.data), columns=[name]))
+                    for name in names
+                ),
                 how="horizontal",
             )
         )
@@ -62,7 +73,8 @@ class StoredTable:
             ValueError,
         ) as error:
             raise BadData(
-                f"{self.path}: is not readable as Parquet ({on_one_line(str(error))})"
+                f"{self.path}: is not readable as Parquet: got {len(self.data):,} bytes "
+                f"({on_one_line(str(error))}), expected a whole table; {self.remedy}"
             ) from None
 
 

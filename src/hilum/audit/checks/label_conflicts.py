@@ -141,16 +141,7 @@ def _against_tree(manifest: Manifest, wider: pl.DataFrame) -> pl.DataFrame:
     The message names the first such pair and counts the others.
     """
     wider = wider.filter(pl.col("wider").is_in(list(manifest.label_states.of)))
-    # In one query, so that only the labels that can conflict are ever held.
-    labels = manifest.scan_labels().select("image_id", "concept", "state", "source")
-    above = labels.filter(
-        (pl.col("state") == State.ABSENT) & pl.col("concept").is_in(wider["wider"].implode())
-    ).select("image_id", wider="concept", wider_source="source")
-    below = labels.filter(
-        (pl.col("state") == State.PRESENT) & pl.col("concept").is_in(wider["concept"].implode())
-    ).join(wider.lazy(), on="concept")
-    joined = below.join(above, on=["image_id", "wider"])
-    conflicts = joined.sort("image_id", "concept", "wider").collect()
+    conflicts = manifest.query_labels(lambda labels: _contradicting(labels, wider))
     first = conflicts.group_by("image_id", maintain_order=True).agg(
         pl.all().first(), pairs=pl.len()
     )
@@ -169,6 +160,22 @@ def _against_tree(manifest: Manifest, wider: pl.DataFrame) -> pl.DataFrame:
     return first.select("image_id", message=message + more)
 
 
+def _contradicting(labels: pl.LazyFrame, wider: pl.DataFrame) -> pl.LazyFrame:
+    """Return the findings that are present while a wider one is absent, a row a pair.
+
+    One query, so that only the labels that can conflict are ever held.
+    """
+    stated = labels.select("image_id", "concept", "state", "source")
+    above = stated.filter(
+        (pl.col("state") == State.ABSENT) & pl.col("concept").is_in(wider["wider"].implode())
+    ).select("image_id", wider="concept", wider_source="source")
+    below = stated.filter(
+        (pl.col("state") == State.PRESENT) & pl.col("concept").is_in(wider["concept"].implode())
+    ).join(wider.lazy(), on="concept")
+    joined = below.join(above, on=["image_id", "wider"])
+    return joined.sort("image_id", "concept", "wider")
+
+
 def _against_annotation(manifest: Manifest, wider: pl.DataFrame) -> pl.DataFrame:
     """Return each finding labelled absent although it, or a narrower one, is annotated."""
     annotated = manifest.shapes.select("image_id", "concept", annotated_in="source").unique(
@@ -176,12 +183,12 @@ def _against_annotation(manifest: Manifest, wider: pl.DataFrame) -> pl.DataFrame
     )
     own = annotated.with_columns(wider="concept")
     above = annotated.join(wider, on="concept").select(own.columns)
-    absent = (
-        manifest.scan_labels()
-        .filter(pl.col("state") == State.ABSENT)
-        .select("image_id", "source", wider="concept")
-        .join(annotated.lazy(), on="image_id", how="semi")
-        .collect()
+    absent = manifest.query_labels(
+        lambda labels: (
+            labels.filter(pl.col("state") == State.ABSENT)
+            .select("image_id", "source", wider="concept")
+            .join(annotated.lazy(), on="image_id", how="semi")
+        )
     )
     conflicts = (
         pl.concat([own, above])
@@ -204,11 +211,10 @@ def _copies_differ(manifest: Manifest, facts: pl.DataFrame) -> Iterator[Issue]:
     table = manifest.table.select("image_id", "path")
     images = with_facts(table, facts, "pixel_digest", "minimum", "maximum")
     copied = copies(images)
-    stated = (
-        manifest.scan_labels()
-        .filter(pl.col("state") != State.UNCERTAIN)
-        .join(copied.lazy().select("image_id"), on="image_id", how="semi")
-        .collect()
+    stated = manifest.query_labels(
+        lambda labels: labels.filter(pl.col("state") != State.UNCERTAIN).join(
+            copied.lazy().select("image_id"), on="image_id", how="semi"
+        )
     )
     found = pairs(copied.join(stated, on="image_id"), ["pixel_digest", "concept"], "state")
     message = pl.format(
