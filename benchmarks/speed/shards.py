@@ -116,7 +116,8 @@ def main() -> None:
             f"--cached {requested.cached}` on "
             f"{machine('onnxruntime', 'opencv-python-headless')}. Seconds of the wall clock.",
             "",
-            "| step | 1 process | 2 processes | Dask, 2 workers | x2 | dask | whole x2 | whole dask |",
+            "| step | 1 process | 2 processes | Dask, 2 workers | x2 | dask | whole x2 "
+            "| whole dask |",
             "| --- | --: | --: | --: | --: | --: | --: | --: |",
             *rows,
             *rates,
