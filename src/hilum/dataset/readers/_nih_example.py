@@ -139,7 +139,7 @@ def _write(root: Path, patients: Sequence[_Patient], seed: int, size: int) -> _L
                 lines.boxes += _box(name, term, image.extents[disease])
             official.append(name)
             pixels = _rgba(image.pixels) if index == 3 else image.pixels
-            storage.add_bytes(root / IMAGES / name, raster.png(pixels, noisy=True))
+            storage.add_bytes(root / IMAGES / name, raster.png(pixels, quick=True))
     return lines
 
 

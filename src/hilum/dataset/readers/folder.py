@@ -118,9 +118,11 @@ def example(root: Path, *, images: int = 12, seed: int = 0, size: int | None = N
         phantom = synthetic.draw(body, rng, height=height, width=width, disease=disease)
         label = "PNEUMONIA" if ill else "NORMAL"
         place = f"{label}/image{index:03d}.png"
-        storage.add_bytes(root / place, raster.png(phantom.pixels, noisy=True))
+        storage.add_bytes(root / place, raster.png(phantom.pixels, quick=True))
         if index % 4 == 0:
             mask = phantom.right_lung | phantom.left_lung
-            storage.add_bytes(root / "masks" / f"image{index:03d}.png", raster.png(mask))
+            storage.add_bytes(
+                root / "masks" / f"image{index:03d}.png", raster.png(mask, quick=True)
+            )
         lines.append(f"{place},{label.lower()},p{max(index, 1):03d},{sex},{age}")
     storage.write_text(root / "labels.csv", "\n".join(lines) + "\n")

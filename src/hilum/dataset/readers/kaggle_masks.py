@@ -87,9 +87,9 @@ def _masks_of(stem: str) -> dict[str, str]:
 def _write(root: Path, study: _nlm.Invented, *, with_mask: bool) -> None:
     folder = "CXR_png" if with_mask else "test"
     storage.add_bytes(
-        root / folder / f"{study.stem}.png", raster.png(study.phantom.pixels, noisy=True)
+        root / folder / f"{study.stem}.png", raster.png(study.phantom.pixels, quick=True)
     )
     if with_mask:
         both = study.phantom.right_lung | study.phantom.left_lung
-        storage.add_bytes(root / _masks_of(study.stem)["lung_mask"], raster.png(both))
+        storage.add_bytes(root / _masks_of(study.stem)["lung_mask"], raster.png(both, quick=True))
     _nlm.write_reading(root, study)

@@ -53,11 +53,15 @@ def example(root: Path, *, images: int = 12, seed: int = 0, size: int | None = N
     for index, study in enumerate(studies):
         masks = _masks_of(study.stem)
         storage.add_bytes(
-            root / "CXR_png" / f"{study.stem}.png", raster.png(study.phantom.pixels, noisy=True)
+            root / "CXR_png" / f"{study.stem}.png", raster.png(study.phantom.pixels, quick=True)
         )
-        storage.add_bytes(root / masks["right_lung_mask"], raster.png(study.phantom.right_lung))
+        storage.add_bytes(
+            root / masks["right_lung_mask"], raster.png(study.phantom.right_lung, quick=True)
+        )
         if index < images - 1:
-            storage.add_bytes(root / masks["left_lung_mask"], raster.png(study.phantom.left_lung))
+            storage.add_bytes(
+                root / masks["left_lung_mask"], raster.png(study.phantom.left_lung, quick=True)
+            )
         _nlm.write_reading(root, study)
 
 

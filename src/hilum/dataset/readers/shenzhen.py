@@ -56,11 +56,13 @@ def example(root: Path, *, images: int = 12, seed: int = 0, size: int | None = N
     studies = _nlm.invent("CHNCXR", images, np.random.default_rng(seed), size=frame)
     for index, study in enumerate(studies):
         storage.add_bytes(
-            root / "CXR_png" / f"{study.stem}.png", raster.png(study.phantom.pixels, noisy=True)
+            root / "CXR_png" / f"{study.stem}.png", raster.png(study.phantom.pixels, quick=True)
         )
         if index % 7 != 6:
             both = study.phantom.right_lung | study.phantom.left_lung
-            storage.add_bytes(root / _masks_of(study.stem)["lung_mask"], raster.png(both))
+            storage.add_bytes(
+                root / _masks_of(study.stem)["lung_mask"], raster.png(both, quick=True)
+            )
         _nlm.write_reading(root, study)
 
 

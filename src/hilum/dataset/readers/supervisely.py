@@ -206,7 +206,7 @@ def _bitmap(mask: np.ndarray) -> shapes.Bitmap:
 def _write(root: Path, study: _nlm.Invented, objects: Sequence[Mapping[str, object]]) -> None:
     height, width = study.phantom.pixels.shape
     storage.add_bytes(
-        root / "ds" / "img" / f"{study.stem}.png", raster.png(study.phantom.pixels, noisy=True)
+        root / "ds" / "img" / f"{study.stem}.png", raster.png(study.phantom.pixels, quick=True)
     )
     content = {
         "description": "",

@@ -1,4 +1,4 @@
-"""Decode PNG (ISO/IEC 15948) fast and within bounds.
+"""Decode PNG (ISO/IEC 15948) fast and within bounds, and encode plain ones fast.
 
 imagecodecs' libpng undoes the filters, but its inflate is slow. Where it pays, the stream is
 inflated here by libdeflate, into a buffer of exactly the image's size, and given to libpng in
@@ -25,6 +25,7 @@ SIGNATURES = (b"\x89PNG\r\n\x1a\n",)
 _CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}  # by colour type; a palette is applied
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 _PALETTE = 3
+_UP = 2  # the filter of a row less the one above
 _INTERLACED = 28  # offset of the byte that states it
 _MOST_INFLATED = 1 << 27  # bytes; larger ones are left to libpng, which needs no copy of all rows
 _MOST_CHUNKS = 1 << 20
@@ -43,6 +44,27 @@ def read_header(data: bytes) -> Head:
     if bits not in _DEPTHS.get(kind, ()):
         raise ValueError(f"it has {bits} bits of colour type {kind}")
     return Head((height, width), _CHANNELS[kind], max(bits, 8))
+
+
+def encode(pixels: np.ndarray) -> bytes:
+    """Encode uint8 (height, width), or bool as 0 and 255, each row less the one above it.
+
+    A film is noise, with few repeats: libdeflate takes three quarters of the time of libpng, for a
+    file a sixth larger. A mask is even: zlib-ng takes a quarter, for twice as much.
+    """
+    import imagecodecs
+
+    flat = pixels.dtype == bool
+    values = pixels.view(np.uint8) * np.uint8(255) if flat else pixels
+    height, width = values.shape
+    rows = np.empty((height, 1 + width), np.uint8)
+    rows[:, 0] = _UP
+    rows[0, 1:] = values[0]
+    np.subtract(values[1:], values[:-1], out=rows[1:, 1:])
+    compress = imagecodecs.zlibng_encode if flat else imagecodecs.deflate_encode
+    head = _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+    body = _chunk(b"IDAT", bytes(compress(rows, level=1)))
+    return b"".join([*SIGNATURES, head, body, _chunk(b"IEND", b"")])
 
 
 def decode(data: bytes, head: Head) -> tuple[np.ndarray, list[str]]:

@@ -26,7 +26,7 @@ import cv2
 import numpy as np
 
 from hilum.errors import BadRecipe, NotFound
-from hilum.imaging.synthetic._anatomy import SIDES, Anatomy, View, Window, closed
+from hilum.imaging.synthetic._anatomy import SIDES, Anatomy, View, Window, closed, gauss
 from hilum.imaging.synthetic._body import air, bones, lung_marks, trunk
 from hilum.imaging.synthetic._diseases import DISEASES, displaced_air
 from hilum.imaging.synthetic._signs import SIGNS, Signs
@@ -161,7 +161,7 @@ def draw(
     lungs -= np.float32(0.66 * body.soft_tissue) * (1 - water)
     lungs *= depth
     dense[window] += lungs
-    np.maximum(dense, 0, out=dense)
+    cv2.threshold(dense, 0, 0, cv2.THRESH_TOZERO, dense)  # a fifth of the time of NumPy's maximum
     if marker:
         dense += lead
     pixels = _expose(dense, grain, **film) * beam
@@ -222,7 +222,8 @@ def _expose(
 
     `quanta` reach the whole frame.
     """
-    dense = cv2.GaussianBlur(dense, (0, 0), max(0.4, 0.0011 * np.sqrt(dense.size)))
+    weights = gauss(max(0.4, 0.0011 * dense.size**0.5))
+    dense = cv2.sepFilter2D(dense, -1, weights, weights)
     # The variance of log(Poisson(n)) is about 1 / n, and n falls as exp(-attenuation).
     noise = _normal(rng, *dense.shape)
     half = dense * np.float32(0.5)
@@ -231,7 +232,7 @@ def _expose(
     noise += dense
     noise *= np.float32(1 / exposure)
     # The power by its logarithm is five times as fast; the least value stands for 0.
-    cv2.log(np.maximum(noise, np.float32(1e-20), out=noise), dst=noise)
+    cv2.log(cv2.max(noise, 1e-20, dst=noise), dst=noise)
     noise *= np.float32(contrast)
     blocked = cv2.exp(noise, dst=noise)
     # 4 + 242 * (1 - exp(-blocked)), rounded in one pass.
