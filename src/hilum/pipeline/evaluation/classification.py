@@ -150,8 +150,7 @@ def figures(
         rows = _narrow_known(scores, task, concept, narrow)
         one = fit(rows.filter(pl.col("part") == ("tune" if of_folds is None else "test")))
         fitted[task][concept] = one
-        own = {None: {task: {concept: one}}}
-        of = transfer(rows, own) if of_folds is None else transfer(rows, of_folds)
+        of = transfer(rows, {None: fitted} if of_folds is None else of_folds)
         chosen: list[Fitted | None] = [one]
         if of_folds is not None:
             chosen = [fold.get(task, {}).get(concept) for fold in of_folds.values()]
