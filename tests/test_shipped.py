@@ -19,7 +19,7 @@ from hilum.imaging import synthetic
 from hilum.imaging.files import raster
 from hilum.imaging.perceptual_hash import decode
 from hilum.inference import lung_crop, lung_finder, pretrained, training_hashes
-from hilum.inference.onnx_model import OnnxModel
+from hilum.inference.onnx_model import TRAINING_LIST, OnnxModel
 from hilum.pipeline import audit, cache, evaluate, ingest, segment, split
 from hilum.pipeline import crop as region
 from hilum.pipeline import lung_model as model_choice
@@ -84,13 +84,12 @@ def installed(lung_model, monkeypatch):
     monkeypatch.setattr(pretrained, "path", lambda name=pretrained.MODEL: lung_model)
 
 
-def trained_on(model, folder, **reported):
+def trained_on(model, folder, *, pixels=(), sources=()):
     """The model, as if it had been trained on these."""
     made = onnx.load(model)
-    onnx.helper.set_model_props(
-        made,
-        {one.key: one.value for one in made.metadata_props} | {"trained_on": json.dumps(reported)},
-    )
+    kept = {one.key: one.value for one in made.metadata_props}
+    stated = json.dumps({TRAINING_LIST: list(pixels), "sources": list(sources)})
+    onnx.helper.set_model_props(made, kept | {"trained_on": stated})
     onnx.save(made, folder / "other.onnx")
     return folder / "other.onnx"
 

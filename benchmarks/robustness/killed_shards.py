@@ -193,12 +193,17 @@ class Trial:
             "dask worker": lambda: self.cluster.workers(),
             "scheduler": lambda: [self.cluster.scheduler.pid],
         }[self.victim]()
-        if pids:
-            os.kill(self.moments.choice(pids), signal.SIGKILL)
-            self.kills += 1
+        with suppress(ProcessLookupError):  # it ended by itself
+            for pid in pids and [self.moments.choice(pids)]:
+                os.kill(pid, signal.SIGKILL)
+                self.kills += 1
         if self.victim == "scheduler":
             self.cluster.scheduler.wait()
-            self._wait(running, 60)
+            self._wait(running, LATE * 2)
+            if running.poll() is None:  # it waits for a scheduler that is gone
+                self.faults += 1
+                running.kill()
+                running.wait()
 
     def _wait(self, running: subprocess.Popen[bytes], seconds: float) -> None:
         with suppress(subprocess.TimeoutExpired):

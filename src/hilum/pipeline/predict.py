@@ -234,24 +234,22 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> StepResult:
         progress,
         made_from=made_from(run, recipe),
     )
-    of_images = [*map(json.loads, answers)]
-    scores, maps = [], []
-    for task in models:
-        rows = zip(table.select("image_id", "part").iter_rows(), of_images, strict=True)
-        for (image_id, part), of_tasks in rows:
-            one: _Answer = of_tasks[task]
+    rows = {task: list[list[object]]() for task in models}
+    maps = np.empty((len(answers) * ("anomaly" in models), MAP, MAP), np.float16)
+    parts = table.select("image_id", "part").iter_rows()
+    for place, ((image_id, part), answer) in enumerate(zip(parts, answers, strict=True)):
+        of_tasks: dict[str, _Answer] = json.loads(answer)
+        for task, one in of_tasks.items():
             about = [flags[image_id], one["percentile"], one["reason"]]
-            scores += [
+            rows[task] += [
                 [image_id, part, task, concept, score, *about]
                 for concept, score in one["scores"].items()
             ]
             if one["map"]:
-                maps.append(np.frombuffer(base64.b64decode(one["map"]), np.float16))
-    _write(
-        run,
-        pl.DataFrame(scores, schema=COLUMNS, orient="row"),
-        np.stack(maps).reshape(-1, MAP, MAP) if maps else np.zeros((0, MAP, MAP), np.float16),
-    )
+                stored = np.frombuffer(base64.b64decode(one["map"]), np.float16)
+                maps[place] = stored.reshape(MAP, MAP)
+    scores = [row for of_task in rows.values() for row in of_task]
+    _write(run, pl.DataFrame(scores, schema=COLUMNS, orient="row"), maps)
     counts = {
         "scores": len(scores),
         "of images": table.height,

@@ -46,7 +46,7 @@ class DaskCluster:
         try:
             self._client = self._connected(address, count)
             self._client.wait_for_workers(1, timeout=_SECONDS_TO_CONNECT)
-        except (OSError, TimeoutError, ValueError) as error:
+        except (OSError, RuntimeError, TimeoutError, ValueError) as error:
             raise HilumError(
                 f"no Dask scheduler with a worker answers at {on_one_line(address)} "
                 f"({on_one_line(str(error))[:200]}); expected an address such as "
