@@ -100,7 +100,9 @@ def made(
 
 
 def found(of, settings: Evaluate = SETTINGS):
-    rows, fitted = classification.figures(*of, settings)
+    scores, people, states = of
+    of_image = states.pivot("concept", index="image_id", values="state")
+    rows, fitted = classification.figures(scores, people, of_image, settings)
     return evaluate.as_table(rows), fitted
 
 

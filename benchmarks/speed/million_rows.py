@@ -205,7 +205,7 @@ def _evaluate(folder: Path, resamples: int) -> dict:
         scores.select(one).unique().collect()[one] for one in ("image_id", "concept")
     )
     people = run_tables.people(manifest, table, images)
-    states = truth.truths(manifest, concepts, images)
+    states = truth.by_image(manifest, concepts, images)
     # The labels of all images are no longer needed, nor is the split.
     del manifest, table
     found, fitted = classification.figures(scores, people, states, Evaluate(bootstrap=resamples))

@@ -53,7 +53,7 @@ from hilum.pipeline.evaluation.segmentation import (
 )
 from hilum.pipeline.evaluation.transferred_scores import TransferredScores
 from hilum.pipeline.step import Inputs, StepResult, Summary
-from hilum.pipeline.truth import truths
+from hilum.pipeline.truth import by_image, truths
 from hilum.progress import Progress, quietly
 from hilum.run_folder import Run
 
@@ -178,7 +178,7 @@ def _of_scores(
     found, fitted = classification.figures(
         scores.scan(),
         people(manifest, table, images),
-        truths(manifest, concepts, images),
+        by_image(manifest, concepts, images),
         recipe.evaluate,
         of_folds if folds else None,
     )

@@ -31,6 +31,20 @@ def truths(
     return pl.concat(states) if states else pl.DataFrame(schema=SCHEMA)
 
 
+def by_image(manifest: Manifest, concepts: Iterable[str], images: pl.Series) -> pl.DataFrame:
+    """Return image_id of these images, and a column of states (int8) for each of `concepts`.
+
+    They are in the manifest's order. It has what `truths` has, in a byte a state.
+    """
+    image_id = manifest.table["image_id"]
+    wanted = image_id.is_in(images.implode())
+    states = {
+        concept: manifest.label_states.column(concept).filter(wanted)
+        for concept in sorted(set(concepts))
+    }
+    return pl.DataFrame({"image_id": image_id.filter(wanted), **states})
+
+
 def _by_concept(
     manifest: Manifest, concepts: Iterable[str], images: pl.Series | None
 ) -> Iterator[tuple[str, pl.DataFrame]]:

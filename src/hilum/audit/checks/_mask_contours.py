@@ -20,7 +20,6 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import polars as pl
-from scipy import fft
 
 from hilum.imaging.geometry import resize
 from hilum.statistics.folds import FOLDS
@@ -60,6 +59,8 @@ class Rims:
 
         The agreement is (n,); the shift is (n, 2), down and right, as a fraction of the side.
         """
+        from scipy import fft
+
         images = np.asarray(fft.rfft2(self.images, workers=-1))
         masks = np.asarray(fft.rfft2(self.masks, workers=-1))
         product = (images * np.conj(masks)).sum(axis=1)

@@ -19,7 +19,6 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from scipy import fft
 
 from hilum.imaging.perceptual_hash import VIEWS, evened, middle, ranked
 
@@ -98,6 +97,8 @@ def phases(image: np.ndarray) -> np.ndarray:
 
     Angles in 256 steps, uint8 (views, FREQUENCIES): of the whole image and of its middle parts.
     """
+    from scipy import fft
+
     ranks = ranked(image)
     parts = [evened(middle(ranks, part), _SMALL, _SMALL_SPREAD) * _HANN for part in VIEWS]
     spectrum = np.asarray(fft.rfft2(np.stack(parts)))[:, _U, _V]
@@ -112,6 +113,8 @@ def mirrored_phases(angles: np.ndarray) -> np.ndarray:
 
 def shifts(first: np.ndarray, second: np.ndarray) -> Shifts:
     """Locate n images in others by their phases, uint8 (n, FREQUENCIES) each."""
+    from scipy import fft
+
     half = np.zeros((len(first), _SMALL, _HIGHEST + 1), np.complex64)
     half[:, _U, _V] = _UNIT[first - second]
     columns = fft.ifft(half, axis=1, overwrite_x=True)

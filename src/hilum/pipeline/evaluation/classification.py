@@ -30,6 +30,8 @@ from hilum.statistics.metrics import discrimination
 
 TRANSFERRED = ("called", "temperature", "isotonic", "margin")
 Calibrations = dict[str, dict[str, Fitted]]  # by task and concept
+_AVERAGED = ("image_id", "group", "part", "concept", "state", "score")
+_AVERAGED_PARTS = ("tune", "test")
 
 
 def known(scores: pl.DataFrame, people: pl.DataFrame, states: pl.DataFrame) -> pl.DataFrame:
@@ -41,34 +43,45 @@ def known(scores: pl.DataFrame, people: pl.DataFrame, states: pl.DataFrame) -> p
     return truth.with_known_state(of_people, states)
 
 
-def _narrow_known(
-    scores: pl.LazyFrame,
-    each: Sequence[tuple[str, str]],
-    people: pl.DataFrame,
-    states: pl.DataFrame,
-) -> pl.DataFrame:
-    """Return what `known` does, task by task and concept by concept, in narrow columns.
+def _narrow(people: pl.DataFrame, states: pl.DataFrame) -> pl.DataFrame:
+    """Return people with the states of their findings, in narrow columns, and `number` of each.
 
-    Ids are numbers and words are categories: four million scores of a million images would take
-    more than a gigabyte as text. Numbers of groups rise with their names.
+    Words are categories: four million scores of a million images would take more than a gigabyte
+    as text. Numbers of groups rise with their names.
     """
-    people = people.with_columns(group=pl.col("group").rank("dense").cast(pl.UInt32))
-    words = [one for one in people.columns if people.schema[one] == pl.String]
-    people = people.with_columns(pl.col(one).cast(pl.Categorical) for one in words[1:])
-    held = scores.collect_schema().names()
-    said = [one for one in ("part", "task", "concept", "no_call") if one in held]
-    narrow = []
-    for task, concept in each:
-        of_concept = pl.col("concept") == concept
-        of = scores.filter(of_concept & (pl.col("task") == task)).collect()
-        stated = states.lazy().filter(of_concept).collect()
-        narrow.append(
-            known(of.drop("quality_flags", strict=False), people, stated).with_columns(
-                pl.col("image_id").cast(pl.Categorical).to_physical(),
-                *(pl.col(one).cast(pl.Categorical) for one in said),
+    words = [one for one in people.columns[1:] if people.schema[one] == pl.String]
+    return (
+        people.with_columns(group=pl.col("group").rank("dense").cast(pl.UInt32))
+        .with_columns(pl.col(one).cast(pl.Categorical) for one in words if one != "group")
+        .with_row_index("number")
+        .join(
+            states.rename({one: f"state {one}" for one in states.columns[1:]}),
+            on="image_id",
+            how="left",
+            maintain_order="left",
+        )
+    )
+
+
+def _narrow_known(
+    scores: pl.LazyFrame, task: str, concept: str, narrow: pl.DataFrame
+) -> pl.DataFrame:
+    """Return what `known` does for one task and concept, with numbers in place of `image_id`.
+
+    `narrow`: as `_narrow` returns it.
+    """
+    of = scores.filter((pl.col("concept") == concept) & (pl.col("task") == task)).collect()
+    people = narrow.select(pl.exclude("^state .*$"), state=pl.col(f"state {concept}"))
+    said = [one for one in ("part", "task", "concept", "no_call") if one in of.columns]
+    return (
+        truth.known(
+            of.drop("quality_flags", strict=False).join(
+                people, on="image_id", maintain_order="left"
             )
         )
-    return pl.concat(narrow) if narrow else known(scores.collect(), people, states)
+        .with_columns(pl.col(said).cast(pl.Categorical), image_id=pl.col("number"))
+        .drop("number")
+    )
 
 
 def transfer(
@@ -120,33 +133,39 @@ def figures(
 ) -> tuple[list[EstimateRow], Calibrations]:
     """Return all figures of scores, and what was fitted on the tune part.
 
-    `people`: image_id, group and what is known of source, sex, age and view; `states`: image_id,
-    concept, state. Images whose finding is not known take no part in it. `of_folds`: what was
-    fitted on each fold's tune part, where `scores` are pooled from folds; the calibrations
-    returned are then fitted on these pooled scores, for the models that are trained on all
-    images.
+    `people`: image_id, group and what is known of source, sex, age and view; `states`: as
+    `hilum.pipeline.truth.by_image` returns them. Images whose finding is not known take no part in
+    it. `of_folds`: what was fitted on each fold's tune part, where `scores` are pooled from folds;
+    the calibrations returned are then fitted on these pooled scores, for the models that are
+    trained on all images.
     """
-    scores = scores.lazy()
+    scores, narrow = scores.lazy(), _narrow(people, states)
     each = scored(scores)
-    rows = _narrow_known(scores, each, people, states)
-    fitted = fits(rows.filter(pl.col("part") == ("tune" if of_folds is None else "test")), each)
     found: list[EstimateRow] = []
-    for task, concepts in fitted.items():
-        for concept, one in concepts.items():
-            of = rows.filter((pl.col("task") == task) & (pl.col("concept") == concept))
-            of = transfer(of, {None: fitted}) if of_folds is None else transfer(of, of_folds)
-            chosen: list[Fitted | None] = [one]
-            if of_folds is not None:
-                chosen = [fold.get(task, {}).get(concept) for fold in of_folds.values()]
-            for cell in estimate.subgroups(of, ("test",)):
-                if of_folds is None or cell.part == "test":
-                    for figure in of_cell(cell, chosen, settings):
-                        found.append({**figure, "task": task, "concept": concept})
-    for task in fitted:
+    fitted: Calibrations = {task: {} for task, _ in each}
+    averaged: dict[tuple[str, str], list[pl.DataFrame]] = {}
+    for task, concept in sorted(each, key=lambda one: [*fitted].index(one[0])):
+        # One after another, so that the scores of one finding alone are held with all that is
+        # known of their images.
+        rows = _narrow_known(scores, task, concept, narrow)
+        one = fit(rows.filter(pl.col("part") == ("tune" if of_folds is None else "test")))
+        fitted[task][concept] = one
+        of = transfer(rows, {None: fitted} if of_folds is None else of_folds)
+        chosen: list[Fitted | None] = [one]
+        if of_folds is not None:
+            chosen = [fold.get(task, {}).get(concept) for fold in of_folds.values()]
+        for cell in estimate.subgroups(of, ("test",)):
+            if of_folds is None or cell.part == "test":
+                for figure in of_cell(cell, chosen, settings):
+                    found.append({**figure, "task": task, "concept": concept})
+        for part in _AVERAGED_PARTS:
+            of_part = rows.filter(pl.col("part") == part).select(_AVERAGED)
+            averaged.setdefault((task, part), []).append(of_part)
+    for (task, _), parts in averaged.items():
         if len(fitted[task]) > 1:
-            of_task = rows.filter(pl.col("task") == task)
-            for figure in averages(of_task, settings):
+            for figure in averages(pl.concat(parts), settings):
                 found.append({**figure, "task": task})
+        parts.clear()
     return found, fitted
 
 
@@ -224,7 +243,7 @@ def averages(rows: pl.DataFrame, settings: Evaluate) -> Iterator[EstimateRow]:
 
     They are over all images with any concept known; concepts of one class are left out and named.
     """
-    for part in ("tune", "test"):
+    for part in _AVERAGED_PARTS:
         of_part = rows.filter(pl.col("part") == part)
         if of_part.height:
             yield from _averages(of_part, part, settings)
