@@ -116,7 +116,8 @@ def main() -> None:
             f"--cached {requested.cached}` on "
             f"{machine('onnxruntime', 'opencv-python-headless')}. Seconds of the wall clock.",
             "",
-            "| step | 1 process | 2 processes | Dask, 2 workers | x2 | dask | whole x2 | whole dask |",
+            "| step | 1 process | 2 processes | Dask, 2 workers | x2 | dask | whole x2 "
+            "| whole dask |",
             "| --- | --: | --: | --: | --: | --: | --: | --: |",
             *rows,
             *rates,
@@ -165,7 +166,7 @@ def steps(root: Path) -> dict[str, tuple[Step, str]]:
 
 
 def timed(step: Step, root: Path, data: str, chosen: Executor, warm: bool) -> float:
-    """Return the seconds of a step on all films, with `warm` after a few that start the processes."""
+    """Return the seconds of a step on all films, with `warm` after some that start processes."""
     begun = time.perf_counter()
     with executing(chosen):
         if warm:
