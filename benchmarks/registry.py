@@ -174,15 +174,14 @@ def _alone(name: str, script: str, unit: str, cell: Reading, target: float) -> R
     return Row(name, f"benchmarks.{script}", unit, cell, target)
 
 
+def _more(name: str, script: str, unit: str, cell: Reading, target: float) -> Row:
+    return Row(name, f"benchmarks.{script}", unit, cell, target, more_is_better=True)
+
+
 def _made_up(kind: str, row: str, target: float) -> Row:
-    return Row(
-        f"made-up radiographs, {kind}, one core",
-        "benchmarks.speed.synthetic",
-        "images/s",
-        Cell("Made-up radiographs", (row,), "now: images/s of one core (wall)"),
-        target,
-        more_is_better=True,
-    )
+    cell = Cell("Made-up radiographs", (row,), "now: images/s of one core (wall)")
+    name = f"made-up radiographs, {kind}, one core"
+    return _more(name, "speed.synthetic", "images/s", cell, target)
 
 
 _MILLION, _FILMS = "A million rows", "Audit of images: 112,120 made-up films"
@@ -313,31 +312,62 @@ ROWS = (
         Cell(_WHOLE, (), "wall s", of=sum),
         3600.0,
     ),
-    Row(
+    _alone(
+        "the whole job on 112,120 images: memory of all processes",
+        "speed.nih_size",
+        "GiB",
+        Cell(_WHOLE, ("memory of all processes",), "figure"),
+        3.0,
+    ),
+    _alone(
+        "the whole job on 112,120 images: report",
+        "speed.nih_size",
+        "MB",
+        Cell(_WHOLE, ("report (MB)",), "figure"),
+        15.0,
+    ),
+    _alone(
+        "the whole job on 112,120 images: report opens",
+        "speed.nih_size",
+        "s",
+        Cell(_WHOLE, ("report opens",), "figure"),
+        2.0,
+    ),
+    _more(
         "two processes beside one, the least of all steps",
-        "benchmarks.speed.shards",
+        "speed.shards",
         "times",
         Cell(_SHARDS, (), "x2", of=min),
         1.8,
-        more_is_better=True,
     ),
-    Row(
+    _more(
         "Dask with two workers beside two processes, the least of all steps",
-        "benchmarks.speed.shards",
+        "speed.shards",
         "times",
         Cell(_SHARDS, (), "dask", of=min),
         0.85,
-        more_is_better=True,
     ),
-    Row(
-        "training of DenseNet-121, 224, bfloat16, on one GPU",
-        "benchmarks.speed.training_gpu",
-        "images/s",
-        Cell(_GPU, ("DenseNet-121", "bfloat16"), "Hilum, changed on the GPU", of=max),
+    _more(
+        "lungs of 10,000 cached films with quality, two processes",
+        "speed.shards",
+        "films/s",
+        Cell(_SHARDS, ("with quality",), "films/s, 2 processes"),
+        80.0,
+    ),
+    _more(
+        "lungs of 10,000 cached films without test-time changes, two processes",
+        "speed.shards",
+        "films/s",
+        Cell(_SHARDS, ("without test-time changes",), "films/s, 2 processes"),
+        300.0,
+    ),
+    # The least over batch sizes, each against the network alone at the same one.
+    _more(
+        "training of DenseNet-121, 224, bfloat16, on one GPU, beside the network alone",
+        "speed.training_gpu",
+        "times",
+        Cell(_GPU, ("DenseNet-121", "bfloat16", "no"), "ratio", of=min),
         0.9,
-        "the same network on images that are on the GPU",
-        Cell(_GPU, ("DenseNet-121", "bfloat16"), "alone, images/s", of=max),
-        more_is_better=True,
     ),
     _alone(
         "kills of workers, schedulers and commands after which results differ",

@@ -23,7 +23,7 @@ APART = {script.module for script in registry.SCRIPTS if script.apart}
 def test_each_row_is_found_in_what_its_script_recorded_last(row):
     figure = Figure.of(row, PAGE)
     if row.script in APART and figure.ours is None:  # such a script is run by itself, or not yet
-        assert figure.why.startswith("there is no section")
+        assert figure.why.startswith("there is no section") or "holds no number" in figure.why
         return
     assert figure.why == ""
     assert figure.ours is not None and figure.ours >= 0

@@ -154,15 +154,17 @@ def described(
     wall = sum(part["wall"] for part in found["spent"].values())
     seconds = [f"| {name} | {part['wall']:.1f} |" for name, part in found["spent"].items()]
     made = f" Making the files took {making / 60:.1f} minutes." if making else ""
-    opened = f", opens in {opens:.1f} s" if opens else ""
     return "\n".join(
         [
             f"`python -m benchmarks.speed.nih_size --work DIR --images {arguments.images}`"
             f" on {machine('polars', 'onnxruntime')}; {os.cpu_count()} processes.{made}",
             "",
-            f"{wall / 60:.1f} minutes, at most {memory:.2f} GiB of all processes together, a report"
-            f" of {size / 1e6:.1f} MB{opened}."
-            f" Required for {NIH:,}: 60 minutes, 3 GiB, 15 MB, 2 s.",
+            f"| the whole job | figure | at most, for {NIH:,} |",
+            "| --- | --: | --: |",
+            f"| minutes | {wall / 60:.1f} | 60 |",
+            f"| memory of all processes (GiB) | {memory:.2f} | 3 |",
+            f"| report (MB) | {size / 1e6:.1f} | 15 |",
+            f"| report opens (s) | {'-' if opens is None else f'{opens:.1f}'} | 2 |",
             "",
             "| step | wall s |",
             "| --- | --: |",

@@ -216,7 +216,7 @@ def row(name: str, seconds: dict[str, float], whole: dict[str, float] | None = N
 
 
 def cached_rates(root: Path, count: int) -> list[str]:
-    """Return lines with the films a second of the lungs of cached films."""
+    """Return the line of cached films' orientation, and a table of films a second of their lungs."""
     size, rng = 256, np.random.default_rng(3)
     cache = root / "cache"
     cache.mkdir()
@@ -247,7 +247,11 @@ def cached_rates(root: Path, count: int) -> list[str]:
             begun = time.perf_counter()
             orientation.describe_cache(cached, index)
             described[kind] = time.perf_counter() - begun
-    lines = [f"{row('audit: features', described)}\n"]
+    lines = [
+        f"{row('audit: features', described)}\n",
+        f"| lungs of {count:,} cached films | films/s, 1 process | films/s, 2 processes |",
+        "| --- | --: | --: |",
+    ]
     planned = index.select("image_id", finder=pl.lit("lungs"))
     models = {"lungs": pretrained.lung_model()}
     for changes, words in ((True, "with quality"), (False, "without test-time changes")):
@@ -260,10 +264,7 @@ def cached_rates(root: Path, count: int) -> list[str]:
                     masks = root / name / "masks.u8"
                     found_lungs.find(masks, films, models, cached, quietly, changes=changes)
                 rates.append(count / (time.perf_counter() - begun))
-        lines.append(
-            f"Lungs of {count:,} cached films {words}: {rates[0]:.0f} films a second with one "
-            f"process, {rates[1]:.0f} with two.\n"
-        )
+        lines.append(f"| {words} | {rates[0]:.0f} | {rates[1]:.0f} |")
     return lines
 
 

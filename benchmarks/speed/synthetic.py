@@ -1,6 +1,6 @@
 """Measure how many made-up radiographs one core writes in a second, encoded and on the disk.
 
-python -m benchmarks.speed.synthetic [--before OTHER_CHECKOUT] --record
+python -m benchmarks.speed.synthetic [--before OTHER_CHECKOUT] [--rounds 3] [--record]
 
 Images of three sizes, half of them with tuberculosis, and whole copies of each layout at its own
 size, through the public functions alone, in one process. With --before, the same is measured with
@@ -124,9 +124,11 @@ def main() -> None:
     for _ in range(args.rounds):
         for name, source in sources.items():
             rounds[name].append(best(source))
-    command = "python -m benchmarks.speed.synthetic --before OTHER_CHECKOUT --record"
+    before = " --before OTHER_CHECKOUT" if args.before else ""
+    turns = " in turns" if args.before else ""
+    command = f"python -m benchmarks.speed.synthetic{before} --rounds {args.rounds} --record"
     text = (
-        f"`{command}`; best of {args.rounds} rounds in turns.\n"
+        f"`{command}`; best of {args.rounds} rounds{turns}.\n"
         f"{results.machine('numpy', 'opencv-python-headless', 'imagecodecs')}\n\n{table(rounds)}"
     )
     print(text)

@@ -340,7 +340,7 @@ def as_text(found: dict) -> str:
     rows = {tuple(row[key] for key in asdict(Way("", 0, ""))): row for row in found["rows"]}
     lines = [
         "| network | batch | precision | compiled | alone, images/s | Hilum, changed on the CPU"
-        " | ratio | changed on the GPU | ratio | GPU memory, alone / Hilum |",
+        " | its ratio | Hilum, changed on the GPU | ratio | GPU memory, alone / Hilum |",
         "| --- | --: | --- | --- | --: | --: | --: | --: | --: | --: |",
     ]
     for row in found["rows"]:
@@ -352,13 +352,14 @@ def as_text(found: dict) -> str:
             for loader in ("cpu", "device")
         ]
         cells = [TITLES[way.network], str(way.batch_size)]
-        cells += [way.precision + ("" if way.channels_last else ", channels first")]
+        cells += [("" if way.channels_last else "channels first, ") + way.precision]
         cells += ["yes" if way.compiled else "no", rate(row)]
         for other in others:
             cells += [rate(other), ratio(other, row)]
         cells += [f"{row.get('memory_gib', 0):.1f} / {others[1].get('memory_gib', 0):.1f} GiB"]
         lines.append(f"| {' | '.join(cells)} |")
-    checks = ", ".join(f"{name} {value}" for name, value in found["checks"].items())
+    checks = ["", "| check | value |", "| --- | --: |"]
+    checks += [f"| {name} | {value} |" for name, value in found["checks"].items()]
     return "\n".join(
         [
             f"Command: `python -m benchmarks.speed.training_gpu {found['command']}`",
@@ -367,10 +368,11 @@ def as_text(found: dict) -> str:
             (
                 "Made-up images of 224 x 224, 14 labels. Alone: bare steps on float32 batches that"
                 " are on the GPU. Hilum: read from a file, changed, sent, clipped and averaged; an"
-                " epoch but the first. A short training: " + (checks or "not run") + "."
+                " epoch but the first. Ratios are of one batch size."
             ),
             "",
             *lines,
+            *(checks if found["checks"] else ()),
         ]
     )
 

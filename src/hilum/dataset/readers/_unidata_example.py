@@ -70,7 +70,7 @@ def write(
             if index % 4 != 3:
                 regions = [("Lungs", image.right_lung), ("Lungs", image.left_lung), *regions]
             content = {"size": {"height": height, "width": width}, "objects": _objects(regions)}
-            storage.write_text(root / ANNOTATIONS / name, json.dumps(content) + "\n")
+            storage.add_bytes(root / ANNOTATIONS / name, (json.dumps(content) + "\n").encode())
         links = (f"dicoms/{study}.1.dcm", f"annotations/{name if by_csv else ''}")
         lines.append(
             ",".join((f"{index},{sex},{age}", *map("https://example.org/{}".format, links)))

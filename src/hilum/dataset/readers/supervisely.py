@@ -214,4 +214,5 @@ def _write(root: Path, study: _nlm.Invented, objects: Sequence[Mapping[str, obje
         "size": {"height": height, "width": width},
         "objects": [{"classTitle": "lung", "tags": [], **one} for one in objects],
     }
-    storage.write_text(root / "ds" / "ann" / f"{study.stem}.png.json", json.dumps(content) + "\n")
+    line = json.dumps(content) + "\n"
+    storage.add_bytes(root / "ds" / "ann" / f"{study.stem}.png.json", line.encode())

@@ -324,9 +324,9 @@ def write_png(path: Path, pixels: np.ndarray) -> None:
 def png(pixels: np.ndarray, *, quick: bool = False) -> bytes:
     """Encode uint8 (height, width), with channels or without, or bool, as PNG.
 
-    bool becomes 0 and 255. `quick`, without channels: a larger file in less time.
+    bool becomes 0 and 255. `quick`: without channels, a larger file in less time.
     """
-    if quick:
+    if quick and pixels.ndim == 2:
         return _png.encode(pixels)
     import imagecodecs
 

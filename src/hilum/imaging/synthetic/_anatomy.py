@@ -162,8 +162,8 @@ def fill_apart(
 ) -> None:
     """Write `value` inside outlines, int32 (..., points, 2) of `View.pixels`: see its method.
 
-    Edges that are not smooth take half the time; where they are faint, or blurred afterwards, they
-    look the same.
+    Edges that are not smooth take half the time; where they are faint, or blurred afterwards, the
+    difference is not seen.
     """
     outlines = list(corners.reshape(-1, *corners.shape[-2:]))
     cv2.fillPoly(layer, outlines, int(value), cv2.LINE_AA if smooth else cv2.LINE_8, 4)
