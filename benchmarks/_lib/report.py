@@ -83,7 +83,9 @@ class Report:
             "| --- | --: | --- | --: | --: | --: | --- |",
             *(_line(rows[one.row], one) for one in self.figures if one.row in rows),
         ]
-        kind = "the quick subset" if self.quick else "all scripts"
+        kind = (
+            "the quick subset" if self.quick else "all scripts but those whose rows say otherwise"
+        )
         return "\n".join(
             [
                 "# Benchmarks",

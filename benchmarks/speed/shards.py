@@ -216,7 +216,7 @@ def row(name: str, seconds: dict[str, float], whole: dict[str, float] | None = N
 
 
 def cached_rates(root: Path, count: int) -> list[str]:
-    """Return the line of cached films' orientation, and a table of films a second of their lungs."""
+    """Return the row of cached films' orientation, and a table of the films a second of lungs."""
     size, rng = 256, np.random.default_rng(3)
     cache = root / "cache"
     cache.mkdir()
