@@ -1,13 +1,14 @@
 """Register the candidate pairs of whole sets, batch by batch on all cores.
 
 First all pairs are compared by their phases, which are computed once for each image; only pairs
-with a clear shift are read again and fitted (`hilum.audit.duplicates.registration`): one candidate
-in eleven of real sets.
+with a clear shift are compared further (`hilum.audit.duplicates.registration`): one candidate in
+eleven of real sets. Where reduced details show that a fit may succeed, the images are read again
+and fitted. Reduced details are 4 KB each, computed when an image is first needed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -47,6 +48,22 @@ class Side:
                 found[some] = list(pool.map(registration.phases, self._contents(some)))
         return found
 
+    @cached_property
+    def _reduced(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return room for all reduced details (memory is taken as it is filled), and which are."""
+        side = registration.SIDE // 2
+        return np.zeros((self.rows.height, side, side), np.int8), np.zeros(self.rows.height, bool)
+
+    def reduced(self, positions: np.ndarray, pool: ThreadPoolExecutor) -> np.ndarray:
+        """Return reduced details, int8 (n, 64, 64), each computed once."""
+        details, computed = self._reduced
+        missing = np.unique(positions[~computed[positions]])
+        if len(missing):
+            whole = pool.map(registration.fine, self._contents(missing))
+            details[missing] = [registration.reduced(one) for one in whole]
+            computed[missing] = True
+        return details[positions]
+
     def fine(self, positions: np.ndarray, pool: ThreadPoolExecutor) -> dict[int, np.ndarray]:
         """Return the fine detail of the images at these positions, each computed once."""
         chosen = np.unique(positions)
@@ -82,6 +99,9 @@ def registered(
         for start in range(0, len(candidates), _AT_ONCE):
             batch = slice(start, start + _AT_ONCE)
             chosen = wanted(candidates[batch])
+            chosen[chosen] = _promising(
+                one, other, candidates[batch][chosen], [part[batch][chosen] for part in found], pool
+            )
             pairs = candidates[batch][chosen]
             if len(pairs):
                 firsts, seconds = one.fine(pairs[:, 0], pool), other.fine(pairs[:, 1], pool)
@@ -96,8 +116,27 @@ def registered(
                 yield pairs, list(pool.map(lambda task: registration.fit(*task), tasks))
 
 
-def _reflected(fine: np.ndarray, mirrored: int) -> np.ndarray:
-    return np.ascontiguousarray(fine[:, ::-1]) if mirrored else fine
+def _promising(
+    one: Side,
+    other: Side,
+    pairs: np.ndarray,
+    moved: Sequence[np.ndarray],
+    pool: ThreadPoolExecutor,
+) -> np.ndarray:
+    """Return which pairs, with the parts of their `Shifts`, are worth a fit, bool (n,)."""
+    firsts, seconds = one.reduced(pairs[:, 0], pool), other.reduced(pairs[:, 1], pool)
+    tasks = zip(
+        firsts,
+        map(_reflected, seconds, pairs[:, 3]),
+        pairs[:, 2].tolist(),
+        *(part.tolist() for part in moved),
+        strict=True,
+    )
+    return np.fromiter(pool.map(lambda task: registration.promising(*task), tasks), bool)
+
+
+def _reflected(detail: np.ndarray, mirrored: int) -> np.ndarray:
+    return np.ascontiguousarray(detail[:, ::-1]) if mirrored else detail
 
 
 def _shifts(ones: np.ndarray, others: np.ndarray, candidates: np.ndarray) -> Shifts:
