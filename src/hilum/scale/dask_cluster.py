@@ -9,11 +9,13 @@ in hold on them too.
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -24,8 +26,22 @@ from hilum.safety import threads
 from hilum.scale.worker import Ended, Task, Work, done
 
 LOCAL = "local"  # in place of an address: a cluster of this machine's cores, for this command
-_SECONDS_TO_CONNECT = 30
+_SECONDS_TO_CONNECT = 15
 _AHEAD = 2  # shards for each thread of a worker, so that it never waits
+_SECONDS_BETWEEN_COUNTS = 2.0  # of the threads of a cluster, each a question to its scheduler
+_CLIENT = {
+    # Dask asks a scheduler that is gone again for 30 s, and each call that needs it does so anew.
+    "distributed.comm.timeouts.connect": f"{_SECONDS_TO_CONNECT}s",
+    "distributed.comm.timeouts.tcp": f"{_SECONDS_TO_CONNECT}s",
+    "distributed.comm.retry.count": 0,
+}
+# Workers on this machine share its cores with what watches them, so they are watched less often.
+_LOCAL = {
+    "distributed.worker.profile.enabled": False,
+    "distributed.worker.memory.monitor-interval": "500ms",
+    "distributed.admin.tick.interval": "1s",
+    "distributed.admin.system-monitor.interval": "5s",
+}
 
 
 class DaskCluster:
@@ -43,10 +59,14 @@ class DaskCluster:
         self._address, self._cluster = address, None
         self._running: dict[Any, int] = {}
         self._work, self._items = b"", 1
+        self._threads, self._counted = 1, float("-inf")
+        self._open = ExitStack()
+        self._open.enter_context(_settings({**_CLIENT, **(_LOCAL if address == LOCAL else {})}))
         try:
             self._client = self._connected(address, count)
             self._client.wait_for_workers(1, timeout=_SECONDS_TO_CONNECT)
         except (OSError, RuntimeError, TimeoutError, ValueError) as error:
+            self._open.close()
             raise HilumError(
                 f"no Dask scheduler with a worker answers at {on_one_line(address)} "
                 f"({on_one_line(str(error))[:200]}); expected an address such as "
@@ -76,8 +96,11 @@ class DaskCluster:
     @property
     def slots(self) -> int:
         """How many shards can be on their way, by the threads that the cluster has now."""
-        threads_now = sum(self._client.nthreads().values())
-        return min(max(1, threads_now), self._items) * _AHEAD
+        now = time.monotonic()
+        if now > self._counted + _SECONDS_BETWEEN_COUNTS:
+            self._threads = sum(self._answered(self._client.nthreads).values())
+            self._counted = now
+        return min(max(1, self._threads), self._items) * _AHEAD
 
     def start(self, work: Work, items: int) -> None:
         """All later tasks are of this work, which is packed once."""
@@ -86,7 +109,9 @@ class DaskCluster:
     def submit(self, task: Task) -> None:
         """Give a shard to the scheduler."""
         key = f"hilum-{storage.digest(self._work)}-{os.getpid()}-{task.number}"
-        future = self._client.submit(_done, self._work, Path.cwd(), task, key=key, pure=False)
+        future = self._answered(
+            lambda: self._client.submit(_done, self._work, Path.cwd(), task, key=key, pure=False)
+        )
         self._running[future] = task.number
         self._ended.add(future)
 
@@ -95,19 +120,26 @@ class DaskCluster:
 
         Raises `HilumError` where the scheduler is gone.
         """
+        future = next(self._ended)
+        number = self._running[future]
+        try:
+            ended: Ended = self._answered(future.result)
+        except self._dask.KilledWorker:
+            ended = Ended(number, lost=True)
+        del self._running[future]
+        return ended
+
+    def _answered(self, question: Callable[[], Any]) -> Any:
+        """Return what a call of Dask returns; where the scheduler is gone, say so."""
         from concurrent.futures import CancelledError
 
-        future = next(self._ended)
-        number = self._running.pop(future)
         try:
-            return future.result()
-        except self._dask.KilledWorker:
-            return Ended(number, lost=True)
+            return question()
         except (CancelledError, OSError, TimeoutError) as error:
             raise HilumError(
-                f"the Dask scheduler at {self._address} is gone, and {len(self._running) + 1} "
-                f"shards with it; everything that was finished is kept: start the cluster again "
-                f"and run the same command"
+                f"the Dask scheduler at {on_one_line(self._address)} is gone, and "
+                f"{len(self._running)} shards with it; everything that was finished is kept: "
+                f"start the cluster again and run the same command"
             ) from error
 
     def stop_running(self) -> None:
@@ -123,6 +155,27 @@ class DaskCluster:
             self._client.close(timeout=2)
         if self._cluster is not None:
             self._cluster.close(timeout=5)
+        self._open.close()
+
+
+@contextmanager
+def _settings(changed: dict[str, object]) -> Iterator[None]:
+    """Change settings of Dask, and keep what it logs of a lost connection out of the terminal.
+
+    What is to be known of it is said by this module's errors.
+    """
+    import dask.config
+
+    loggers = [logging.getLogger(name) for name in ("distributed", "distributed.client")]
+    levels = [one.level for one in loggers]
+    try:
+        for one in loggers:
+            one.setLevel(logging.CRITICAL)
+        with dask.config.set(changed):
+            yield
+    finally:
+        for one, level in zip(loggers, levels, strict=True):
+            one.setLevel(level)
 
 
 def _done(work: bytes, folder: Path, task: Task) -> Ended:
