@@ -83,6 +83,11 @@ def _in_tiles(side: int) -> np.ndarray:
 
 
 _IN_TILES = {side: _in_tiles(side) for side in (SIDE, _COARSE)}
+_WHOLES = {side: np.ones((side, side), np.float32) for side in _IN_TILES}
+_LEAST_PIXELS = {  # of each tile
+    side: _LEAST_TILE * np.outer(tiles.sum(1), tiles.sum(1)).ravel()
+    for side, tiles in _IN_TILES.items()
+}
 
 
 class Shifts(NamedTuple):
@@ -242,17 +247,26 @@ def agreement(first: np.ndarray, second: np.ndarray, warp: np.ndarray) -> float:
     side, in_tile = len(first), _IN_TILES[len(first)]
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     laid = cv2.warpAffine(second, warp, (side, side), flags=flags)
-    covered = cv2.warpAffine(np.ones_like(second), warp, (side, side), flags=flags) > 0.99
-    shown = covered.astype(np.float32)
-    one, other = first * shown, laid * shown
-    fields = np.stack([shown, one, other, one * one, other * other, one * other])
+    fields = np.empty((6, side, side), np.float32)
+    shown, one, other, one_square, other_square, product = fields
+    np.greater(
+        cv2.warpAffine(_WHOLES[side], warp, (side, side), flags=flags),
+        0.99,
+        out=shown,
+        casting="unsafe",
+    )
+    np.multiply(first, shown, out=one)
+    np.multiply(laid, shown, out=other)
+    np.multiply(one, one, out=one_square)
+    np.multiply(other, other, out=other_square)
+    np.multiply(one, other, out=product)
     sums = (in_tile @ fields @ in_tile.T).reshape(len(fields), -1).astype(np.float64)
-    pixels = in_tile.sum(1)
-    sums = sums[:, sums[0] >= _LEAST_TILE * np.outer(pixels, pixels).ravel()]
+    sums = sums[:, sums[0] >= _LEAST_PIXELS[side]]
     if sums.shape[1] < _LEAST_TILES:
         return 0.0
     count, of_one, of_other, one_square, other_square, product = sums
     spread = (one_square - of_one**2 / count) * (other_square - of_other**2 / count)
     together = product - of_one * of_other / count
     correlation = together / (np.sqrt(np.maximum(spread, 0)) + _NOTHING)
-    return max(0.0, float(np.median(correlation)))
+    ordered = np.sort(correlation)  # np.median takes ten times as long for so few
+    return max(0.0, float(ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2)
