@@ -194,7 +194,10 @@ def read_bytes(path: Path | str, root: Path | None = None, *, limit: int = MAX_B
     """Read a whole file, see `opened`."""
     with opened(path, root=root, limit=limit) as stream:
         size = os.fstat(stream.fileno()).st_size
-        data = stream.read(size + 1)
+        # Past the buffer, which would copy; one call reads a whole file, but for the largest.
+        data = stream.raw.read(size + 1) or b""
+        if len(data) < size:
+            data += stream.read(size + 1 - len(data))
         if len(data) != size:  # also of what states another size than it has
             raise BadData(
                 f"{_shown(path)}: has another size than its {size:,} bytes; "

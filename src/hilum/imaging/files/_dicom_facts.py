@@ -22,7 +22,6 @@ from hilum.imaging.files._dicom_tags import (
     CHARSET,
     CODE,
     CODES,
-    MEDIA_CLASS,
     NUMBER,
     PIXELS,
     SYNTAX,
@@ -50,14 +49,23 @@ def read(path: Path, root: Path | None = None) -> Header:
     whatever pydicom raises.
     """
     facts = _dicom_tags.walked(path, root)
-    if (
-        facts is not None
-        and _dicom_object.reason(found := header(facts)) != _dicom_object.NO_PIXELS
-    ):
+    found = header(facts) if facts is not None else None
+    if found is not None and _dicom_object.reason(found) != _dicom_object.NO_PIXELS:
+        return found
+    data = raster.load(path, root)
+    if found is not None and facts is not None and _is_sound(data, facts):
         return found
     with _dicom_parsing.quietly():
-        parsed = _dicom_parsing.parsed(raster.load(path, root))
+        parsed = _dicom_parsing.parsed(data)
         return _whole(parsed, of_parsed(parsed))
+
+
+def _is_sound(data: bytes, facts: Facts) -> bool:
+    """Return whether a file without pixels has no broken element; one that is deflated never."""
+    syntax = str(facts.get(SYNTAX, "")).strip(" \0")
+    if syntax == _dicom_tags.DEFLATED or _says_nothing(facts):
+        return False
+    return _dicom_break.describe(data, big_endian=syntax == _dicom_tags.BIG_ENDIAN) is None
 
 
 def of_file(data: bytes, parsed: Parsed) -> Header:
@@ -97,9 +105,13 @@ def of_parsed(parsed: Parsed) -> Facts:
     facts = _of_elements(parsed.dataset)
     if pixels := _dicom_parsing.pixel_tag(parsed):
         facts[PIXELS] = pixels
-    if not set(facts) - {MEDIA_CLASS, SYNTAX, CHARSET} and MEDIA_CLASS not in facts:
+    if _says_nothing(facts):
         raise ValueError("nothing in it is understood")
     return facts
+
+
+def _says_nothing(facts: Facts) -> bool:
+    return not set(facts) - {SYNTAX, CHARSET}
 
 
 def of_answer(dataset: Dataset) -> Header:

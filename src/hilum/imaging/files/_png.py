@@ -19,6 +19,7 @@ import zlib
 import numpy as np
 
 from hilum.imaging.files import _decoder_warnings, _tiff
+from hilum.imaging.files._decoder_warnings import as_data
 from hilum.imaging.files._raster_header import Head, Stored, Unfit
 
 SIGNATURES = (b"\x89PNG\r\n\x1a\n",)
@@ -99,7 +100,7 @@ def stored(data: bytes, head: Head) -> Stored:
 
 
 def _pixels(
-    data: bytes, head: Head, header: bytes, colours: bytes, parts: list[bytes]
+    data: bytes, head: Head, header: bytes, colours: bytes, parts: list[memoryview]
 ) -> np.ndarray:
     """Decode the compressed stream behind the chunks `header` and `colours`."""
     import imagecodecs
@@ -132,7 +133,7 @@ def inflated_size(data: bytes) -> int:
     return height * (1 + (width * bits * (1 if kind == _PALETTE else _CHANNELS[kind]) + 7) // 8)
 
 
-def restored(stream: bytes, size: int) -> list[bytes]:
+def restored(stream: bytes | memoryview, size: int) -> list[bytes | memoryview]:
     """Return an IDAT chunk, in pieces, with the `size` bytes of the zlib stream in stored blocks.
 
     Raises what imagecodecs raises where they are more or broken.
@@ -140,8 +141,8 @@ def restored(stream: bytes, size: int) -> list[bytes]:
     import imagecodecs
 
     # Adler-32, at the end of the stream, is checked here.
-    rows = memoryview(imagecodecs.deflate_decode(stream, out=size))
-    pieces: list[bytes] = [b"IDAT\x78\x01"]
+    rows = memoryview(imagecodecs.deflate_decode(as_data(stream), out=size))
+    pieces: list[bytes | memoryview] = [b"IDAT\x78\x01"]
     for start in range(0, len(rows), _STORED):
         length = min(_STORED, len(rows) - start)
         pieces += [
@@ -151,11 +152,11 @@ def restored(stream: bytes, size: int) -> list[bytes]:
     pieces.append(stream[-4:])
     check = 0
     for piece in pieces:
-        check = imagecodecs.deflate_crc32(piece, check)
+        check = imagecodecs.deflate_crc32(as_data(piece), check)
     return [struct.pack(">I", sum(map(len, pieces)) - 4), *pieces, struct.pack(">I", check)]
 
 
-def _chunk(name: bytes, content: bytes) -> bytes:
+def _chunk(name: bytes, content: bytes | memoryview) -> bytes:
     return b"".join(
         [
             struct.pack(">I", len(content)),
@@ -166,7 +167,7 @@ def _chunk(name: bytes, content: bytes) -> bytes:
     )
 
 
-def _parts(data: bytes) -> tuple[bytes, list[bytes], list[str], bytes]:
+def _parts(data: bytes) -> tuple[bytes, list[memoryview], list[str], bytes]:
     """Return palette, pieces of the compressed stream, notes on what is ignored, and chunk tRNS.
 
     Raises `ValueError` for a broken chunk.
@@ -174,6 +175,7 @@ def _parts(data: bytes) -> tuple[bytes, list[bytes], list[str], bytes]:
     import imagecodecs
 
     palette, transparency, parts, notes, at = b"", b"", [], [], 8
+    view = memoryview(data)  # whose slices are no copies
     for _ in range(_MOST_CHUNKS):
         if at + 12 > len(data):
             break
@@ -182,14 +184,15 @@ def _parts(data: bytes) -> tuple[bytes, list[bytes], list[str], bytes]:
         if end + 4 > len(data):
             raise ValueError(f"the file ends inside its chunk {name!r}")
         if name in (b"IHDR", b"PLTE", b"IDAT", b"acTL", b"tRNS", b"eXIf"):
-            content = data[at + 8 : end]
-            if imagecodecs.deflate_crc32(data[at + 4 : end]) != int.from_bytes(data[end : end + 4]):
+            check = imagecodecs.deflate_crc32(as_data(view[at + 4 : end]))
+            if check != int.from_bytes(data[end : end + 4]):
                 raise ValueError(f"the checksum of its chunk {name!r} is wrong")
             if name == b"IDAT":
-                parts.append(content)
+                parts.append(view[at + 8 : end])
             elif name == b"PLTE":
-                palette = content
+                palette = data[at + 8 : end]
             else:
+                content = data[at + 8 : end]
                 transparency = content if name == b"tRNS" else transparency
                 notes += _left_out(name, content)
         elif name == b"IEND":

@@ -272,16 +272,15 @@ def _grey(values: np.ndarray, account: list[str]) -> tuple[np.ndarray, list[str]
     """Convert one to four channels to (height, width); return notes and whether there is colour."""
     if values.ndim == 2:
         return values, account, False
-    channels = values.shape[2]
+    channels, planes = values.shape[2], cv2.split(values)
     if channels in (2, 4):
-        opaque = cv2.extractChannel(values, channels - 1).min() == np.iinfo(values.dtype).max
+        opaque = planes[-1].min() == np.iinfo(values.dtype).max
         account.append(
             "alpha dropped" if opaque else "alpha, which is not opaque everywhere, dropped"
         )
-    first = cv2.extractChannel(values, 0)
+    first, others = planes[0], planes[1:3]
     if channels <= 2:
         return first, account, False
-    others = [cv2.extractChannel(values, channel) for channel in (1, 2)]
     if all(np.array_equal(first, other) for other in others):
         account.append("three equal channels taken as one")
         return first, account, False
