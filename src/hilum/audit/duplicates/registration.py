@@ -69,9 +69,9 @@ _HALVED = np.array([[1, 1, 0.5]], np.float32)  # of a map, between pixels at SID
 # in 34 ways that start there and are reported, none had less than 0.883 at the better of the start
 # and the coarse fit (pairs of different real radiographs: 0.859, of phantoms: 0.862), or gained more
 # than 0.0092 after the first two fine rounds (half of the images: 0.0092, others: 0.0061).
-NEAR, ROUGH = 0.4, 0.83
-# Coarse rounds, and the agreement that they must reach: of 5,649 such copies none had less than 0.845
-# (half of the images; others: 0.877), and of 48 reported pairs of real radiographs, 0.849.
+NEAR, ROUGH = 0.4, 0.8
+# Coarse rounds, and the agreement that they must reach. Of 5,649 such copies none had less than
+# 0.845 (half of the images; others: 0.877), and of 48 reported pairs of real radiographs, 0.849.
 _SCREENING_ROUNDS, PROMISING = 3, 0.82
 _FIRST_ROUNDS, ALMOST = 2, 0.86  # fine rounds, and the agreement that they must reach
 _LEVELS = 31  # of a reduced detail, for each standard deviation: int8 holds 4
