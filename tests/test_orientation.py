@@ -225,6 +225,20 @@ def test_features_of_a_cache_have_nulls_where_nothing_could_be_read(tmp_path):
     ]
 
 
+def test_progress_counts_the_images_that_are_described(tmp_path, monkeypatch):
+    monkeypatch.setattr(orientation, "BATCH", 2)
+    squares = np.zeros((5, SIZE, SIZE), np.uint8)
+    (tmp_path / "images.u8").write_bytes(squares.tobytes())
+    same = {"height": SIZE, "width": SIZE, "image_crc32": checksum(squares[0])}
+    rows = [{"image_id": f"set/{row}", "row": row} for row in range(5)]
+    index = pl.DataFrame([dict.fromkeys(FACTS) | row | same for row in rows], schema=FACTS)
+    heard = []
+    orientation.describe_cache(
+        Cache(tmp_path, SIZE, index), index, lambda done, total: heard.append((done, total))
+    )
+    assert heard == [(2, 5), (4, 5), (5, 5)]
+
+
 def test_no_images_no_features():
     features = orientation.describe_orientation(np.zeros((0, SIZE, SIZE), np.uint8), [])
     assert (

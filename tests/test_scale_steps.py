@@ -20,7 +20,7 @@ from hilum.errors import BadData
 from hilum.imaging import synthetic
 from hilum.imaging.files import raster
 from hilum.inference import orientation
-from hilum.pipeline import explain, predict
+from hilum.pipeline import explain, predict, training_domain
 from hilum.progress import quietly
 from hilum.run_folder import Run
 from hilum.runs.export import export
@@ -129,9 +129,9 @@ class Deadly:
     row: int
 
     def __getitem__(self, rows):
-        if self.row in rows:
+        if self.row in np.atleast_1d(rows):
             os.kill(os.getpid(), signal.SIGKILL)
-        return np.random.default_rng(0).integers(0, 255, (len(rows), 64, 64), np.uint8)
+        return np.random.default_rng(0).integers(0, 255, (*np.shape(rows), 64, 64), np.uint8)
 
 
 def test_an_image_that_ends_each_process_that_describes_it_is_named(
@@ -151,3 +151,11 @@ def test_an_image_that_ends_each_process_that_describes_it_is_named(
     with pytest.raises(BadData, match="film-1: each of the 2 processes") as found:
         orientation.describe_cache(cached, index, journal=tmp_path / "j")
     assert str(found.value).count("film-") == 1
+
+
+def test_a_training_image_that_ends_each_process_that_measures_it_is_named(carriers, monkeypatch):
+    model = SimpleNamespace(contract=SimpleNamespace(outputs=()))
+    people = pl.Series(["a", "b", "c"])
+    monkeypatch.setattr(executor, "current", lambda: carriers[1])
+    with pytest.raises(BadData, match="image in row 1: each of the 2 processes"):
+        training_domain.fit_domain(model, Deadly(1), np.arange(3), np.arange(0), people)

@@ -121,13 +121,14 @@ def describe_cache(
     outcomes = shards.run(work, chunks, journal, made_from=made_from)
     parts, set_aside = [pl.DataFrame(schema=FEATURES)], list[str]()
     with closing(outcomes):
-        for (name, chunk), outcome in zip(chunks.items(), outcomes, strict=True):
+        each = zip(chunks.items(), outcomes, strict=True)
+        for done, ((name, chunk), outcome) in enumerate(each, start=1):
             if outcome.fault:
                 rows = readable[readable["image_id"].index_of(name) :][: len(chunk.rows)]
                 set_aside += _at_fault(work, rows) or [outcome.fault]
             else:
                 parts.append(pl.DataFrame(json.loads(outcome.result), FEATURES))
-            progress(min(BATCH * len(parts), readable.height), readable.height)
+            progress(min(BATCH * done, readable.height), readable.height)
     if set_aside:
         raise BadData.listing("images of the cache that cannot be described", set_aside)
     if journal is not None:

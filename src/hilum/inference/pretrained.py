@@ -12,7 +12,7 @@ require, the card what they were made of and under which terms. Their metadata `
 besides the number of images,
 
     sources            names of the collections (`source` of a manifest) of the training images
-    pixels             `pixel_digest` of each training image, sorted, as in a cache's index
+    pixels_xxh3        `pixel_digest` of each training image, sorted, as in a cache's index
 
 so that a run can determine which of its images such a model was trained on, whatever they are
 called there. A resized or recompressed copy has another digest: it is recognised by its perceptual

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from hilum.errors import BadData
 from hilum.imaging.image_stack import ImageStack
 from hilum.inference import domain, image_statistics
 from hilum.inference.domain import Domain
@@ -50,10 +51,16 @@ def fit_domain(
 def _measured(
     model: OnnxModel, images: np.ndarray | ImageStack, rows: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Return what the detectors compare, of rows of images."""
-    places = {str(row): row for row in rows.tolist()}
+    """Return what the detectors compare, of rows of images.
+
+    Raises `BadData` that lists the images on which process after process was ended.
+    """
+    places = {f"image in row {row}": row for row in rows.tolist()}
     with closing(shards.run(_Measuring(model, images), places, None)) as outcomes:
-        found = np.stack([np.frombuffer(outcome.result) for outcome in outcomes])
+        ended = list(outcomes)
+    if set_aside := [one.fault for one in ended if one.fault]:
+        raise BadData.listing("training images that cannot be measured", set_aside)
+    found = np.stack([np.frombuffer(one.result) for one in ended])
     of_image = len(image_statistics.NAMES)
     if found.shape[1] == of_image:
         return {domain.IMAGE: found}

@@ -103,8 +103,9 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         newurl: str,
     ) -> urllib.request.Request | None:
         if req.full_url.startswith("https:") and not newurl.startswith("https:"):
+            place, target = (_SECRET.sub("…", on_one_line(one)) for one in (req.full_url, newurl))
             raise NotFound(
-                f"{req.full_url} leads on to {newurl}, which is not encrypted; nothing was fetched"
+                f"{place} leads on to {target}, which is not encrypted; nothing was fetched"
             )
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 

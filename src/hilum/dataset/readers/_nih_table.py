@@ -24,12 +24,8 @@ from hilum.errors import BadData, HilumError
 from hilum.imaging.files import opened
 from hilum.safety import untrusted_files
 
-_UNPLAIN = (
-    '"',
-    "\r",
-    "\0",
-    "\n\n",
-)  # what the csv module may read otherwise than as text between commas
+# What the csv module may read otherwise than as text between commas.
+_UNPLAIN = ('"', "\r", "\0", "\n\n")
 _HEADER_BYTES = 4096  # the released header has about 200
 
 

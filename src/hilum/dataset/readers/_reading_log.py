@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,8 +46,3 @@ def first_of(names: Sequence[str]) -> str:
 def counted(names: Sequence[str]) -> str:
     """Return the number of names and the first of them, such as "14 (a, b, c, …)"."""
     return f"{len(names)} ({first_of(names)})"
-
-
-def missing_from(names: Collection[str], known: Collection[str]) -> list[str]:
-    """Return the names that are not known, in their order."""
-    return [name for name in names if name not in known]
