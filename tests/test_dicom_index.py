@@ -454,3 +454,12 @@ def test_the_command_lists_films_for_people_and_programs(tmp_path):
     assert [len(one["priors"]) for one in listed["films"]] == [0, 1, 0]
     table = CliRunner().invoke(app, ["films", str(directory.parent), "--csv"]).stdout
     assert table.count("\n") == 4 and table.startswith("sop_instance_uid,")
+
+
+def test_the_command_says_of_what_it_finds_nothing(tmp_path):
+    pytest.importorskip("dicomweb_client")
+    (tmp_path / "a.png").write_bytes(b"")
+    assert "`hilum describe`" in CliRunner().invoke(app, ["films", str(tmp_path)]).output
+    with answering([]) as (url, _):
+        shown = CliRunner().invoke(app, ["films", url]).output
+    assert "the server names no radiograph" in shown and "describe" not in shown

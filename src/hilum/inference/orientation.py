@@ -48,6 +48,7 @@ from hilum.imaging.geometry import Letterbox, Size, content_box, resize
 from hilum.imaging.image_stack import AsUint8, ImageStack
 from hilum.inference.onnx_model import OnnxModel
 from hilum.progress import Progress, quietly
+from hilum.safety import threads
 from hilum.scale import shards
 from hilum.scale.journal import delete
 
@@ -117,8 +118,8 @@ def describe_cache(
     """
     readable = index.filter(pl.col("error").is_null())
     chunks = {chunk["image_id"][0]: _Chunk.of(chunk) for chunk in readable.iter_slices(BATCH)}
-    work, made_from = _Describing(cached.images), [digest(), cached.digest]
-    outcomes = shards.run(work, chunks, journal, made_from=made_from)
+    work, made_from, cores = _Describing(cached.images), [digest(), cached.digest], threads.cores()
+    outcomes = shards.run(work, chunks, journal, made_from=made_from, threads=cores)
     parts, set_aside = [pl.DataFrame(schema=FEATURES)], list[str]()
     with closing(outcomes):
         each = zip(chunks.items(), outcomes, strict=True)

@@ -76,7 +76,7 @@ def verb(
     elif as_csv:
         typer.echo(_as_csv(index, images), nl=False)
     else:
-        console.echo(_screen(index, images, every))
+        console.echo(_screen(index, images, every, source))
     for said in (*index.contradictions, *index.notes):
         console.say(str(said))
 
@@ -138,7 +138,7 @@ def _as_csv(index: FilmIndex, images: tuple[Film, ...]) -> str:
     return spreadsheet_cells.of_rows(tuple(rows[0]), rows) if rows else ""
 
 
-def _screen(index: FilmIndex, images: tuple[Film, ...], every: bool) -> str:
+def _screen(index: FilmIndex, images: tuple[Film, ...], every: bool, source: str) -> str:
     import polars as pl
 
     names = (*_SHOWN, "refusal") if every else _SHOWN
@@ -155,6 +155,10 @@ def _screen(index: FilmIndex, images: tuple[Film, ...], every: bool) -> str:
         f"{len(index.copies)} further copies"
     )
     if not index.images and not index.refused:
-        lines.append("no DICOM object is there; `hilum describe` lists images of other formats")
+        lines.append(
+            "the server names no radiograph that matches"
+            if "://" in source
+            else "no DICOM object is there; `hilum describe` lists images of other formats"
+        )
     lines += [f"not among them: {count} {reason}" for reason, count in index.refused.items()]
     return "\n".join(lines)
