@@ -28,19 +28,14 @@ from hilum.scale.worker import Ended, Task, Work, done
 LOCAL = "local"  # in place of an address: a cluster of this machine's cores, for this command
 _SECONDS_TO_CONNECT = 15
 _AHEAD = 2  # shards for each thread of a worker, so that it never waits
+# For a result that is finished: it never arrives where no worker is left to make it again.
+_SECONDS_FOR_RESULT = 120
 _SECONDS_BETWEEN_COUNTS = 2.0  # of the threads of a cluster, each a question to its scheduler
 _CLIENT = {
     # Dask asks a scheduler that is gone again for 30 s, and each call that needs it does so anew.
     "distributed.comm.timeouts.connect": f"{_SECONDS_TO_CONNECT}s",
     "distributed.comm.timeouts.tcp": f"{_SECONDS_TO_CONNECT}s",
     "distributed.comm.retry.count": 0,
-}
-# Workers on this machine share its cores with what watches them, so they are watched less often.
-_LOCAL = {
-    "distributed.worker.profile.enabled": False,
-    "distributed.worker.memory.monitor-interval": "500ms",
-    "distributed.admin.tick.interval": "1s",
-    "distributed.admin.system-monitor.interval": "5s",
 }
 
 
@@ -61,7 +56,7 @@ class DaskCluster:
         self._work, self._items = b"", 1
         self._threads, self._counted = 1, float("-inf")
         self._open = ExitStack()
-        self._open.enter_context(_settings({**_CLIENT, **(_LOCAL if address == LOCAL else {})}))
+        self._open.enter_context(_settings({} if address == LOCAL else _CLIENT))
         try:
             self._client = self._connected(address, count)
             self._client.wait_for_workers(1, timeout=_SECONDS_TO_CONNECT)
@@ -83,6 +78,7 @@ class DaskCluster:
                 processes=True,
                 host="127.0.0.1",
                 dashboard_address=None,
+                scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # any free port, no warning
             )
             return self._dask.Client(self._cluster, set_as_default=False)
         place = {"scheduler_file": address} if Path(address).is_file() else {"address": address}
@@ -123,7 +119,7 @@ class DaskCluster:
         future = next(self._ended)
         number = self._running[future]
         try:
-            ended: Ended = self._answered(future.result)
+            ended: Ended = self._answered(lambda: future.result(timeout=_SECONDS_FOR_RESULT))
         except self._dask.KilledWorker:
             ended = Ended(number, lost=True)
         del self._running[future]
@@ -137,7 +133,7 @@ class DaskCluster:
             return question()
         except (CancelledError, OSError, TimeoutError) as error:
             raise HilumError(
-                f"the Dask scheduler at {on_one_line(self._address)} is gone, and "
+                f"the Dask scheduler at {on_one_line(self._address)} is gone or has no worker left, and "
                 f"{len(self._running)} shards with it; everything that was finished is kept: "
                 f"start the cluster again and run the same command"
             ) from error
@@ -154,7 +150,8 @@ class DaskCluster:
         with suppress(Exception):  # the scheduler may be what was lost
             self._client.close(timeout=2)
         if self._cluster is not None:
-            self._cluster.close(timeout=5)
+            with suppress(TimeoutError):  # its processes end with this one at the latest
+                self._cluster.close(timeout=5)
         self._open.close()
 
 
