@@ -133,9 +133,9 @@ class DaskCluster:
             return question()
         except (CancelledError, OSError, TimeoutError) as error:
             raise HilumError(
-                f"the Dask scheduler at {on_one_line(self._address)} is gone or has no worker left, and "
-                f"{len(self._running)} shards with it; everything that was finished is kept: "
-                f"start the cluster again and run the same command"
+                f"the Dask scheduler at {on_one_line(self._address)} is gone or has no worker "
+                f"left, and {len(self._running)} shards with it; everything that was finished is "
+                f"kept: start the cluster again and run the same command"
             ) from error
 
     def stop_running(self) -> None:
