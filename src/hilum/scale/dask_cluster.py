@@ -31,6 +31,8 @@ _AHEAD = 2  # shards for each thread of a worker, so that it never waits
 # For a result that is finished: it never arrives where no worker is left to make it again.
 _SECONDS_FOR_RESULT = 120
 _SECONDS_BETWEEN_COUNTS = 2.0  # of the threads of a cluster, each a question to its scheduler
+_SECONDS_WITHOUT_WORKER = 120  # a worker that is started again is back by then
+_SECONDS_BETWEEN_GLANCES = 0.01  # at whether a shard has ended, which takes half a second or more
 _CLIENT = {
     # Dask asks a scheduler that is gone again for 30 s, and each call that needs it does so anew.
     "distributed.comm.timeouts.connect": f"{_SECONDS_TO_CONNECT}s",
@@ -92,11 +94,14 @@ class DaskCluster:
     @property
     def slots(self) -> int:
         """How many shards can be on their way, by the threads that the cluster has now."""
+        return min(max(1, self._threads_now()), self._items) * _AHEAD
+
+    def _threads_now(self) -> int:
         now = time.monotonic()
         if now > self._counted + _SECONDS_BETWEEN_COUNTS:
             self._threads = sum(self._answered(self._client.nthreads).values())
             self._counted = now
-        return min(max(1, self._threads), self._items) * _AHEAD
+        return self._threads
 
     def start(self, work: Work, items: int) -> None:
         """All later tasks are of this work, which is packed once."""
@@ -114,8 +119,15 @@ class DaskCluster:
     def next(self) -> Ended:
         """Return the shard that ends next; `lost` where it killed one worker after another.
 
-        Raises `HilumError` where the scheduler is gone.
+        Raises `HilumError` where the scheduler is gone, or no worker comes back.
         """
+        with_worker = time.monotonic()
+        while not self._ended.has_ready():
+            now = time.monotonic()
+            with_worker = now if self._threads_now() else with_worker
+            if now > with_worker + _SECONDS_WITHOUT_WORKER:
+                raise self._gone()
+            time.sleep(_SECONDS_BETWEEN_GLANCES)
         future = next(self._ended)
         number = self._running[future]
         try:
@@ -132,11 +144,14 @@ class DaskCluster:
         try:
             return question()
         except (CancelledError, OSError, TimeoutError) as error:
-            raise HilumError(
-                f"the Dask scheduler at {on_one_line(self._address)} is gone or has no worker "
-                f"left, and {len(self._running)} shards with it; everything that was finished is "
-                f"kept: start the cluster again and run the same command"
-            ) from error
+            raise self._gone() from error
+
+    def _gone(self) -> HilumError:
+        return HilumError(
+            f"the Dask scheduler at {on_one_line(self._address)} is gone or has no worker "
+            f"left, and {len(self._running)} shards with it; everything that was finished is "
+            f"kept: start the cluster again and run the same command"
+        )
 
     def stop_running(self) -> None:
         """Withdraw what was not answered."""
