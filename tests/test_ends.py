@@ -447,3 +447,15 @@ raise SystemExit(exit_status.end(command))
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 130 and done.stderr.startswith("hilum: stopped")
     assert "unforeseen" not in done.stderr
+
+
+def test_zeros_are_written_only_over_what_is_not_zero(tmp_path, monkeypatch):
+    written, pwrite = [], os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda *call: written.append(call[2]) or pwrite(*call))
+    with storage.in_place(tmp_path / "x") as descriptor:
+        storage.extend(descriptor, 64)
+        storage.extend(descriptor, 8)
+        for offset, data in ((0, bytes(8)), (8, b"a" * 8), (8, bytes(8)), (60, bytes(8))):
+            storage.write_at(descriptor, data, offset, sparse=True)
+    assert written == [8, 8, 60]  # the last goes beyond the end
+    assert (tmp_path / "x").read_bytes() == bytes(68)

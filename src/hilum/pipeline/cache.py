@@ -108,6 +108,8 @@ def _read_new(
     work, set_aside = _Caching(manifest.folder, pixels, places), list[bytes]()
     with ExitStack() as stack:
         files = [stack.enter_context(storage.in_place(place)) for place in places]
+        for descriptor, square in zip(files, _black(pixels), strict=True):
+            storage.extend(descriptor, (1 + max(rows.values(), default=-1)) * square.nbytes)
         outcomes = shards.run(work, tasks, journal, threads=THREADS)
         stack.enter_context(closing(outcomes))
         for done, (image_id, outcome) in enumerate(zip(rows, outcomes, strict=True), start=1):
@@ -192,8 +194,9 @@ class _Caching:
     def written(self, task: _Task, facts: Facts, squares: tuple[np.ndarray, np.ndarray]) -> bytes:
         """Write image and mask, and return the facts as JSON."""
         for place, square in zip(self.places, squares, strict=True):
+            data = square.tobytes()
             with storage.in_place(place) as descriptor:
-                storage.write_at(descriptor, square.tobytes(), task.row * square.nbytes)
+                storage.write_at(descriptor, data, task.row * len(data), sparse=True)
         facts |= {
             "image_id": task.image["image_id"],
             "row": task.row,

@@ -28,19 +28,16 @@ from hilum.scale.worker import Ended, Task, Work, done
 LOCAL = "local"  # in place of an address: a cluster of this machine's cores, for this command
 _SECONDS_TO_CONNECT = 15
 _AHEAD = 2  # shards for each thread of a worker, so that it never waits
+# For a result that is finished: it never arrives where no worker is left to make it again.
+_SECONDS_FOR_RESULT = 120
 _SECONDS_BETWEEN_COUNTS = 2.0  # of the threads of a cluster, each a question to its scheduler
+_SECONDS_WITHOUT_WORKER = 120  # a worker that is started again is back by then
+_SECONDS_BETWEEN_GLANCES = 0.01  # at whether a shard has ended, which takes half a second or more
 _CLIENT = {
     # Dask asks a scheduler that is gone again for 30 s, and each call that needs it does so anew.
     "distributed.comm.timeouts.connect": f"{_SECONDS_TO_CONNECT}s",
     "distributed.comm.timeouts.tcp": f"{_SECONDS_TO_CONNECT}s",
     "distributed.comm.retry.count": 0,
-}
-# Workers on this machine share its cores with what watches them, so they are watched less often.
-_LOCAL = {
-    "distributed.worker.profile.enabled": False,
-    "distributed.worker.memory.monitor-interval": "500ms",
-    "distributed.admin.tick.interval": "1s",
-    "distributed.admin.system-monitor.interval": "5s",
 }
 
 
@@ -61,7 +58,7 @@ class DaskCluster:
         self._work, self._items = b"", 1
         self._threads, self._counted = 1, float("-inf")
         self._open = ExitStack()
-        self._open.enter_context(_settings({**_CLIENT, **(_LOCAL if address == LOCAL else {})}))
+        self._open.enter_context(_settings({} if address == LOCAL else _CLIENT))
         try:
             self._client = self._connected(address, count)
             self._client.wait_for_workers(1, timeout=_SECONDS_TO_CONNECT)
@@ -83,6 +80,7 @@ class DaskCluster:
                 processes=True,
                 host="127.0.0.1",
                 dashboard_address=None,
+                scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # any free port, no warning
             )
             return self._dask.Client(self._cluster, set_as_default=False)
         place = {"scheduler_file": address} if Path(address).is_file() else {"address": address}
@@ -96,11 +94,14 @@ class DaskCluster:
     @property
     def slots(self) -> int:
         """How many shards can be on their way, by the threads that the cluster has now."""
+        return min(max(1, self._threads_now()), self._items) * _AHEAD
+
+    def _threads_now(self) -> int:
         now = time.monotonic()
         if now > self._counted + _SECONDS_BETWEEN_COUNTS:
             self._threads = sum(self._answered(self._client.nthreads).values())
             self._counted = now
-        return min(max(1, self._threads), self._items) * _AHEAD
+        return self._threads
 
     def start(self, work: Work, items: int) -> None:
         """All later tasks are of this work, which is packed once."""
@@ -118,12 +119,19 @@ class DaskCluster:
     def next(self) -> Ended:
         """Return the shard that ends next; `lost` where it killed one worker after another.
 
-        Raises `HilumError` where the scheduler is gone.
+        Raises `HilumError` where the scheduler is gone, or no worker comes back.
         """
+        with_worker = time.monotonic()
+        while not self._ended.has_ready():
+            now = time.monotonic()
+            with_worker = now if self._threads_now() else with_worker
+            if now > with_worker + _SECONDS_WITHOUT_WORKER:
+                raise self._gone()
+            time.sleep(_SECONDS_BETWEEN_GLANCES)
         future = next(self._ended)
         number = self._running[future]
         try:
-            ended: Ended = self._answered(future.result)
+            ended: Ended = self._answered(lambda: future.result(timeout=_SECONDS_FOR_RESULT))
         except self._dask.KilledWorker:
             ended = Ended(number, lost=True)
         del self._running[future]
@@ -136,11 +144,14 @@ class DaskCluster:
         try:
             return question()
         except (CancelledError, OSError, TimeoutError) as error:
-            raise HilumError(
-                f"the Dask scheduler at {on_one_line(self._address)} is gone, and "
-                f"{len(self._running)} shards with it; everything that was finished is kept: "
-                f"start the cluster again and run the same command"
-            ) from error
+            raise self._gone() from error
+
+    def _gone(self) -> HilumError:
+        return HilumError(
+            f"the Dask scheduler at {on_one_line(self._address)} is gone or has no worker "
+            f"left, and {len(self._running)} shards with it; everything that was finished is "
+            f"kept: start the cluster again and run the same command"
+        )
 
     def stop_running(self) -> None:
         """Withdraw what was not answered."""
@@ -154,7 +165,8 @@ class DaskCluster:
         with suppress(Exception):  # the scheduler may be what was lost
             self._client.close(timeout=2)
         if self._cluster is not None:
-            self._cluster.close(timeout=5)
+            with suppress(TimeoutError):  # its processes end with this one at the latest
+                self._cluster.close(timeout=5)
         self._open.close()
 
 

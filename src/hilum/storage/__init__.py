@@ -154,11 +154,25 @@ def settle(beside: Path, path: Path) -> None:
         os.replace(beside, path)
 
 
-def write_at(descriptor: int, data: bytes, offset: int) -> None:
-    """Write all of `data` from byte `offset` on.
+def extend(descriptor: int, length: int) -> None:
+    """Make a file at least `length` bytes long; what is added is zeros.
 
     Raises `OSError`, which `in_place` translates.
     """
+    if os.fstat(descriptor).st_size < length:
+        os.ftruncate(descriptor, length)
+
+
+def write_at(descriptor: int, data: bytes, offset: int, *, sparse: bool = False) -> None:
+    """Write all of `data` from byte `offset` on.
+
+    `sparse`: zeros are not written where the file holds zeros already, so that what was never
+    written in a file of its full length takes no room on the disk. Raises `OSError`, which
+    `in_place` translates.
+    """
+    zeros = sparse and data == bytes(len(data))
+    if zeros and os.pread(descriptor, len(data), offset) == data:
+        return
     written = 0
     while written < len(data):
         written += os.pwrite(descriptor, data[written:], offset + written)

@@ -66,7 +66,7 @@ _COARSE_ROUNDS, _FINE_ROUNDS = 20, 60
 _HALVED = np.array([[1, 1, 0.5]], np.float32)  # of a map, between pixels at SIDE and at half of it
 # Agreement at the start from which a fit has little left to gain. Of 5,650 fits of copies changed
 # in 34 ways that start there and are reported, none had less than 0.883 at the better of the start
-# and the coarse fit (other real pairs: 0.859; phantoms: 0.862, but one of 257 below 0.83), or gained
+# and the coarse fit (other real pairs: 0.859; phantoms: one of 257 below 0.83), or gained
 # more than 0.0092 after the first two fine rounds (half of the images: 0.0092, others: 0.0061).
 NEAR, ROUGH = 0.4, 0.8
 # Coarse rounds, and the agreement that they must reach. Of 5,649 such copies none had less than
