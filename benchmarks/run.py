@@ -80,7 +80,7 @@ def _machine() -> str:
 def _revision() -> str:
     """Return the commit of the source; "" where there is none, or where files were changed."""
     git = ["git", "-C", str(Path(__file__).parent)]
-    commands = (["rev-parse", "HEAD"], ["status", "--porcelain", "--", "../src", ":!results"])
+    commands = (["rev-parse", "HEAD"], ["status", "--porcelain", "--", ".", "../src", ":!results"])
     said = [subprocess.run([*git, *one], capture_output=True, text=True) for one in commands]
     clean = all(not one.returncode for one in said) and not said[1].stdout
     return said[0].stdout.strip() if clean else ""
