@@ -35,9 +35,11 @@ _FAULTS = {
     sqlite3.SQLITE_PROTOCOL: Fault.LOCKED,
     sqlite3.SQLITE_FULL: Fault.FULL,
     sqlite3.SQLITE_IOERR: Fault.DISK,
+    sqlite3.SQLITE_NOMEM: Fault.DISK,  # passes too, and says nothing against the file
     sqlite3.SQLITE_READONLY: Fault.REFUSED,
     sqlite3.SQLITE_CANTOPEN: Fault.REFUSED,
     sqlite3.SQLITE_PERM: Fault.REFUSED,
+    sqlite3.SQLITE_AUTH: Fault.REFUSED,
 }
 
 
