@@ -29,7 +29,7 @@ def watch(event, arguments):
     if event in LOOKED_UP:
         seen.append([event, repr(arguments)])
         raise OSError("there is no network")
-    if event in MADE:
+    if event in MADE and not isinstance(arguments[0], int):  # a descriptor was opened before
         seen.append([event, os.path.abspath(os.fsdecode(arguments[0]))])
     if event == "open" and isinstance(arguments[0], (str, bytes)) and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
         seen.append([event, os.path.abspath(os.fsdecode(arguments[0]))])

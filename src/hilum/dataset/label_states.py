@@ -62,7 +62,8 @@ def of(images: pl.Series, labels: pl.LazyFrame) -> LabelStates:
     found: dict[str, list[OfConcept]] = {}
     sound, last, at = True, ("", ""), 0
     for stated in _pieces(labels):
-        piece = stated.drop_nulls()  # "not mentioned" has no label
+        # "Not mentioned" has no label. Tables that were made smaller hold names as categories.
+        piece = stated.drop_nulls().cast({"image_id": pl.String, "concept": pl.String})
         sound = sound and piece.height == stated.height
         if not piece.height:
             continue
