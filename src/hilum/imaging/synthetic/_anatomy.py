@@ -114,14 +114,12 @@ class View:
             first = last
         return layer
 
-    def fill_apart(
-        self, outlines: np.ndarray, value: float, layer: np.ndarray, *, smooth: bool = True
-    ) -> None:
+    def fill_apart(self, outlines: np.ndarray, value: float, layer: np.ndarray) -> None:
         """Write `value` inside outlines (..., points, 2), of which no two overlap, to a layer.
 
         All are drawn in one pass, several times as fast as `fill`.
         """
-        fill_apart(layer, self.pixels(outlines), value, smooth=smooth)
+        fill_apart(layer, self.pixels(outlines), value)
 
     def soft(self, layer: np.ndarray, sigma: float) -> np.ndarray:
         """Blur a uint8 layer by `sigma` (fraction of the frame); return float32 in [0, 1]."""
@@ -130,7 +128,7 @@ class View:
     def blurred(self, layer: np.ndarray, sigma: float) -> np.ndarray:
         """Blur a layer by `sigma` (fraction of the frame)."""
         width = max(sigma * self.size, 0.3)
-        weights = gauss(width)
+        weights = _gauss(width)
         return cv2.sepFilter2D(layer, -1, weights, weights)
 
     def haze(self, sigma: float, *outlines: np.ndarray) -> np.ndarray:
@@ -157,16 +155,10 @@ class View:
         return cv2.resize(grains, (self.width, self.height), interpolation=cv2.INTER_CUBIC)
 
 
-def fill_apart(
-    layer: np.ndarray, corners: np.ndarray, value: float, *, smooth: bool = True
-) -> None:
-    """Write `value` inside outlines, int32 (..., points, 2) of `View.pixels`: see its method.
-
-    Edges that are not smooth take half the time; where they are faint, or blurred afterwards, the
-    difference is not seen.
-    """
+def fill_apart(layer: np.ndarray, corners: np.ndarray, value: float) -> None:
+    """Write `value` inside outlines, int32 (..., points, 2) of `View.pixels`: see its method."""
     outlines = list(corners.reshape(-1, *corners.shape[-2:]))
-    cv2.fillPoly(layer, outlines, int(value), cv2.LINE_AA if smooth else cv2.LINE_8, 4)
+    cv2.fillPoly(layer, outlines, int(value), cv2.LINE_AA, 4)
 
 
 def rough(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:
@@ -182,7 +174,7 @@ def rough(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:
 
 
 @lru_cache
-def gauss(sigma: float) -> np.ndarray:
+def _gauss(sigma: float) -> np.ndarray:
     """Return the weights of a blur, of two `sigma` to either side.
 
     As whole numbers of 256ths, as OpenCV's own blur of uint8 has them, it takes twice the time.

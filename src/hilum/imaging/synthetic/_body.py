@@ -106,17 +106,16 @@ def _ribs(view: View, body: Anatomy) -> tuple[np.ndarray, np.ndarray]:
     before[..., 0] = 0.01 + body.half_width * _FRONT_REACH
     before[..., 1] = start + body.rib_drop * _FRONT_DROP
     behind = posterior_rib(body, _NUMBERS, _BACK)
-    for layer, lines, widths, density, smooth in (
-        (back, behind, _BACK_WIDTHS, 50, True),
-        (front, before, _FRONT_WIDTHS, 30, False),  # blurred afterwards
+    for layer, lines, widths, density in (
+        (back, behind, _BACK_WIDTHS, 50),
+        (front, before, _FRONT_WIDTHS, 30),
     ):
         both = np.broadcast_to(lines, (2, 1, *lines.shape))
         corners = view.pixels(band(both, widths) * BOTH_SIDES)
         for outlines, value in zip(corners, (1.0, 0.65), strict=True):
-            edges = smooth and value == 1  # those of the rims' inner sides are faint
             # Scatter veils those below the diaphragm.
             for ribs, seen in ((slice(6), 1.0), (slice(6, 8), 0.8), (slice(8, 10), 0.45)):
-                fill_apart(layer, outlines[:, ribs], value * density * seen, smooth=edges)
+                fill_apart(layer, outlines[:, ribs], value * density * seen)
     return back, front
 
 
@@ -129,7 +128,7 @@ def _spine(view: View, body: Anatomy) -> np.ndarray:
     centres = np.column_stack([body.spine_curve * np.sin(np.pi * top), top + tall / 2])[:, None]
     half = np.column_stack([0.028 + 0.009 * top, np.full_like(top, tall / 2)])[:, None]
     for inner, value in ((1.0, 84), (0.8, 67)):
-        view.fill_apart(centres + _BLOCK * half * inner, value, layer, smooth=inner == 1)
+        view.fill_apart(centres + _BLOCK * half * inner, value, layer)
     pedicle = ellipse((0, 0), 0.2, 0.4)[::4]
     for across in (-0.6, 0.6):
         view.fill_apart(centres + (pedicle + (across, -0.4)) * half, 95, layer)
@@ -154,7 +153,7 @@ def _shoulders(view: View, body: Anatomy) -> np.ndarray:
             band(line, girth * inner),
         )
         for outline, density in zip(shapes, (0.7, 1.0), strict=True):
-            view.fill_apart(outline * BOTH_SIDES, value * density, layer, smooth=inner == 1)
+            view.fill_apart(outline * BOTH_SIDES, value * density, layer)
     return layer
 
 
@@ -188,34 +187,35 @@ def _vessels(view: View, body: Anatomy, rng: np.random.Generator) -> np.ndarray:
 
     They become fainter and finer outwards; coarse ones are on top.
     """
-    side = np.repeat(SIDES, 8).astype(float)
+    side = np.repeat(SIDES, 8)
     at = np.column_stack([side * 0.07, body.apex + 0.27 + rng.uniform(-0.015, 0.045, 16)])
     heading = _HEADINGS + rng.normal(0, 0.1, 16)
     generations = []
     for reach in (0.055, 0.06, 0.055, 0.05, 0.04, 0.03):
-        number = len(at)
-        normal, even = rng.standard_normal((3, number)), rng.random((3, number))
-        bend = _BEND[:, None] * (0.28 * normal[0])
-        bend += heading
-        lengths = (reach / 3) * (0.75 + 0.55 * even[0])
-        lines = np.empty((number, 4, 2))
+        bend = heading[:, None] + _BEND * rng.normal(0, 0.28, (len(at), 1))
+        steps = np.empty((len(at), 3, 2))
+        np.multiply(np.cos(bend), side[:, None], out=steps[..., 0])
+        np.sin(bend, out=steps[..., 1])
+        steps *= rng.uniform(0.75, 1.3, (len(at), 1, 1)) * (reach / 3)
+        lines = np.empty((len(at), 4, 2))
         lines[:, 0] = at
-        for axis, step in enumerate((np.cos(bend) * (side * lengths), np.sin(bend) * lengths)):
-            np.cumsum(step, 0, out=step)
-            lines[:, 1:, axis] = step.T
+        np.cumsum(steps, 1, out=lines[:, 1:])
         lines[:, 1:] += at[:, None]
         generations.append(lines)
-        fork = np.flatnonzero(even[1:] < 0.8) % number
-        at, side = lines[fork, -1], side[fork]
-        heading = bend[-1, fork] + 0.45 * normal[1:][even[1:] < 0.8]
+        fork = np.flatnonzero(rng.uniform(size=2 * len(at)) < 0.8) // 2
+        at, side, heading = (
+            lines[fork, -1],
+            side[fork],
+            bend[fork, -1] + rng.normal(0, 0.45, len(fork)),
+        )
     layer, corners = view.fill(), view.pixels(np.concatenate(generations))
     last = len(corners)
     for number, lines in reversed(list(enumerate(generations))):
         first = last - len(lines)
         thick = view.size * 0.0105 * 0.72**number
         value = 255 * 0.85**number * min(1.0, thick)
-        # They are blurred afterwards; finer ones than a pixel alone need smooth edges.
-        edges = cv2.LINE_8 if thick >= 0.9 else cv2.LINE_AA
+        # Broad ones are blurred afterwards and need no smooth edges, which take most of the time.
+        edges = cv2.LINE_8 if thick >= 1.5 else cv2.LINE_AA
         lines = list(corners[first:last])
         cv2.polylines(layer, lines, False, value, max(1, round(thick)), edges, 4)
         last = first
