@@ -7,7 +7,7 @@ are, and returns the metric of the same name in a form of the bootstrap.
 
 Against the metric on the listed rows: counts and the AUROC agree to the last bit; what sums
 fractions (average precision, Brier, calibration error, risk) to 1e-12; slope and intercept of a
-calibration to 1e-8, as they are solved by iteration until the gradient is 1e-9 of the rows.
+calibration to 1e-8, as they are solved by iteration until the gradient is `calibration.CONVERGED`.
 """
 
 from __future__ import annotations
@@ -197,7 +197,7 @@ def _newton(z: np.ndarray, y: np.ndarray, weight: np.ndarray, a: float, b: float
         p = calibration.sigmoid(a * z + b)
         left = weight * (y - p)
         by_slope, by_shift = _dot(left, z), left.sum()
-        if not max(abs(by_slope), abs(by_shift)) >= 1e-9 * rows:
+        if not max(abs(by_slope), abs(by_shift)) >= calibration.CONVERGED * rows:
             return a
         curve = weight * (p * (1 - p))
         tilted = curve * z
