@@ -25,8 +25,8 @@ import numpy as np
 
 FEWEST = 10  # rows of each class that a fit needs; with fewer, one row moves the curve by a tenth
 EDGE = 1e-7  # scores are clipped to this far within 0 and 1, so that the logit is finite
-# A fit has ended when its gradient is less for each row. At 1e-9 slopes of shallow likelihoods still
-# differed by more than 1e-8 between two starts; it costs one step, as the error left is squared.
+# A fit has ended when its gradient is less for each row. At 1e-9 slopes of shallow likelihoods
+# still differed by more than 1e-8 between two starts; it costs one step, as errors are squared.
 CONVERGED = 1e-11
 STEPS = 100  # of Newton's method; the likelihood is concave, and it takes fewer than ten
 
