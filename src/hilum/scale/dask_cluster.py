@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from hilum import storage
@@ -32,12 +33,19 @@ _AHEAD = 2  # shards for each thread of a worker, so that it never waits
 _SECONDS_FOR_RESULT = 120
 _SECONDS_BETWEEN_COUNTS = 2.0  # of the threads of a cluster, each a question to its scheduler
 _SECONDS_WITHOUT_WORKER = 120  # a worker that is started again is back by then
-_SECONDS_BETWEEN_GLANCES = 0.01  # at whether a shard has ended, which takes half a second or more
 _CLIENT = {
     # Dask asks a scheduler that is gone again for 30 s, and each call that needs it does so anew.
     "distributed.comm.timeouts.connect": f"{_SECONDS_TO_CONNECT}s",
     "distributed.comm.timeouts.tcp": f"{_SECONDS_TO_CONNECT}s",
     "distributed.comm.retry.count": 0,
+}
+# Of a cluster of our own, which nobody watches: what Dask looks at again and again costs its
+# processes a tenth of the cores that they share with the shards.
+_UNWATCHED = {
+    "distributed.admin.tick.interval": "1s",
+    "distributed.admin.system-monitor.interval": "5s",
+    "distributed.worker.profile.enabled": False,
+    "distributed.scheduler.active-memory-manager.start": False,
 }
 
 
@@ -47,6 +55,8 @@ class DaskCluster:
     `address` is one of a scheduler (tcp://HOST:PORT, tls://...), the path of a scheduler file, or
     `LOCAL`; `count` the workers of a local cluster.
     """
+
+    shard_seconds = 1.0  # scheduler and client take 10 ms for each
 
     def __init__(self, address: str, count: int) -> None:
         """Raise `MissingExtra` without the extra, `HilumError` where no scheduler answers."""
@@ -58,7 +68,7 @@ class DaskCluster:
         self._work, self._items = b"", 1
         self._threads, self._counted = 1, float("-inf")
         self._open = ExitStack()
-        self._open.enter_context(_settings({} if address == LOCAL else _CLIENT))
+        self._open.enter_context(_settings(_UNWATCHED if address == LOCAL else _CLIENT))
         try:
             self._client = self._connected(address, count)
             self._client.wait_for_workers(1, timeout=_SECONDS_TO_CONNECT)
@@ -70,7 +80,7 @@ class DaskCluster:
                 f"tcp://HOST:8786, a scheduler file, or '{LOCAL}': start "
                 f"`dask scheduler` and `dask worker ADDRESS`, and try again"
             ) from error
-        self._ended = distributed.as_completed(loop=self._client.loop)
+        self._ended = SimpleQueue[Any]()  # the futures of `_running`, by a thread of Dask
 
     def _connected(self, address: str, count: int) -> Any:
         if address == LOCAL:
@@ -114,7 +124,7 @@ class DaskCluster:
             lambda: self._client.submit(_done, self._work, Path.cwd(), task, key=key, pure=False)
         )
         self._running[future] = task.number
-        self._ended.add(future)
+        future.add_done_callback(self._ended.put)
 
     def next(self) -> Ended:
         """Return the shard that ends next; `lost` where it killed one worker after another.
@@ -122,13 +132,15 @@ class DaskCluster:
         Raises `HilumError` where the scheduler is gone, or no worker comes back.
         """
         with_worker = time.monotonic()
-        while not self._ended.has_ready():
-            now = time.monotonic()
-            with_worker = now if self._threads_now() else with_worker
-            if now > with_worker + _SECONDS_WITHOUT_WORKER:
-                raise self._gone()
-            time.sleep(_SECONDS_BETWEEN_GLANCES)
-        future = next(self._ended)
+        while True:
+            try:
+                future = self._ended.get(timeout=_SECONDS_BETWEEN_COUNTS)
+                break
+            except Empty:
+                now = time.monotonic()
+                with_worker = now if self._threads_now() else with_worker
+                if now > with_worker + _SECONDS_WITHOUT_WORKER:
+                    raise self._gone() from None
         number = self._running[future]
         try:
             ended: Ended = self._answered(lambda: future.result(timeout=_SECONDS_FOR_RESULT))
@@ -158,7 +170,7 @@ class DaskCluster:
         with suppress(Exception):  # the scheduler may be what was lost
             self._client.cancel(list(self._running), force=True)
         self._running.clear()
-        self._ended = self._dask.as_completed(loop=self._client.loop)
+        self._ended = SimpleQueue()
 
     def close(self) -> None:
         """Leave the cluster; a local one is ended."""

@@ -26,7 +26,13 @@ PATIENCE_SECONDS = 2.0  # of work left, below which other processes are not wort
 
 
 class Carrier(Protocol):
-    """Carries shards: takes up to `slots` of them, and returns the end of each, in any order."""
+    """Carries shards: takes up to `slots` of them, and returns the end of each, in any order.
+
+    `shard_seconds`: what a shard should take, so that its way costs little beside it, and little is
+    lost with it.
+    """
+
+    shard_seconds: float
 
     @property
     def slots(self) -> int:

@@ -18,6 +18,8 @@ class InProcess:
     where it happened.
     """
 
+    shard_seconds = 0.01
+
     def __init__(self, work: Work, count: int = 1) -> None:
         self._work, self.slots = work, count
         self._waiting: deque[tuple[Task, list[Future[Outcome]]]] = deque()

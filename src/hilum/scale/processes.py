@@ -79,6 +79,8 @@ class _Worker:
 class Processes:
     """An executor of `count` processes, see `hilum.scale.executor.Carrier`."""
 
+    shard_seconds = 0.25
+
     def __init__(self, count: int, lease_seconds: float = LEASE_SECONDS) -> None:
         self._count, self._lease = count, lease_seconds
         self._workers: list[_Worker] = []

@@ -1,10 +1,9 @@
 """Apply a function to many items, as shards with a journal, whoever carries them.
 
-A shard is so many items as take about `SHARD_SECONDS`. In this process it is one, so that no more
-is repeated after an interruption, and once many are done so many as take `SECONDS_HERE`. One whose
-process is ended is cut into its items, and these come last, each alone: the one that ended the
-process ends it again, and after `TRIES` of its own it is set aside as poisoned; the others are
-unharmed.
+A shard is so many items as take about the `shard_seconds` of what carries it; in this process it is
+at first one, so that no more is repeated after an interruption. One whose process is ended is cut
+into its items, and these come last, each alone: the one that ended the process ends it again, and
+after `TRIES` of its own it is set aside as poisoned; the others are unharmed.
 """
 
 from __future__ import annotations
@@ -25,9 +24,9 @@ from hilum.scale.journal import Journal, opened
 from hilum.scale.processes import LEASE_SECONDS
 from hilum.scale.worker import Ended, Outcome, Task, Work
 
-SHARD_SECONDS = 0.25
-SECONDS_HERE = 0.01
-MOST = 64  # items of a shard
+MOST = 256  # items of a shard
+_ALONE = 64  # items in this process, each of which is a shard
+_SMALLEST = 5  # parts of a shard: the last ones are no smaller, as each has a cost of its own
 _TO_ESTIMATE = 2  # shards; the first one alone loads models
 TRIES = 2  # of an item alone, each of which ended its process
 _EACH = 2  # shards at least for each place of the executor, so that none is idle at the end
@@ -147,15 +146,14 @@ class _Job:
 
     def _cut(self) -> tuple[str, ...]:
         """Take the items of the next shard: few at first, and few again at the end."""
-        slots = self._carrier.slots
-        seconds, places = SHARD_SECONDS, max(1, slots // 2)
-        if self._carrier is self._here:
-            if self._done < MOST:
-                return (self._left.popleft(),)
-            seconds, places = SECONDS_HERE, slots
+        is_here = self._carrier is self._here
+        if is_here and self._done < _ALONE:
+            return (self._left.popleft(),)
+        slots, seconds = self._carrier.slots, self._carrier.shard_seconds
+        places = slots if is_here else max(1, slots // 2)
         by_time = int(seconds / max(1e-9, self._seconds_each() * places)) if self._done else 1
         even = -(-len(self._left) // (slots * _EACH)) if slots > 1 else MOST
-        size = max(1, min(MOST, by_time, even))
+        size = max(1, min(MOST, by_time, max(even, by_time // _SMALLEST)))
         return tuple(self._left.popleft() for _ in range(min(size, len(self._left))))
 
     # ------------------------------------------------------------------------------ taking back
