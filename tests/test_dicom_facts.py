@@ -105,6 +105,21 @@ def coded(draw, implicit, order):
 
 
 @st.composite
+def nested(draw, implicit, order, depth=3):
+    """A sequence of unknown length in which others may lie, as a value."""
+    items = b""
+    for _ in range(draw(st.integers(0, 2))):
+        parts = [element(0x00080060, b"CS", b"CR", implicit=implicit, order=order)]
+        if depth and draw(st.booleans()):
+            value = draw(nested(implicit, order, depth - 1))
+            parts.append(
+                element(0x00400555, b"SQ", value, implicit=implicit, order=order, length=UNKNOWN)
+            )
+        items += item(*parts, order=order, length=UNKNOWN if draw(st.booleans()) else None)
+    return items + sequence_end(order)
+
+
+@st.composite
 def files(draw):
     """The bytes of a file with any of the wanted elements, written in any way, right or wrong."""
     syntax = draw(st.sampled_from([EXPLICIT, IMPLICIT, BIG_ENDIAN]))
@@ -137,6 +152,9 @@ def files(draw):
             vr, (value, length) = b"SQ", draw(coded(implicit, order))
         elif kind == "number":
             vr, value = vr if vr in ODD_VRS else b"US", draw(st.sampled_from(NUMBERS))
+        elif tag >> 16 & 1 and draw(st.booleans()):
+            vr, length = draw(st.sampled_from([b"SQ", b"UN"])), UNKNOWN
+            value = draw(nested(implicit or (vr == b"UN" and not draw(SELDOM)), order))
         if draw(SELDOM):
             length = len(value) + draw(st.sampled_from([2, 10, 1000]))
         written[tag] = element(
@@ -212,6 +230,56 @@ def test_plain_files_are_all_walked(implicit):
             meta(IMPLICIT if implicit else EXPLICIT)
             + data_set(image(STORED, 12, more=more), implicit=implicit)
         )
+
+
+def without_vrs(*elements: bytes) -> bytes:
+    return item(*elements, length=UNKNOWN) + sequence_end()
+
+
+IMAGE = data_set(image(STORED, 12))
+ODD_YET_CERTAIN = {
+    "text of an unknown VR": meta(EXPLICIT)
+    + data_set(image(STORED, 12, more=[(0x00080018, b"UN", b"1.2.3.4\0")])),
+    "an unknown sequence of unknown length": meta(EXPLICIT)
+    + IMAGE[:-108]
+    + element(
+        0x30090001,
+        b"UN",
+        without_vrs(element(0x00080060, b"CS", b"MR", implicit=True)),
+        length=UNKNOWN,
+    )
+    + IMAGE[-108:],
+    "implicit where the syntax is explicit": meta(EXPLICIT)
+    + data_set(image(STORED, 12), implicit=True),
+    "explicit where the syntax is implicit": meta(IMPLICIT) + IMAGE,
+    "a private group below that of the meta information": meta(EXPLICIT)
+    + element(0x00010001, b"LO", b"AB")
+    + IMAGE,
+    "sequences in sequences": meta(EXPLICIT)
+    + element(
+        0x00010001,
+        b"SQ",
+        without_vrs(element(0x00010002, b"SQ", without_vrs(), length=UNKNOWN)),
+        length=UNKNOWN,
+    )
+    + IMAGE,
+}
+
+
+@pytest.mark.parametrize("form", ODD_YET_CERTAIN)
+def test_what_pydicom_reads_with_certainty_is_walked_too(form, tmp_path):
+    path = tmp_path / "a.dcm"
+    path.write_bytes(ODD_YET_CERTAIN[form])
+    assert _dicom_tags.walked(path) is not None
+    assert dicom.header(path) == by_pydicom(path) == dicom.read(path).header
+    assert dicom.header(path).modality == "CR" and dicom.header(path).instance == "1.2.3.4"
+
+
+def test_an_unknown_sequence_whose_items_have_vrs_is_left_to_pydicom():
+    value = item(element(0x00080060, b"CS", b"MR"), length=UNKNOWN) + sequence_end()
+    assert not _dicom_tags.walked_bytes(
+        meta(EXPLICIT) + element(0x00090001, b"UN", value, length=UNKNOWN) + IMAGE
+    )
 
 
 # ---------------------------------------------------------------------------------------------- age

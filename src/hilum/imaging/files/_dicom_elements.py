@@ -16,6 +16,7 @@ LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 SHORT_VRS = (TEXT_VRS | frozenset(b"AT FL FD SL SS UL US".split())) - LONG_VRS
 UNKNOWN_LENGTH = 0xFFFFFFFF
 ITEM, _ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+_DELIMITERS = 0xFFFE  # their group
 _FRAGMENTS_END = (b"\xfe\xff\xdd\xe0", b"\xff\xfe\xe0\xdd")  # little and big endian
 
 
@@ -46,10 +47,13 @@ def behind_unknown(data: bytes, place: int, form: Form, vr: bytes) -> int:
 
     It is a sequence, or the fragments of compressed pixels, as in an icon.
     """
+    if vr == b"UN" and not form.implicit:
+        # A sequence in implicit little endian (PS3.5 6.2.2), unless its first element has a VR.
+        if form is not EXPLICIT_LITTLE or is_vr(data[place + 12 : place + 14]):
+            raise Odd
+        form = IMPLICIT_LITTLE
     if form.implicit or vr == b"SQ":
-        return _behind_sequence(data, place, form)
-    if vr == b"UN":
-        raise Odd
+        return _behind_opened(data, place, form, 1)
     end = data.find(_FRAGMENTS_END[form is EXPLICIT_BIG], place)  # as pydicom finds it
     if end < 0:
         raise IndexError
@@ -58,10 +62,39 @@ def behind_unknown(data: bytes, place: int, form: Form, vr: bytes) -> int:
 
 def behind_item(data: bytes, place: int, form: Form) -> int:
     """Return the offset behind an item of unknown length whose elements begin at `place`."""
-    for tag, _, end in elements(data, place, form):
-        if tag == _ITEM_END:
-            return end
-    raise IndexError
+    return _behind_opened(data, place, form, 2)
+
+
+def _behind_opened(data: bytes, place: int, form: Form, level: int) -> int:
+    """Return the offset behind a sequence (`level` 1) or an item (2) of unknown length.
+
+    Sequences are open at odd levels, their items at even ones. One loop walks all of them: a call
+    for each would take longer than its elements.
+    """
+    implicit, unpack, unpack_long = form
+    outside = level - 1
+    while level > outside:
+        group, element, vr, length = unpack(data, place)
+        place += 8
+        if implicit or group == _DELIMITERS:
+            (length,) = unpack_long(data, place - 4)
+        elif vr in LONG_VRS:
+            (length,) = unpack_long(data, place)
+            place += 4
+        elif vr not in SHORT_VRS:
+            raise Odd
+        tag = group << 16 | element
+        if tag == (SEQUENCE_END if level % 2 else _ITEM_END):
+            level -= 1
+        elif level % 2 and tag != ITEM:
+            raise Odd
+        elif length != UNKNOWN_LENGTH:
+            place += length
+        elif level % 2 or implicit or vr == b"SQ":
+            level += 1
+        else:
+            place = behind_unknown(data, place, form, vr)
+    return place
 
 
 def elements(data: bytes, place: int, form: Form) -> Iterator[tuple[int, int, int]]:
@@ -69,7 +102,7 @@ def elements(data: bytes, place: int, form: Form) -> Iterator[tuple[int, int, in
     while place < len(data):
         group, element, vr, length = form.element(data, place)
         tag, value = group << 16 | element, place + 8
-        if form.implicit or group == 0xFFFE:
+        if form.implicit or group == _DELIMITERS:
             (length,) = form.length(data, place + 4)
         elif vr in LONG_VRS:
             (length,) = form.length(data, place + 8)
@@ -81,15 +114,3 @@ def elements(data: bytes, place: int, form: Form) -> Iterator[tuple[int, int, in
         yield tag, value, place
         if tag == _ITEM_END:
             return
-
-
-def _behind_sequence(data: bytes, place: int, form: Form) -> int:
-    while True:
-        group, element, *_ = form.element(data, place)
-        (length,) = form.length(data, place + 4)
-        tag, place = group << 16 | element, place + 8
-        if tag == SEQUENCE_END:
-            return place
-        if tag != ITEM:
-            raise Odd
-        place = behind_item(data, place, form) if length == UNKNOWN_LENGTH else place + length

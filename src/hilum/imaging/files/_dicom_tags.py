@@ -2,10 +2,10 @@
 
 `walked` follows the elements of PS3.5 section 7 (explicit, implicit, big endian, deflated;
 sequences of known and unknown length) up to the pixels, and keeps those in `WANTED`. Whatever it
-cannot follow with certainty it leaves to pydicom by returning None: no preamble, a data set encoded
-otherwise than its transfer syntax says, an unknown VR or one that does not fit the tag, tags out of
-order, a length beyond the end, a character set other than Latin-1 and UTF-8. So both give the same
-facts.
+cannot follow with certainty it leaves to pydicom by returning None: no preamble, no transfer
+syntax, a VR that does not exist or does not fit the tag, tags out of order, a length beyond the
+end, a character set other than Latin-1 and UTF-8. Like pydicom it goes by the first element where a
+data set has VRs and its transfer syntax says otherwise. So both give the same facts.
 
 Facts are by tag: whole numbers, text as stored (several values separated by backslashes), a code as
 (value, scheme, meaning); and under `PIXELS` the tag of the pixels, where there are any.
@@ -95,7 +95,8 @@ PIXELS = 0x7FE00000  # not an element's tag: the group's
 PIXEL_TAGS = FLOAT_PIXELS, DOUBLE_PIXELS, WHOLE_PIXELS = 0x7FE00008, 0x7FE00009, 0x7FE00010
 _COMMANDS, _BEHIND_META = 0x0000FFFF, 0x00030000  # the last of group 0, the first behind group 2
 CODES = (0x00080100, 0x00080102, 0x00080104)  # value, scheme, meaning
-FITTING = {TEXT: TEXT_VRS, NUMBER: frozenset((b"US",)), CODE: frozenset((b"SQ",))}
+# Text of an unknown VR is that of its tag (PS3.5 6.2.2).
+FITTING = {TEXT: TEXT_VRS | {b"UN"}, NUMBER: frozenset((b"US",)), CODE: frozenset((b"SQ",))}
 _FITTING_TAG = {tag: FITTING[kind] for tag, kind in WANTED.items()}
 BIG_ENDIAN, DEFLATED = "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"
 _FORMS = {"1.2.840.10008.1.2": IMPLICIT_LITTLE, BIG_ENDIAN: EXPLICIT_BIG}
@@ -180,7 +181,10 @@ def _facts(window: _Window) -> Facts:
         window.move(place)
     written = place - window.start + 4
     if form.implicit == is_vr(window.data[written : written + 2]):
-        raise Odd  # the data set is not written as the transfer syntax says
+        # Not written as the transfer syntax says; the first element decides.
+        if form is EXPLICIT_BIG:
+            raise Odd
+        form = EXPLICIT_LITTLE if form.implicit else IMPLICIT_LITTLE
     _, pixels = _collect(window, place, form, found, FLOAT_PIXELS)
     encoding = encoding_of(found.get(CHARSET, b""))
     facts: dict[int, Fact] = {PIXELS: pixels} if pixels else {}
@@ -215,17 +219,18 @@ def _collect(
     Returns place and tag of the first element at or after `behind`, or the file's end and 0.
     """
     (implicit, unpack, unpack_long), fitting_of, last = form, _FITTING_TAG.get, _COMMANDS
+    in_meta = behind == _BEHIND_META
     while True:
         data, at = window.data, place - window.start
         try:
             while True:
                 group, element, vr, length = unpack(data, at)
                 tag, value = group << 16 | element, at + 8
-                if tag >= behind:
+                if tag >= behind or (in_meta and group != 2):
                     if behind == FLOAT_PIXELS and tag not in PIXEL_TAGS:
                         raise Odd
                     return window.start + at, tag
-                if tag <= last or (group == 2) != (behind == _BEHIND_META):
+                if tag <= last or (group == 2) != in_meta:
                     raise Odd
                 if implicit:
                     (length,) = unpack_long(data, at + 4)
@@ -242,7 +247,9 @@ def _collect(
                 if (fitting := fitting_of(tag)) is not None:
                     if end > len(data):
                         raise IndexError
-                    if not implicit and vr not in fitting:
+                    if not implicit and (
+                        vr not in fitting or (vr == b"UN" and length == UNKNOWN_LENGTH)
+                    ):
                         raise Odd
                     found[tag] = data[value:end]
                 last, at = tag, end
