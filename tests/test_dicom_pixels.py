@@ -14,6 +14,7 @@ import imagecodecs
 import numpy as np
 import pytest
 from dicom_files import ENCODERS, JPEG, NATIVE, dataset, write
+from pydicom import dcmread
 
 from hilum.errors import BadData
 from hilum.imaging.files import _dicom_stream, dicom, image_file
@@ -254,6 +255,24 @@ def test_a_jpeg_ls_without_its_end_is_refused_at_once(tmp_path):
                 )
             )
     assert time.monotonic() - begun < 5
+
+
+@pytest.mark.parametrize("size", [(40, 56), (1200, 900)])
+@pytest.mark.parametrize("private", [2, 4 << 20])
+@pytest.mark.parametrize("behind", [b"", b"\0"])
+def test_a_deflated_file_of_any_length_is_read(size, private, behind, tmp_path):
+    """Short ones and long headers, which zlib inflates, and films, which libdeflate does."""
+    stored = smooth(12, size=size)
+    path = write(tmp_path / "a.dcm", stored, bits=12, syntax="1.2.840.10008.1.2.1.99")
+    made = dcmread(path)
+    made.add_new(0x00510010, "LO", "a")
+    made.add_new(0x00511001, "OB", bytes(private))
+    made.save_as(path)
+    path.write_bytes(path.read_bytes() + behind)
+    assert np.array_equal(dicom.read(path).values, stored)
+    path.write_bytes(path.read_bytes()[: -len(behind) - 12])
+    with pytest.raises(BadData, match="its deflated part breaks off"):
+        dicom.read(path)
 
 
 def test_a_deflated_bomb_is_refused(tmp_path):

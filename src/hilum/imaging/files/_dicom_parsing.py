@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from hilum.imaging.files import _dicom_break, _dicom_tags, raster
+from hilum.imaging.files._decoder_warnings import as_data
 from hilum.imaging.files._dicom_elements import LONG_VRS, SHORT_VRS
 
 if TYPE_CHECKING:
@@ -155,17 +156,32 @@ def _inflated(data: memoryview) -> io.BytesIO:
 
     Raises `ValueError` at more bytes than the image that it states can need.
     """
-    engine, stream, most = zlib.decompressobj(-zlib.MAX_WBITS), io.BytesIO(), _MOST_HEADER
-    pending: bytes | memoryview = data
-    while pending and not engine.eof:
-        chunk = engine.decompress(pending, _CHUNK)
-        if not stream.tell():
-            most += 2 * min(_dicom_tags.stated_pixels(chunk), raster.MOST_PIXELS)
-        stream.write(chunk)
+    engine = zlib.decompressobj(-zlib.MAX_WBITS)
+    start = engine.decompress(data, _CHUNK)
+    image = 2 * min(_dicom_tags.stated_pixels(start), raster.MOST_PIXELS)
+    whole = start if engine.eof else _at_once(data, image + _CHUNK)
+    if whole is not None:
+        return io.BytesIO(whole)
+    stream, most = io.BytesIO(), _MOST_HEADER + image
+    stream.write(start)
+    while engine.unconsumed_tail and not engine.eof:
+        stream.write(engine.decompress(engine.unconsumed_tail, _CHUNK))
         if stream.tell() > most:
             raise ValueError(f"it inflates to more than the {most:,} bytes that its image can need")
-        pending = engine.unconsumed_tail
     if not engine.eof:
         raise ValueError("its deflated part breaks off")
     stream.seek(0)
     return stream
+
+
+def _at_once(data: memoryview, most: int) -> bytes | None:
+    """Inflate by libdeflate, in a third of the time of zlib.
+
+    None where there are more bytes than `most` or anything else is wrong, which zlib then decides.
+    """
+    import imagecodecs
+
+    try:
+        return bytes(imagecodecs.deflate_decode(as_data(data), raw=True, out=most))
+    except imagecodecs.DeflateError:
+        return None

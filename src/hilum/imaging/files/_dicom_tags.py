@@ -172,7 +172,7 @@ def _facts(window: _Window) -> Facts:
         place, _ = _collect(window, 132, EXPLICIT_LITTLE, found, _BEHIND_META)
     else:
         _collect(_Window(head[:deflated], deflated), 132, EXPLICIT_LITTLE, found, _BEHIND_META)
-        place, window = 0, _inflated(head[deflated:])
+        place, window = 0, _inflated(head[deflated : deflated + 8 * _HEAD])
     syntax = found.get(SYNTAX, b"").strip(b"\0 ").decode("ascii")
     if not syntax.replace(".", "").isdigit() or (syntax == DEFLATED) != (deflated is not None):
         raise Odd
