@@ -164,6 +164,22 @@ def test_a_prepared_image_is_stretched_over_what_lies_in_the_image_alone(window)
     assert narrow.dtype == np.uint8 and wide.dtype == np.uint16 and not wide[:, :20].any()
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    factor=st.integers(1, 12),
+    inner=st.sampled_from([(256, 256), (200, 256), (256, 131)]),
+    more=st.sampled_from([0, 0, 1]),
+    seed=st.integers(0, 2**31),
+)
+def test_an_image_that_is_averaged_in_strips_is_the_same_to_the_bit(factor, inner, more, seed):
+    size = inner[0] * factor + more, inner[1] * factor
+    rng = np.random.default_rng(seed)
+    values, table = rng.integers(0, 256, size, np.uint8), rng.random(256, np.float32)
+    image = Radiograph(values, None, (), table)
+    whole = Letterbox(size, 256).forward(image.pixels)
+    assert np.array_equal(preprocess(image, 256, "full", 16), radiograph.to_uint16(whole))
+
+
 def test_a_crop_outside_its_image_is_refused():
     with pytest.raises(ValueError, match="inside"):
         Crop((10, 10), 0, 0, 11, 5)
