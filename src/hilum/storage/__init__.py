@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 # 64 bits: enough to name folders and distinguish artefacts and images; not a security measure.
 DIGEST_CHARACTERS = 16
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC  # how a file is opened to be written
 _BLOCK = 1 << 18  # bytes of a file hashed at a time: read and hashed in the cache of one core
 _SORTED = json.JSONEncoder(sort_keys=True, ensure_ascii=False)  # made once: it takes as long as use
 # As it is read from JSON or TOML, before anything has checked its keys and values.
@@ -209,10 +210,14 @@ def add_bytes(path: Path, data: bytes) -> None:
     """
     with _os_errors_translated(path):
         try:
-            path.write_bytes(data)
+            descriptor = os.open(path, _NEW, 0o666)
         except FileNotFoundError:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
+            descriptor = os.open(path, _NEW, 0o666)
+        try:
+            write_at(descriptor, data, 0)
+        finally:
+            os.close(descriptor)
 
 
 def flush_all() -> None:

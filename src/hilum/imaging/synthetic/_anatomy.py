@@ -151,7 +151,10 @@ class View:
 
     def cloud(self, rng: np.random.Generator, cells: int) -> np.ndarray:
         """Return smooth noise of mean 0, `cells` grains across."""
-        grains = rng.standard_normal((cells, cells), np.float32)
+        return self.spread(rng.standard_normal((cells, cells), np.float32))
+
+    def spread(self, grains: np.ndarray) -> np.ndarray:
+        """Return a smooth field through grains that are spread over the frame, float32."""
         return cv2.resize(grains, (self.width, self.height), interpolation=cv2.INTER_CUBIC)
 
 

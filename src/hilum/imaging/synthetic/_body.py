@@ -36,14 +36,22 @@ _FRONT_DROP = (0.6 + 0.06 * _NUMBERS) * (1 + 1.15 * _FRONT)
 _INNER = np.array([1.0, 0.62])[:, None, None, None]  # a rib, and what its dense rims enclose
 _BACK_WIDTHS, _FRONT_WIDTHS = 0.02 * _INNER, 0.02 * (1.05 + 0.3 * _FRONT) * _INNER
 _BLOCK = closed([-1, -0.86, -1, 1, 0.86, 1], [-1, 0, 1, 1, 0, -1], steps=2)  # a vertebral body
+_PEDICLES = np.concatenate([ellipse((across, -0.4), 0.2, 0.4)[::4] for across in (-0.6, 0.6)])
+_VERTEBRA = np.concatenate([_BLOCK, 0.8 * _BLOCK, _PEDICLES])
+_RIM, _MARROW = slice(len(_BLOCK)), slice(len(_BLOCK), 2 * len(_BLOCK))
+_LEFT, _RIGHT = (slice(at, at + 8) for at in (2 * len(_BLOCK), 2 * len(_BLOCK) + 8))
 _GRAINS, _COARSER = (68, 84), (22, 28)  # of the lungs' texture: a hundredth of the frame, and more
+_TRUNK_CELLS, _BELLY_CELLS = 7, 14  # grains across the frame of soft tissue
 _HEADINGS = np.tile(np.linspace(-1.45, 1.5, 8), 2)
 
 
 def trunk(view: View, body: Anatomy, breath: float) -> np.ndarray:
     """Return the attenuation of soft tissue and organs without the lungs, float32."""
-    grid = view.coarse
-    return view.enlarged(_soft_tissue(grid, body) + _organs(grid, body, breath))
+    grid, rng = view.coarse, np.random.default_rng(body.texture)
+    grains = rng.standard_normal(_BELLY_CELLS**2, np.float32)  # the trunk's are the first of them
+    dense = _soft_tissue(grid, body, grains[: _TRUNK_CELLS**2])
+    dense += _organs(grid, body, breath, grains)
+    return view.enlarged(dense)
 
 
 def bones(view: View, body: Anatomy) -> np.ndarray:
@@ -54,7 +62,7 @@ def bones(view: View, body: Anatomy) -> np.ndarray:
     return cv2.addWeighted(layer, _HUNDREDTH, shoulders, _HUNDREDTH, 0, dtype=cv2.CV_32F)
 
 
-def _soft_tissue(view: View, body: Anatomy) -> np.ndarray:
+def _soft_tissue(view: View, body: Anatomy, grains: np.ndarray) -> np.ndarray:
     """Return the trunk with neck and arms, round at its outline, and the breasts.
 
     The air around attenuates a little.
@@ -67,7 +75,7 @@ def _soft_tissue(view: View, body: Anatomy) -> np.ndarray:
     trunk = view.round(view.fill(outline) > 127, 0.1) * np.float32(body.soft_tissue)
     dense = cv2.GaussianBlur(trunk, (5, 5), 1.2)  # else the coarse grid shows along the skin
     dense += np.linspace(0.25, 0.12, view.height, dtype=np.float32)[:, None]
-    dense += view.cloud(np.random.default_rng(body.texture), 7) * np.float32(0.05)
+    dense += view.spread(grains.reshape(_TRUNK_CELLS, -1)) * np.float32(0.05)
     if body.breast:
         middle = np.array([body.half_width * 0.62, body.dome - 0.02])
         shapes = (ellipse(middle * (side, 1), body.half_width * 0.4, 0.105) for side in SIDES)
@@ -75,7 +83,7 @@ def _soft_tissue(view: View, body: Anatomy) -> np.ndarray:
     return dense
 
 
-def _organs(view: View, body: Anatomy, breath: float) -> np.ndarray:
+def _organs(view: View, body: Anatomy, breath: float, grains: np.ndarray) -> np.ndarray:
     """Draw the abdomen, less the air of the trachea, behind the heart and in the stomach."""
     top, dome, side = body.apex, body.dome + breath, body.half_width + body.flank * 0.6
     low = dome + body.dome_drop
@@ -87,7 +95,7 @@ def _organs(view: View, body: Anatomy, breath: float) -> np.ndarray:
     v = [low + 0.08, dome + 0.005, low + 0.01, low, low + 0.08, 1.5, 1.5]
     belly = closed([-side, -side * 0.6, 0, side * 0.6, side, side, -side], v)
     dense = view.soft(view.fill(belly), 0.006)
-    dense *= 0.5 + 0.05 * view.cloud(np.random.default_rng(body.texture), 14)
+    dense *= 0.5 + 0.05 * view.spread(grains.reshape(_BELLY_CELLS, -1))
     dense -= view.haze(0.03, ellipse((middle, dome - 0.14), half, 0.17)) * np.float32(0.5)
     dense -= view.soft(view.fill(band(trachea, 0.03)), 0.004) * np.float32(0.4)
     if body.bubble:
@@ -127,11 +135,9 @@ def _spine(view: View, body: Anatomy) -> np.ndarray:
     top = np.arange(-0.05, 1.05, body.rib_spacing * 0.78)
     centres = np.column_stack([body.spine_curve * np.sin(np.pi * top), top + tall / 2])[:, None]
     half = np.column_stack([0.028 + 0.009 * top, np.full_like(top, tall / 2)])[:, None]
-    for inner, value in ((1.0, 84), (0.8, 67)):
-        view.fill_apart(centres + _BLOCK * half * inner, value, layer)
-    pedicle = ellipse((0, 0), 0.2, 0.4)[::4]
-    for across in (-0.6, 0.6):
-        view.fill_apart(centres + (pedicle + (across, -0.4)) * half, 95, layer)
+    corners = view.pixels(centres + _VERTEBRA * half)
+    for part, value in ((_RIM, 84), (_MARROW, 67), (_LEFT, 95), (_RIGHT, 95)):
+        fill_apart(layer, corners[:, part], value)
     return layer
 
 
@@ -139,21 +145,22 @@ def _shoulders(view: View, body: Anatomy) -> np.ndarray:
     """Draw shoulder blades, heads of the upper arms and clavicles."""
     t, wide = _CLAVICLE, body.half_width
     u = [wide * 0.9, wide * 0.93, wide * 1.02, wide * 1.06, wide + 0.08, wide + 0.09]
-    layer = view.fill()
     blade = closed(u, [0.2, 0.3, 0.42, 0.40, 0.27, 0.2])
-    view.fill_apart(blade * BOTH_SIDES, 23, layer)
     fall = body.apex + 0.1 - 0.085 * t - 0.015 * np.sin(2 * np.pi * t)
     line, girth = (
         np.column_stack([0.035 + (wide + 0.05) * t, fall]),
         0.03 - 0.012 * np.sin(np.pi * t),
     )
+    shapes, values = [blade], [23.0]
     for inner, value in ((1.0, 70), (0.65, 48)):
-        shapes = (
-            ellipse((wide + 0.125, 0.2), 0.045 * inner, 0.045 * inner),
-            band(line, girth * inner),
-        )
-        for outline, density in zip(shapes, (0.7, 1.0), strict=True):
-            view.fill_apart(outline * BOTH_SIDES, value * density, layer)
+        shapes.append(ellipse((wide + 0.125, 0.2), 0.045 * inner, 0.045 * inner))
+        shapes.append(band(line, girth * inner))
+        values += [value * 0.7, value]
+    layer = view.fill()
+    corners, first = view.pixels(np.concatenate(shapes) * BOTH_SIDES), 0
+    for shape, value in zip(shapes, values, strict=True):
+        fill_apart(layer, corners[..., first : first + len(shape), :], value)
+        first += len(shape)
     return layer
 
 
@@ -192,22 +199,21 @@ def _vessels(view: View, body: Anatomy, rng: np.random.Generator) -> np.ndarray:
     heading = _HEADINGS + rng.normal(0, 0.1, 16)
     generations = []
     for reach in (0.055, 0.06, 0.055, 0.05, 0.04, 0.03):
-        bend = heading[:, None] + _BEND * rng.normal(0, 0.28, (len(at), 1))
-        steps = np.empty((len(at), 3, 2))
+        number = len(at)
+        bend = (0.28 * rng.standard_normal((number, 1))) * _BEND
+        bend += heading[:, None]
+        steps = np.empty((number, 3, 2))
         np.multiply(np.cos(bend), side[:, None], out=steps[..., 0])
         np.sin(bend, out=steps[..., 1])
-        steps *= rng.uniform(0.75, 1.3, (len(at), 1, 1)) * (reach / 3)
-        lines = np.empty((len(at), 4, 2))
+        steps *= (0.75 + (1.3 - 0.75) * rng.random((number, 1, 1))) * (reach / 3)
+        lines = np.empty((number, 4, 2))
         lines[:, 0] = at
         np.cumsum(steps, 1, out=lines[:, 1:])
         lines[:, 1:] += at[:, None]
         generations.append(lines)
-        fork = np.flatnonzero(rng.uniform(size=2 * len(at)) < 0.8) // 2
-        at, side, heading = (
-            lines[fork, -1],
-            side[fork],
-            bend[fork, -1] + rng.normal(0, 0.45, len(fork)),
-        )
+        fork = np.flatnonzero(rng.random(2 * number) < 0.8) // 2
+        turns = rng.standard_normal(len(fork))
+        at, side, heading = lines[fork, -1], side[fork], bend[fork, -1] + 0.45 * turns
     layer, corners = view.fill(), view.pixels(np.concatenate(generations))
     last = len(corners)
     for number, lines in reversed(list(enumerate(generations))):
