@@ -52,7 +52,7 @@ def images(side: int, count: int, folder: Path) -> None:
             synthetic.anatomy(rng), rng, height=side, width=side, disease=disease
         ).pixels
         if hasattr(storage, "add_bytes"):
-            storage.add_bytes(folder / f"{number}.png", raster.png(made))
+            storage.add_bytes(folder / f"{number}.png", raster.png(made, quick=True))
         else:  # in another checkout
             raster.write_png(folder / f"{number}.png", made)
 

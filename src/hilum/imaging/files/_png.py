@@ -64,7 +64,7 @@ def encode(pixels: np.ndarray) -> bytes:
     np.subtract(values[1:], values[:-1], out=rows[1:, 1:])
     compress = imagecodecs.zlibng_encode if flat else imagecodecs.deflate_encode
     head = _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
-    body = _chunk(b"IDAT", compress(rows, level=1))
+    body = _chunk(b"IDAT", bytes(compress(as_data(rows.data.cast("B")), level=1)))
     return b"".join([*SIGNATURES, head, body, _chunk(b"IEND", b"")])
 
 

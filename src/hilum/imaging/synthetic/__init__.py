@@ -145,7 +145,8 @@ def draw(
     filled = [chest.fill(outline) for outline in outlines]
     seen = open_beam = beam[window]
     water = np.float32(0) if disease is None else displaced_air(chest, outlines, ill, disease)
-    bare, dense = np.float32(0), trunk(view, body, breath) + bones(view, body)
+    bare, dense = np.float32(0), trunk(view, body, breath)
+    dense += bones(view, body)
     if disease == "effusion":
         seen = seen & (water < 0.5)
     depth, extents = air(chest, outlines, np.maximum(*filled)), {}
@@ -158,7 +159,8 @@ def draw(
         extents |= {sign: extent & open_beam for sign, extent in found.extents.items()}
     lungs = lung_marks(chest, body)
     if disease or signs:
-        lungs *= (1 - 0.7 * water) * (1 - bare)
+        left = 1 - 0.7 * water
+        lungs *= left * (1 - bare) if signs else left
     lungs -= np.float32(0.66 * body.soft_tissue) * (1 - water)
     lungs *= depth
     dense[window] += lungs
