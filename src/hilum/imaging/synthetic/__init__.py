@@ -163,7 +163,8 @@ def draw(
         lungs *= left * (1 - bare) if signs else left
     lungs -= np.float32(0.66 * body.soft_tissue) * (1 - water)
     lungs *= depth
-    dense[window] += lungs
+    there = dense[window]
+    cv2.add(there, lungs, dst=there)
     cv2.threshold(dense, 0, 0, cv2.THRESH_TOZERO, dense)  # a third of the time of NumPy's maximum
     if marker:
         place, attenuation = lead

@@ -57,8 +57,8 @@ class View:
         return self.reduced(round(self.size / 112))
 
     @cached_property
-    def _sixteenths(self) -> tuple[np.ndarray, np.ndarray]:
-        return 16 * self.map[:, :2].T, 16 * self.map[:, 2]
+    def _sixteenths(self) -> np.ndarray:
+        return 16 * self.map
 
     def reduced(self, step: int) -> View:
         """Return the same frame with pixels `step` times as wide; itself for 1 or less."""
@@ -92,9 +92,7 @@ class View:
 
     def pixels(self, points: np.ndarray) -> np.ndarray:
         """Convert points u, v (..., 2) to int32 pixels in sixteenths, for OpenCV's shift=4."""
-        linear, origin = self._sixteenths
-        found = points.reshape(-1, 2) @ linear
-        found += origin
+        found = cv2.transform(points.reshape(-1, 1, 2), self._sixteenths)
         return np.rint(found, out=found).astype(np.int32).reshape(points.shape)
 
     def fill(
@@ -222,13 +220,18 @@ def blobs(centres: np.ndarray, radii: np.ndarray, rng: np.random.Generator) -> n
 
 def band(line: np.ndarray, width: float | np.ndarray) -> np.ndarray:
     """Return the outline (..., 2 n, 2) of a stroke of `width` along an open line (..., n, 2)."""
-    along = np.empty_like(line)
-    along[..., 1:-1, :] = line[..., 2:, :] - line[..., :-2, :]
-    along[..., 0, :] = line[..., 1, :] - line[..., 0, :]
-    along[..., -1, :] = line[..., -1, :] - line[..., -2, :]
-    reach = 0.5 * width / np.hypot(along[..., 0], along[..., 1])
-    half = along[..., ::-1] * (-1.0, 1.0) * reach[..., None]
-    return np.concatenate([line + half, (line - half)[..., ::-1, :]], -2)
+    points = line.view(complex)[..., 0]
+    along = np.empty(points.shape, complex)
+    np.subtract(points[..., 2:], points[..., :-2], out=along[..., 1:-1])
+    along[..., 0] = points[..., 1] - points[..., 0]
+    along[..., -1] = points[..., -1] - points[..., -2]
+    half = (0.5 * width / np.abs(along)) * (1j * along)
+    return pairs(np.concatenate([points + half, (points - half)[..., ::-1]], -1))
+
+
+def pairs(points: np.ndarray) -> np.ndarray:
+    """Return points u + v i, complex (..., n), as u, v (..., n, 2)."""
+    return np.ascontiguousarray(points).view(float).reshape(*points.shape, 2)
 
 
 def posterior_rib(body: Anatomy, number: int | np.ndarray, turn: np.ndarray) -> np.ndarray:

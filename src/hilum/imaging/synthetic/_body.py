@@ -19,6 +19,7 @@ from hilum.imaging.synthetic._anatomy import (
     closed,
     ellipse,
     fill_apart,
+    pairs,
     posterior_rib,
     rough,
 )
@@ -194,27 +195,28 @@ def _vessels(view: View, body: Anatomy, rng: np.random.Generator) -> np.ndarray:
 
     They become fainter and finer outwards; coarse ones are on top.
     """
-    side = np.repeat(SIDES, 8)
-    at = np.column_stack([side * 0.07, body.apex + 0.27 + rng.uniform(-0.015, 0.045, 16)])
+    # Points are complex numbers, and vessels columns: several times as fast as rows of pairs.
+    side = np.repeat(SIDES, 8).astype(float)
+    at = side * 0.07 + 1j * (body.apex + 0.27 + rng.uniform(-0.015, 0.045, 16))
     heading = _HEADINGS + rng.normal(0, 0.1, 16)
     generations = []
     for reach in (0.055, 0.06, 0.055, 0.05, 0.04, 0.03):
         number = len(at)
-        bend = (0.28 * rng.standard_normal((number, 1))) * _BEND
-        bend += heading[:, None]
-        steps = np.empty((number, 3, 2))
-        np.multiply(np.cos(bend), side[:, None], out=steps[..., 0])
-        np.sin(bend, out=steps[..., 1])
-        steps *= (0.75 + (1.3 - 0.75) * rng.random((number, 1, 1))) * (reach / 3)
-        lines = np.empty((number, 4, 2))
-        lines[:, 0] = at
-        np.cumsum(steps, 1, out=lines[:, 1:])
-        lines[:, 1:] += at[:, None]
-        generations.append(lines)
+        bend = _BEND[:, None] * (0.28 * rng.standard_normal(number))
+        bend += heading
+        length = (0.75 + (1.3 - 0.75) * rng.random(number)) * (reach / 3)
+        lines = np.empty((4, number), np.complex128)
+        lines.real[1:] = np.cos(bend) * side * length
+        lines.imag[1:] = np.sin(bend) * length
+        lines[2] += lines[1]
+        lines[3] += lines[2]
+        lines[1:] += at
+        lines[0] = at
+        generations.append(lines.T)
         fork = np.flatnonzero(rng.random(2 * number) < 0.8) // 2
         turns = rng.standard_normal(len(fork))
-        at, side, heading = lines[fork, -1], side[fork], bend[fork, -1] + 0.45 * turns
-    layer, corners = view.fill(), view.pixels(np.concatenate(generations))
+        at, side, heading = lines[3, fork], side[fork], bend[2, fork] + 0.45 * turns
+    layer, corners = view.fill(), view.pixels(pairs(np.concatenate(generations)))
     last = len(corners)
     for number, lines in reversed(list(enumerate(generations))):
         first = last - len(lines)

@@ -21,7 +21,7 @@ def write_dicom(
     monochrome1: bool = False,
     **attributes: object,
 ) -> None:
-    """Write an uncompressed 12-bit DX image of nobody.
+    """Write an uncompressed 12-bit DX image of nobody, see `storage.add_bytes`.
 
     `stored` is uint16 (height, width) below 4096, bright is dense; as MONOCHROME1 the file has the
     inverted values. `study` and `instance` are UIDs; `attributes` are further ones by DICOM
@@ -50,4 +50,4 @@ def write_dicom(
         setattr(dataset, keyword, value)
     stream = io.BytesIO()
     dataset.save_as(stream, enforce_file_format=True)
-    storage.write_bytes(path, stream.getvalue())
+    storage.add_bytes(path, stream.getvalue())
