@@ -159,8 +159,8 @@ def draw(
         extents |= {sign: extent & open_beam for sign, extent in found.extents.items()}
     lungs = lung_marks(chest, body)
     if disease or signs:
-        left = 1 - 0.7 * water
-        lungs *= left * (1 - bare) if signs else left
+        remaining = 1 - 0.7 * water
+        lungs *= remaining * (1 - bare) if signs else remaining
     lungs -= np.float32(0.66 * body.soft_tissue) * (1 - water)
     lungs *= depth
     there = dense[window]
