@@ -149,7 +149,8 @@ def _ingest(folder: Path, resamples: int) -> dict:
 
     manifest = ingest.ingest(folder / "data")
     manifest.write(folder / "run")
-    return {"of": f"{manifest.table.height:,} images, {manifest.labels.height:,} labels"}
+    labels = manifest.query_labels(lambda labels: labels.select(pl.len())).item()
+    return {"of": f"{manifest.table.height:,} images, {labels:,} labels"}
 
 
 def _split(folder: Path, resamples: int) -> dict:

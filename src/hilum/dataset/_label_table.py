@@ -1,7 +1,8 @@
 """The field `labels` of a manifest: a table, or one that is unpacked when it is first used.
 
 A million images have 14 million labels of ChestX-ray14, a gigabyte unpacked, of which few steps
-need more than the states.
+need more than the states. Until then they are a stored table, or one with words of an `Enum` in
+place of text.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any, TypeVar
 
 import polars as pl
 
-from hilum.storage.stored_table import StoredTable
+from hilum.storage.stored_table import StoredTable, words_as_text
 
 _FIELD = "labels"
 _Made = TypeVar("_Made")
@@ -24,10 +25,9 @@ class LabelTable:
         """Return the table, unpacked. Raises `BadData` where it is not readable."""
         if manifest is None:
             raise AttributeError(_FIELD)  # so that the field has no default
-        held = vars(manifest)[_FIELD]
-        if isinstance(held, StoredTable):
-            held = vars(manifest)[_FIELD] = held.table()
-        return held
+        held = LabelTable.packed(manifest)
+        unpacked = vars(manifest)[_FIELD] = words_as_text(held)
+        return unpacked
 
     def __set__(self, manifest: object, held: pl.DataFrame) -> None:
         vars(manifest)[_FIELD] = held
@@ -36,6 +36,12 @@ class LabelTable:
     def hold(manifest: object, stored: StoredTable) -> None:
         """Let a manifest that nothing has used yet have the labels of a stored table."""
         vars(manifest)[_FIELD] = stored
+
+    @staticmethod
+    def packed(manifest: object) -> pl.DataFrame:
+        """Return the table, in which words may be those of an `Enum`. Raises as `__get__` does."""
+        held = vars(manifest)[_FIELD]
+        return held.table() if isinstance(held, StoredTable) else held
 
     @staticmethod
     def unpacked(manifest: object, use: Callable[[pl.LazyFrame], _Made]) -> _Made:

@@ -63,11 +63,11 @@ def of(images: pl.Series, labels: pl.LazyFrame) -> LabelStates:
     sound, last, at = True, ("", ""), 0
     for stated in _pieces(labels):
         # "Not mentioned" has no label. Tables that were made smaller hold names as categories.
-        piece = stated.drop_nulls().cast({"image_id": pl.String, "concept": pl.String})
+        piece = stated.drop_nulls().cast({"image_id": pl.String})
         sound = sound and piece.height == stated.height
         if not piece.height:
             continue
-        concepts = piece["concept"].unique().sort()
+        concepts = _words(piece["concept"])
         code = piece["concept"].cast(pl.Enum(concepts)).to_physical().to_numpy()
         code = code.astype(np.uint16 if len(concepts) <= 1 << 16 else np.uint32, copy=False)
         rows = _rows(images, piece["image_id"], max(at, 0))
@@ -80,6 +80,8 @@ def of(images: pl.Series, labels: pl.LazyFrame) -> LabelStates:
         ends = np.r_[0, np.cumsum(np.bincount(code, minlength=len(concepts)))]
         states = piece["state"].to_numpy()
         for concept, (first, end) in zip(concepts, pairwise(ends), strict=True):
+            if first == end:  # a word of an `Enum` that no label here has
+                continue
             chosen = by_concept[first:end]
             chosen = chosen[rows[chosen] >= 0]
             found.setdefault(concept, []).append(OfConcept(rows[chosen], states[chosen]))
@@ -93,6 +95,13 @@ def of(images: pl.Series, labels: pl.LazyFrame) -> LabelStates:
 def _pieces(labels: pl.LazyFrame) -> Iterator[pl.DataFrame]:
     for at in range(0, labels.select(pl.len()).collect().item(), PIECE):
         yield labels.select(KEY).slice(at, PIECE).collect()
+
+
+def _words(names: pl.Series) -> pl.Series:
+    """Return names, among them all of `names`; sorted, unless those of an `Enum` are not."""
+    if isinstance(names.dtype, pl.Enum):
+        return names.dtype.categories
+    return names.cast(pl.String).unique().sort()
 
 
 def _rows(images: pl.Series, labelled: pl.Series, at: int) -> np.ndarray:

@@ -262,7 +262,9 @@ class Manifest:
                     pl.DataFrame(images, schema=COLUMNS, orient="row"), "image_id"
                 )
             ),
-            pl.DataFrame(labels, schema=LABEL_COLUMNS, orient="row"),
+            labels
+            if isinstance(labels, pl.DataFrame)
+            else pl.DataFrame(labels, schema=LABEL_COLUMNS, orient="row"),
             pl.DataFrame(remarks, schema=REMARK_COLUMNS, orient="row").sort(
                 "path", "rule", "message"
             ),
@@ -297,7 +299,8 @@ class Manifest:
 
     def query_labels(self, query: Callable[[pl.LazyFrame], pl.LazyFrame]) -> pl.DataFrame:
         """Return what a query finds in the labels. Raises `BadData` where they are damaged."""
-        return LabelTable.unpacked(self, lambda labels: query(labels).collect())
+        text = stored_table.words_as_text
+        return LabelTable.unpacked(self, lambda labels: query(text(labels)).collect())
 
     @cached_property
     def digest(self) -> str:
@@ -358,7 +361,7 @@ class Manifest:
 
     def write(self, folder: Path) -> None:
         """Write the tables into a folder; manifest.parquet comes last and marks it as complete."""
-        storage.write_table(folder / "labels.parquet", self.labels)
+        storage.write_table(folder / "labels.parquet", LabelTable.packed(self))
         storage.write_table(folder / "remarks.parquet", self.remarks)
         storage.write_table(folder / "shapes.parquet", self.shapes)
         storage.write_json(

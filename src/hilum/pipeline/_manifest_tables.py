@@ -12,7 +12,8 @@ from hilum.annotations.vocabulary import concept_for
 from hilum.dataset.image_columns import ImageColumns
 from hilum.dataset.manifest import COLUMNS, LABEL_COLUMNS, Remark
 from hilum.errors import BadData
-from hilum.storage import stored_table
+
+MOST_WORDS = 4096  # of a column of labels that is kept as their numbers
 
 
 def tables(
@@ -54,16 +55,9 @@ def tables(
         for key, labels in enumerate(found.labels)
         for it in labels
     ]
-    stated = stored_table.constants_once(
-        pl.DataFrame(
-            labels,
-            schema={
-                "key": pl.UInt32,
-                **{name: kind for name, kind in LABEL_COLUMNS.items() if name != "image_id"},
-            },
-            orient="row",
-        ).sort("key", "concept")
-    )
+    kinds = {"key": pl.UInt32, **LABEL_COLUMNS}
+    del kinds["image_id"]
+    stated = pl.DataFrame(labels, schema=kinds, orient="row").sort("key", "concept")
     image = images.select("image_id", key=found.table["labels"]).sort("image_id")
     return images, _labels(image, stated), shapes, joined
 
@@ -72,8 +66,14 @@ def _labels(image: pl.DataFrame, stated: pl.DataFrame) -> pl.DataFrame:
     """Return the label table, sorted, of images (image_id, key) and the labels `stated` by key.
 
     Both are sorted. Rows are picked column by column, since a join of millions of labels takes
-    twice their memory.
+    twice their memory. Columns of few words have them as an `Enum`, with a byte each for the 16
+    of text.
     """
+    stated = stated.with_columns(
+        words.cast(pl.Enum(words.drop_nulls().unique().sort()))
+        for words in stated
+        if words.dtype == pl.String and words.n_unique() <= MOST_WORDS
+    )
     keys, first, times = np.unique(stated["key"], return_index=True, return_counts=True)
     image = image.filter(pl.col("key").is_in(keys))
     place = np.searchsorted(keys, image["key"].to_numpy())
@@ -87,12 +87,10 @@ def _labels(image: pl.DataFrame, stated: pl.DataFrame) -> pl.DataFrame:
         for one in LABEL_COLUMNS
         if one != "image_id" and stated[one].n_unique() > 1
     }
-    table = pl.DataFrame(columns).with_columns(
-        pl.lit(stated[one][0] if stated.height else None, kind).alias(one)
-        for one, kind in LABEL_COLUMNS.items()
-        if one not in columns
+    return pl.DataFrame(columns).select(
+        one if one in columns else pl.lit(stated[one].first(), stated.schema[one]).alias(one)
+        for one in LABEL_COLUMNS
     )
-    return table.select(list(LABEL_COLUMNS))
 
 
 def _numbers(count: int) -> np.ndarray:

@@ -347,7 +347,7 @@ def summary(manifest: Manifest) -> Summary:
     masks = table.filter(pl.any_horizontal(pl.col(MASK_COLUMNS).is_not_null()))["image_id"]
     drawn = manifest.shapes.filter(pl.col("concept").is_in(list(lung_masks.REFERENCE)))["image_id"]
     with_mask = len({*masks, *drawn})
-    states = manifest.labels.group_by("concept", "state").len().sort("concept", "state")
+    states = manifest.label_states
     stated = eligibility.counts(eligibility.reasons(table))
     return {
         "data set": ", ".join(table["dataset"].unique().sort()),
@@ -356,7 +356,9 @@ def summary(manifest: Manifest) -> Summary:
         "patients": table["patient_id"].n_unique(),
         "with lung mask": with_mask,
         "labels": {
-            state_key(concept, state): count for concept, state, count in states.iter_rows()
+            state_key(concept, state): count
+            for concept in states.of
+            for state, count in states.counts(concept).items()
         },
         "left out": manifest.remarks.filter(manifest.remarks["rule"] == DROPPED).height,
         **({"stated not to be frontal chest radiographs": stated} if stated else {}),

@@ -273,11 +273,11 @@ def read_json(path: Path) -> Any:
 
 
 def write_table(path: Path, table: pl.DataFrame) -> None:
+    """Write a table as Parquet, complete or not at all; words of an `Enum` are stored as text."""
+    from hilum.storage import stored_table
+
     # Through memory, so that a full disk raises OSError and not an error of the Parquet writer.
-    """Write a table as Parquet, complete or not at all."""
-    stream = io.BytesIO()
-    table.write_parquet(stream, compression="zstd")
-    write_bytes(path, stream.getvalue())
+    write_bytes(path, stored_table.parquet(table))
 
 
 def read_table(path: Path) -> pl.DataFrame:

@@ -108,7 +108,8 @@ def rows(root: Path) -> Iterator[ImageColumns | Remark]:
     found = _entries(log, tables[0], release)
     if log.faults:
         raise BadData.listing(f"{root} is not a sound copy of ChestX-ray14", log.faults)
-    _report_unmatched(log, first, release, found["file"])
+    found = found.join(release.parts, on="file", how="left", maintain_order="left")
+    _report_unmatched(log, first, release, found)
     yield from log.remarks
     here = found.filter(pl.col("file").is_in(_names(images).implode()))
     yield _image_columns(tables[0], here if here.height else found, release)
@@ -183,7 +184,7 @@ def _image_columns(path: Path, found: pl.DataFrame, release: _Release) -> ImageC
     """Return the images of the table `found`, with what belongs to them."""
     listed = found["listed"].unique().sort()
     source = f"{path.name}, column Finding Labels"
-    table = found.join(release.parts, on="file", how="left", maintain_order="left").select(
+    table = found.select(
         "image",
         "given_part",
         *(column.field for column in _nih_cells.FACTS),
@@ -276,9 +277,14 @@ def _parts(log: ReadingLog) -> pl.DataFrame:
     return parts.select("file", "given_part")
 
 
-def _report_unmatched(log: ReadingLog, table: str, release: _Release, found: pl.Series) -> None:
-    """Remark on images that one file names and another does not, each kind once with its count."""
-    images, boxes = _names(release.images), _names(release.boxes)
+def _report_unmatched(
+    log: ReadingLog, table: str, release: _Release, listed: pl.DataFrame
+) -> None:
+    """Remark on images that one file names and another does not, each kind once with its count.
+
+    `listed`: file, and its given_part where a list names it.
+    """
+    images, boxes, found = _names(release.images), _names(release.boxes), listed["file"]
     absent = _missing(found, images)
     if len(absent) == len(found):
         message = (
@@ -291,8 +297,10 @@ def _report_unmatched(log: ReadingLog, table: str, release: _Release, found: pl.
         )
         log.remark(table, "warning", DROPPED, message)
     unlisted = [release.images[name] for name in _missing(images, found)]
-    parts = release.parts["file"]
-    partless = _missing(found, parts) if len(parts) else []
+    parts, placed = release.parts["file"], listed["given_part"].is_not_null()
+    partless = found.filter(~placed).to_list() if len(parts) else []
+    # Each list names an image once, as each line does.
+    unknown = _missing(parts, found) if placed.sum() < len(parts) else []
     remarks = (
         (unlisted, "warning", DROPPED, f"{table} does not list them"),
         (
@@ -302,7 +310,7 @@ def _report_unmatched(log: ReadingLog, table: str, release: _Release, found: pl.
             f"{BOXES} has boxes on them, but {table} does not list them",
         ),
         (
-            _missing(parts, found),
+            unknown,
             "info",
             "part-orphan",
             f"the lists of the split name them, but {table} does not",
