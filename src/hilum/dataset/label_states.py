@@ -16,6 +16,8 @@ import numpy as np
 import polars as pl
 
 PIECE = 1 << 20  # labels that are held as text at a time
+STORED = "state of "  # and the concept: the name of a stored column
+SPARSEST = 16  # images and concepts for each label, beyond which states are not stored
 KEY = ("image_id", "concept", "state")
 
 
@@ -90,6 +92,30 @@ def of(images: pl.Series, labels: pl.LazyFrame) -> LabelStates:
         for concept in sorted(found)
     }
     return LabelStates(len(images), joined, sound)
+
+
+def columns(states: LabelStates) -> list[pl.Series] | None:
+    """Return a column for each concept, to be stored with the images of its labels.
+
+    None: the labels are not sound, or so sparse that the columns would take more memory.
+    """
+    labels = sum(len(one.rows) for one in states.of.values())
+    if not states.sound or states.images * len(states.of) > SPARSEST * labels:
+        return None
+    return [states.column(concept).alias(STORED + concept) for concept in states.of]
+
+
+def of_columns(images: pl.DataFrame) -> LabelStates:
+    """Return the states of sound labels that `columns` made columns of `images`."""
+    found = {
+        name.removeprefix(STORED): OfConcept(
+            images[name].is_not_null().arg_true().cast(pl.Int32).to_numpy(),
+            images[name].drop_nulls().to_numpy(),
+        )
+        for name in images.columns
+        if name.startswith(STORED)
+    }
+    return LabelStates(images.height, found, sound=True)
 
 
 def _pieces(labels: pl.LazyFrame) -> Iterator[pl.DataFrame]:

@@ -132,6 +132,7 @@ TABLES = {
     "shapes": SHAPE_COLUMNS,
 }
 ROOT = "root.json"
+_LABELS = "labels"  # the key of the digest of their file in the metadata of manifest.parquet
 FILES = (*(f"{name}.parquet" for name in TABLES), ROOT)
 
 
@@ -360,7 +361,11 @@ class Manifest:
         return replace(self, table=table, labels=labels, shapes=shapes)
 
     def write(self, folder: Path) -> None:
-        """Write the tables into a folder; manifest.parquet comes last and marks it as complete."""
+        """Write the tables into a folder; manifest.parquet comes last and marks it as complete.
+
+        It also has the states of labels as columns, and the digest of the file that they are of.
+        """
+        states = label_states.columns(self.label_states)
         storage.write_table(folder / "labels.parquet", LabelTable.packed(self))
         storage.write_table(folder / "remarks.parquet", self.remarks)
         storage.write_table(folder / "shapes.parquet", self.shapes)
@@ -371,7 +376,11 @@ class Manifest:
                 **({"links": True} if self.links else {}),
             },
         )
-        storage.write_table(folder / "manifest.parquet", self.table)
+        storage.write_table(
+            folder / "manifest.parquet",
+            self.table.with_columns(states or ()),
+            {} if states is None else {_LABELS: storage.digest_of_file(folder / "labels.parquet")},
+        )
 
     @classmethod
     def read(cls, folder: Path) -> Manifest:
@@ -399,5 +408,7 @@ class Manifest:
         root, links = addresses.located(from_text(stated["root"])), stated.get("links") is True
         manifest = cls(root, images.select(list(COLUMNS)), pl.DataFrame(), remarks, shapes, links)
         LabelTable.hold(manifest, stored["labels"])
+        if stored["manifest"].metadata.get(_LABELS) == storage.digest(stored["labels"].data):
+            vars(manifest)["label_states"] = label_states.of_columns(images)
         manifest.check()
         return manifest

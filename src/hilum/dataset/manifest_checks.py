@@ -25,7 +25,10 @@ def faults_of_ids(table: pl.DataFrame, required: Collection[str]) -> Iterator[st
         if count := table[column].null_count():
             yield f"{column} is empty in {count} rows"
     for column in ("image_id", "path"):
-        if table[column].n_unique() == table.height:  # counting them takes several times more
+        values = table[column]
+        # Sorted ones are compared in a tenth of the time; counting all takes several times more.
+        rising = (values[1:] > values[:-1]).all(ignore_nulls=False)
+        if rising or values.n_unique() == table.height:
             continue
         repeated = table.group_by(column).len().filter(pl.col("len") > 1).sort(column)
         for value in repeated[column]:

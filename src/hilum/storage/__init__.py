@@ -14,9 +14,10 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import xxhash
@@ -34,6 +35,7 @@ DIGEST_CHARACTERS = 16
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC  # how a file is opened to be written
 _BLOCK = 1 << 18  # bytes of a file hashed at a time: read and hashed in the cache of one core
 _SORTED = json.JSONEncoder(sort_keys=True, ensure_ascii=False)  # made once: it takes as long as use
+_NONE: Mapping[str, str] = MappingProxyType({})
 # As it is read from JSON or TOML, before anything has checked its keys and values.
 JsonObject = dict[str, Any]
 
@@ -272,12 +274,12 @@ def read_json(path: Path) -> Any:
     return untrusted_files.read_json(path)
 
 
-def write_table(path: Path, table: pl.DataFrame) -> None:
-    """Write a table as Parquet, complete or not at all; words of an `Enum` are stored as text."""
+def write_table(path: Path, table: pl.DataFrame, metadata: Mapping[str, str] = _NONE) -> None:
+    """Write a table as `stored_table.parquet` makes it, complete or not at all."""
     from hilum.storage import stored_table
 
     # Through memory, so that a full disk raises OSError and not an error of the Parquet writer.
-    write_bytes(path, stored_table.parquet(table))
+    write_bytes(path, stored_table.parquet(table, metadata))
 
 
 def read_table(path: Path) -> pl.DataFrame:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -40,6 +40,11 @@ class StoredTable:
     def schema(self) -> pl.Schema:
         """Return the type of each column. Raises `BadData` where the file is not Parquet."""
         return self.unpacked(lambda: pl.Schema(pl.read_parquet_schema(io.BytesIO(self.data))))
+
+    @cached_property
+    def metadata(self) -> Mapping[str, str]:
+        """Return what `parquet` was given. Raises `BadData` where the file is not Parquet."""
+        return self.unpacked(lambda: pl.read_parquet_metadata(io.BytesIO(self.data)))
 
     def scan(self) -> pl.LazyFrame:
         """Return the table to query, of which only the columns and rows in use are unpacked.
@@ -80,8 +85,8 @@ class StoredTable:
             ) from None
 
 
-def parquet(table: pl.DataFrame) -> bytes:
-    """Return a table as a Parquet file, in which words of an `Enum` are text.
+def parquet(table: pl.DataFrame, metadata: Mapping[str, str]) -> bytes:
+    """Return a table as a Parquet file with `metadata`, in which words of an `Enum` are text.
 
     The file is that of the same words as text, which takes four times as long to make.
     """
@@ -90,7 +95,8 @@ def parquet(table: pl.DataFrame) -> bytes:
     text.seek(0)
     made = io.BytesIO()
     # What an `Enum` is stored as is text; only this states the type that it is read as.
-    table.write_parquet(made, compression="zstd", metadata=pl.read_parquet_metadata(text))
+    stated = {**pl.read_parquet_metadata(text), **metadata}
+    table.write_parquet(made, compression="zstd", metadata=stated)
     return made.getvalue()
 
 

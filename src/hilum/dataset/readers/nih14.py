@@ -277,9 +277,7 @@ def _parts(log: ReadingLog) -> pl.DataFrame:
     return parts.select("file", "given_part")
 
 
-def _report_unmatched(
-    log: ReadingLog, table: str, release: _Release, listed: pl.DataFrame
-) -> None:
+def _report_unmatched(log: ReadingLog, table: str, release: _Release, listed: pl.DataFrame) -> None:
     """Remark on images that one file names and another does not, each kind once with its count.
 
     `listed`: file, and its given_part where a list names it.
