@@ -58,6 +58,8 @@ def reasons(table: pl.DataFrame, include: Collection[str] = ()) -> pl.Series:
     """Return `reason` of each row of a manifest's table, in its order: String, null: included."""
     kinds = table.select(COLUMNS).unique()  # a few, also of a hundred thousand images
     stated = [reason(view, part, modality, include) for view, part, modality in kinds.iter_rows()]
+    if not any(stated):
+        return pl.Series("reason", [None], pl.String).new_from_index(0, table.height)
     found = kinds.with_columns(reason=pl.Series(stated, dtype=pl.String))
     rows = table.select(COLUMNS)
     return rows.join(found, on=COLUMNS, how="left", nulls_equal=True, maintain_order="left")[

@@ -184,7 +184,7 @@ def assign_parts(
     ).sort("state", "source", "dealt", "lot")
     claim, dealt = dict.fromkeys(fractions, 0.0), {}
     due = {part: fraction / sum(fractions.values()) for part, fraction in fractions.items()}
-    for name, images in zip(groups["group"], groups["images"], strict=True):
+    for name, images in groups.select("group", "images").iter_rows():
         part = settled.get(name)
         if part is None or part in claim:
             for open_part, fraction in due.items():

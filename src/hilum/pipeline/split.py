@@ -177,7 +177,7 @@ def _settled(
         return dict(settled.select("group", "part").unique().iter_rows()), fractions
     official = table.with_columns(part=manifest.table["given_part"]).drop_nulls("part")
     torn = _torn(official)
-    sound = not torn and {"train", "test"} <= set(official["part"])
+    sound = not torn and {"train", "test"} <= set(official["part"].unique())
     if settings.official == "use" and not sound:
         raise BadData.listing(
             "the official split cannot be used; set [split] official = 'ignore' to make one",

@@ -25,17 +25,15 @@ def mixed(rows: pl.DataFrame, alike: Sequence[str], differ: str) -> pl.DataFrame
 
     A null is not a value.
     """
-    column = pl.col(differ)
-    groups = (
-        rows.lazy()
-        .select(*alike, differ)
-        .drop_nulls()
-        .group_by(alike)
-        .agg(_several=(column != column.first()).any())
-        .filter("_several")
-        .drop("_several")
-        .collect()
-    )
+    key, value, known = pl.col(alike), pl.col(differ), rows.select(*alike, differ).drop_nulls()
+    again = pl.all_horizontal(key == key.shift()).fill_null(value=False)
+    first = known.filter(~again).select(alike)
+    if first.n_unique() == first.height:  # of groups that are neighbours: a quarter of the time
+        groups = known.filter(again & (value != value.shift()))
+    else:
+        groups = known.group_by(alike).agg((value != value.first()).any()).filter(differ)
+    if groups.is_empty():
+        return rows.clear()
     return rows.join(groups, on=alike, how="semi", maintain_order="left")
 
 
@@ -67,20 +65,23 @@ def copies(images: pl.DataFrame, digest: str = "pixel_digest") -> pl.DataFrame:
     return shown.filter(pl.col(digest).is_duplicated())
 
 
+def wide(rows: pl.DataFrame, alike: Sequence[str], value: str, widest: float) -> pl.DataFrame:
+    """Return rows of groups, equal in columns `alike`, whose `value` has a range above `widest`.
+
+    Rows without a value are left out.
+    """
+    known, column = rows.drop_nulls(value), pl.col(value)
+    groups = known.group_by(alike).agg(_span=column.max() - column.min())
+    return known.join(groups.filter(pl.col("_span") > widest), on=alike, how="semi")
+
+
 def spans(rows: pl.DataFrame, alike: Sequence[str], value: str, widest: float) -> pl.DataFrame:
     """Return groups of rows, equal in columns `alike`, whose `value` has a range above `widest`.
 
     Each group is one row: the row of the largest value, with the columns of the row of the
     smallest value under the prefix `other_`. A null is not a value; ties go to the first image_id.
     """
-    known = rows.drop_nulls([*alike, value])
-    wide = (
-        known.group_by(alike)
-        .agg(_span=pl.col(value).max() - pl.col(value).min())
-        .filter(pl.col("_span") > widest)
-        .drop("_span")
-    )
-    ordered = known.join(wide, on=alike, how="semi").sort(value, "image_id")
+    ordered = wide(rows.drop_nulls(alike), alike, value, widest).sort(value, "image_id")
     smallest = ordered.unique(alike, keep="first", maintain_order=True).select(
         *alike, pl.exclude(*alike).name.prefix("other_")
     )

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import polars as pl
 
 from hilum.annotations.acquisition import OLDEST_YEARS
-from hilum.audit.checks._pairs import spans
+from hilum.audit.checks._pairs import spans, wide
 from hilum.audit.issues import Issue, Rule
 from hilum.dataset.manifest import Manifest
 from hilum.plugins import Card
@@ -97,7 +97,10 @@ def check(manifest: Manifest, facts: pl.DataFrame) -> Iterator[Issue]:
 
 def _falling(known: pl.DataFrame) -> pl.DataFrame:
     """Return each patient's largest decrease of age from one numbered examination to the next."""
-    ordered = known.drop_nulls("follow_up").sort("patient_id", "follow_up", "image_id")
+    numbered = known.drop_nulls("follow_up")
+    ordered = wide(numbered, ["patient_id"], "age_years", ROUNDED_YEARS).sort(
+        "patient_id", "follow_up", "image_id"
+    )
     before = [
         pl.col(name).shift().alias(f"other_{name}")
         for name in ("image_id", "path", "age_years", "follow_up", "patient_id")

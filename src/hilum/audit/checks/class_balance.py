@@ -138,18 +138,16 @@ def _counts(manifest: Manifest) -> pl.DataFrame:
     of, person = (column.to_numpy() for column in manifest.table.select(dense))
     names = images["dataset"].unique().sort()
     count, people = len(names), int(person.max(initial=-1)) + 1
-    rows = []
+    cell, rows = person * count + of, []
     for concept, labels in manifest.label_states.of.items():
-        columns = [np.bincount(of[labels.rows], minlength=count)]
-        chosen = {
-            state: labels.rows[labels.states == state]
+        at = cell[labels.rows]
+        images_of = [
+            np.bincount(at[labels.states == state], minlength=people * count).reshape(-1, count)
             for state in (State.PRESENT, State.ABSENT, State.UNCERTAIN)
-        }
-        columns += [np.bincount(of[at], minlength=count) for at in chosen.values()]
-        for state in (State.PRESENT, State.ABSENT):
-            at = chosen[state]
-            images_of = np.bincount(person[at] * count + of[at], minlength=people * count)
-            columns.append((images_of.reshape(people, count) > 0).sum(axis=0))
+        ]
+        columns = [np.bincount(of[labels.rows], minlength=count)]
+        columns += [one.sum(axis=0) for one in images_of]
+        columns += [(one > 0).sum(axis=0) for one in images_of[:2]]
         for name, *cells in zip(names, *columns, strict=True):
             if cells[0]:
                 rows.append((name, concept, *map(int, cells)))

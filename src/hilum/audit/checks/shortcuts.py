@@ -164,13 +164,10 @@ def _known(labels: LabelStates, rows: pl.Series) -> Iterator[tuple[str, np.ndarr
 
     `rows`: those of the images in the table.
     """
-    place = np.full(labels.images, -1, np.int64)
-    place[rows.to_numpy()] = np.arange(len(rows))
-    for concept, (at, states) in labels.of.items():
-        index = place[at]
-        kept = (index >= 0) & (states != State.UNCERTAIN)
-        order = np.argsort(index[kept], kind="stable")
-        yield concept, index[kept][order], states[kept][order]
+    for concept in labels.of:
+        states = labels.column(concept).gather(rows)
+        known = states.is_not_null() & (states != State.UNCERTAIN)
+        yield concept, known.arg_true().to_numpy(), states.filter(known).to_numpy()
 
 
 def _message(

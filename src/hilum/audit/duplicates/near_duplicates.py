@@ -68,8 +68,7 @@ def within(table: pl.DataFrame, cache: Cache | None = None) -> pl.DataFrame:
     All copies of one image are connected by such pairs.
     """
     usable = _usable(table)
-    alone = usable.filter(pl.col("pixel_digest").is_first_distinct())
-    return pl.concat([*_equal(usable), _processed(alone, cache)])
+    return pl.concat([*_equal(usable), _processed(usable, cache)])
 
 
 def shared(
@@ -104,13 +103,15 @@ def _usable(table: pl.DataFrame) -> pl.DataFrame:
 
 def _equal(usable: pl.DataFrame) -> Iterator[pl.DataFrame]:
     for kind, digest in EQUAL.items():
-        alike = usable.filter(pl.col(digest).is_not_null() & pl.col(digest).is_duplicated())
+        usable = usable.drop_nulls(digest)
+        alike = usable.filter(pl.col(digest).is_duplicated())
         first = alike.unique(digest, keep="first", maintain_order=True)
         pairs = alike.join(
             first.select(digest, other_image_id="image_id"), on=digest, maintain_order="left"
         )
         yield _equal_pairs(pairs.filter(pl.col("image_id") != pl.col("other_image_id")), kind)
-        usable = usable.filter(pl.col(digest).is_not_null() & pl.col(digest).is_first_distinct())
+        if alike.height:
+            usable = usable.filter(pl.col(digest).is_first_distinct())
 
 
 def _equal_pairs(pairs: pl.DataFrame, kind: str) -> pl.DataFrame:
@@ -122,9 +123,11 @@ def _equal_pairs(pairs: pl.DataFrame, kind: str) -> pl.DataFrame:
 # Processed copies: the same image, but not equal pixels.
 
 
-def _processed(alone: pl.DataFrame, cache: Cache | None) -> pl.DataFrame:
-    rows = alone.drop_nulls("fingerprint")
-    if cache is None or rows.height < 2:
+def _processed(usable: pl.DataFrame, cache: Cache | None) -> pl.DataFrame:
+    if cache is None:
+        return pl.DataFrame(schema=COLUMNS)
+    rows = usable.filter(pl.col("pixel_digest").is_first_distinct()).drop_nulls("fingerprint")
+    if rows.height < 2:
         return pl.DataFrame(schema=COLUMNS)
     keys, side = decode(rows["fingerprint"]), Side(rows, cache)
     found = hash_search.near(keys.hashes, DISTANCE, most=MOST)
