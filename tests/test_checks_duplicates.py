@@ -10,9 +10,11 @@ import cv2
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from test_near_duplicates import CHANGES, radiograph
 
-from hilum.audit.checks import duplicates
+from hilum.audit.checks import _pairs, duplicates
 from hilum.audit.duplicates import near_duplicates
 from hilum.dataset import pixel_cache
 from hilum.dataset.manifest import COLUMNS, Manifest
@@ -182,3 +184,20 @@ def test_images_that_show_nothing_are_no_copies(tmp_path):
         maximum=pl.when(pl.col("image_id") == "set/c").then("maximum").otherwise("minimum")
     )
     assert list(duplicates.check(manifest, facts, cache)) == []
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["p", "q", None]), st.sampled_from(["f", "m", None])), max_size=8
+    ),
+    st.booleans(),
+)
+def test_groups_with_several_values_are_found_in_any_order(rows, neighbours):
+    if neighbours:
+        rows = sorted(rows, key=lambda row: (row[0] or "", rows.index(row)))
+    table = pl.DataFrame(rows, schema={"patient": pl.String, "sex": pl.String}, orient="row")
+    table = table.with_row_index("row")
+    values = {key: {sex for one, sex in rows if one == key and sex} for key in ("p", "q")}
+    expected = [at for at, (key, _) in enumerate(rows) if len(values.get(key, ())) > 1]
+    assert _pairs.mixed(table, ["patient"], "sex")["row"].to_list() == expected

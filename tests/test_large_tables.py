@@ -17,6 +17,7 @@ from hilum.dataset.readers import nih14
 from hilum.errors import BadData
 from hilum.pipeline import ingest
 from hilum.storage import stored_table
+from hilum.storage.stored_table import StoredTable
 
 
 def test_columns_of_one_value_are_the_same_table_and_digest(tmp_path):
@@ -35,6 +36,18 @@ def test_columns_of_one_value_are_the_same_table_and_digest(tmp_path):
     again = storage.read_table(tmp_path / "table.parquet")
     assert_frame_equal(again, table)
     assert storage.digest_of_table(again) == storage.digest_of_table(table)
+
+
+@pytest.mark.parametrize("words", [["mass", None, "a", "mass"], [None, None], []])
+def test_words_that_are_held_as_numbers_are_stored_as_text(tmp_path, words):
+    kind = pl.Enum(["a", "mass", "of no row"])
+    table = pl.DataFrame({"row": range(len(words)), "word": words}, schema_overrides={"word": kind})
+    text = table.cast({"word": pl.String})
+    storage.write_table(tmp_path / "table.parquet", table, {"key": "value"})
+    assert_frame_equal(storage.read_table(tmp_path / "table.parquet"), text)
+    assert_frame_equal(pl.read_parquet(tmp_path / "table.parquet"), text)
+    assert StoredTable.read(tmp_path / "table.parquet").metadata["key"] == "value"
+    assert_frame_equal(stored_table.words_as_text(table), text)
 
 
 @pytest.mark.parametrize("piece", [1, 2, 3, 100])
@@ -100,6 +113,57 @@ def test_label_states_are_those_of_the_labels_in_any_order(images, rows, in_orde
         keys = [row[:2] for row in rows]
         of_table = rows == known and "unknown" not in {image for image, _ in keys}
         assert found.sound == (of_table and keys == sorted(set(keys)))
+
+
+def same_states(found, expected):
+    assert found.images == expected.images and found.sound == expected.sound
+    assert list(found.of) == list(expected.of)
+    for concept in expected.of:
+        for got, wanted in zip(found.of[concept], expected.of[concept], strict=True):
+            assert got.dtype == wanted.dtype and got.tolist() == wanted.tolist()
+
+
+@pytest.fixture
+def written(tmp_path):
+    nih14.example(tmp_path / "data", images=12)
+    manifest = ingest.ingest(tmp_path / "data")
+    manifest.write(tmp_path / "run")
+    return tmp_path / "run", manifest
+
+
+def test_states_are_read_without_the_labels(written, monkeypatch):
+    folder, manifest = written
+    expected = label_states.of(manifest.table["image_id"], manifest.labels.lazy())
+    monkeypatch.setattr(label_states, "of", None)
+    same_states(Manifest.read(folder).label_states, expected)
+
+
+def test_states_are_those_of_labels_that_were_changed_since(written):
+    folder, manifest = written
+    labels = manifest.labels.with_columns(state=(1 - pl.col("state")).cast(pl.Int8))
+    storage.write_table(folder / "labels.parquet", labels)
+    expected = label_states.of(manifest.table["image_id"], labels.lazy())
+    same_states(Manifest.read(folder).label_states, expected)
+    stranger = pl.col("image_id").str.replace("$", " of another set")
+    storage.write_table(folder / "labels.parquet", labels.with_columns(stranger))
+    with pytest.raises(BadData, match="which is not in the table"):
+        Manifest.read(folder)
+
+
+def test_a_manifest_of_before_states_were_stored_is_read_as_it_was(written):
+    folder, manifest = written
+    storage.write_table(folder / "manifest.parquet", manifest.table)
+    again = Manifest.read(folder)
+    same_states(again.label_states, manifest.label_states)
+    assert again.digest == manifest.digest
+
+
+def test_states_are_not_stored_where_they_would_be_larger_than_the_labels(written, monkeypatch):
+    folder, manifest = written
+    monkeypatch.setattr(label_states, "SPARSEST", 0)
+    manifest.write(folder)
+    assert pl.read_parquet(folder / "manifest.parquet").columns == list(COLUMNS)
+    same_states(Manifest.read(folder).label_states, manifest.label_states)
 
 
 # ----------------------------------------------------------------------------- written and damaged

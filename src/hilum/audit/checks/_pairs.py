@@ -5,19 +5,24 @@ images, and values that are far apart within a group.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import polars as pl
 
 
-def with_facts(table: pl.DataFrame, facts: pl.DataFrame, *columns: str) -> pl.DataFrame:
+def with_facts(
+    table: pl.DataFrame, facts: pl.DataFrame, *columns: str, how: Literal["inner", "left"] = "inner"
+) -> pl.DataFrame:
     """Return images with these columns of their facts, in the order of `table`.
+
+    `how`: whether images without facts are left out, or have nulls in their place.
 
     The index of a cache has the order of its manifest: nothing is searched for then.
     """
     measured = facts.select("image_id", *columns)
     if table.height == facts.height and (table["image_id"] == facts["image_id"]).all():
         return table.hstack(measured.drop("image_id"))
-    return table.join(measured, on="image_id", maintain_order="left")
+    return table.join(measured, on="image_id", how=how, maintain_order="left")
 
 
 def mixed(rows: pl.DataFrame, alike: Sequence[str], differ: str) -> pl.DataFrame:

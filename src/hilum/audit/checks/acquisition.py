@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator
 import polars as pl
 
 from hilum.annotations import acquisition, eligibility
+from hilum.audit.checks._pairs import with_facts
 from hilum.audit.issues import Issue, Rule
 from hilum.dataset.manifest import Manifest
 from hilum.inference import orientation
@@ -124,13 +125,7 @@ def check(
         yield from AGAINST_IMAGE.issue(_against_image(table, facts))
     spaced = pl.any_horizontal(pl.col("row_spacing_mm", "column_spacing_mm").is_not_null())
     yield from _spacing(
-        table,
-        table.filter(spaced).join(
-            facts.select("image_id", "height", "width"),
-            on="image_id",
-            how="left",
-            maintain_order="left",
-        ),
+        table, with_facts(table.filter(spaced), facts, "height", "width", how="left")
     )
 
 

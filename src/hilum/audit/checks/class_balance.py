@@ -140,15 +140,14 @@ def _counts(manifest: Manifest) -> pl.DataFrame:
     count, people = len(names), int(person.max(initial=-1)) + 1
     cell, rows = person * count + of, []
     for concept, labels in manifest.label_states.of.items():
-        at = cell[labels.rows]
-        images_of = [
-            np.bincount(at[labels.states == state], minlength=people * count).reshape(-1, count)
-            for state in (State.PRESENT, State.ABSENT, State.UNCERTAIN)
-        ]
+        at, patients = cell[labels.rows], []
         columns = [np.bincount(of[labels.rows], minlength=count)]
-        columns += [one.sum(axis=0) for one in images_of]
-        columns += [(one > 0).sum(axis=0) for one in images_of[:2]]
-        for name, *cells in zip(names, *columns, strict=True):
+        for state in (State.PRESENT, State.ABSENT, State.UNCERTAIN):
+            images_of = np.bincount(at[labels.states == state], minlength=people * count)
+            images_of = images_of.reshape(people, count)
+            columns.append(images_of.sum(axis=0))
+            patients.append((images_of > 0).sum(axis=0))
+        for name, *cells in zip(names, *columns, *patients[:2], strict=True):
             if cells[0]:
                 rows.append((name, concept, *map(int, cells)))
     counts = pl.DataFrame(rows, schema=_COUNTED, orient="row")

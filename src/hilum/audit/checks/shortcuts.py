@@ -22,6 +22,7 @@ import numpy as np
 import polars as pl
 
 from hilum.annotations.vocabulary import STATE_NAMES, State, name_of
+from hilum.audit.checks._pairs import with_facts
 from hilum.audit.issues import Issue, Rule
 from hilum.dataset.label_states import LabelStates
 from hilum.dataset.manifest import PARTS, Manifest
@@ -97,7 +98,6 @@ def _facts(table: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
 
     Sizes are the file's, or as stated where it was not read.
     """
-    read = facts.select("image_id", "height", "width", "bits")
     kind = (
         pl.col("path")
         .str.extract(r"\.([A-Za-z]+)$")
@@ -106,7 +106,7 @@ def _facts(table: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
     )
     images = table.select("image_id", "path", *_STATED).with_row_index("row")
     images = images if images["image_id"].is_sorted() else images.sort("image_id")
-    joined = images.join(read, on="image_id", how="left", maintain_order="left").with_columns(
+    joined = with_facts(images, facts, "height", "width", "bits", how="left").with_columns(
         pl.coalesce("height", "stated_height"),
         pl.coalesce("width", "stated_width"),
         pl.col("bits").cast(pl.String),
@@ -269,7 +269,7 @@ def _differences(dataset: str, rows: pl.DataFrame, labels: LabelStates) -> pl.Da
 
     The test part, or without one the tune part, is compared with the training part.
     """
-    people = rows.unique("patient_id", keep="first", maintain_order=True)
+    people = rows.filter(pl.col("patient_id").is_first_distinct())
     sizes = dict(people["given_part"].value_counts().iter_rows())
     parts = [part for part in PARTS if sizes.get(part, 0) >= FEWEST]
     if len(parts) < 2:

@@ -322,4 +322,6 @@ def _report_unmatched(log: ReadingLog, table: str, release: _Release, listed: pl
 
 def _missing(names: pl.Series, known: pl.Series) -> list[str]:
     """Return the names that are not known, in their order."""
+    if not len(names):  # as of boxes: a million others are not made ready to be searched
+        return []
     return names.filter(~names.is_in(known.implode())).to_list()
