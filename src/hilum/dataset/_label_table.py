@@ -26,8 +26,10 @@ class LabelTable:
         if manifest is None:
             raise AttributeError(_FIELD)  # so that the field has no default
         held = LabelTable.packed(manifest)
-        unpacked = vars(manifest)[_FIELD] = words_as_text(held)
-        return unpacked
+        if pl.Enum in held.dtypes:
+            held = words_as_text(held)
+        vars(manifest)[_FIELD] = held
+        return held
 
     def __set__(self, manifest: object, held: pl.DataFrame) -> None:
         vars(manifest)[_FIELD] = held

@@ -50,6 +50,9 @@
     zone              str?   upper, middle, lower, apex or hilum
     activity          str?   active, old, stable, improving or worsening
 
+Stored, the table of images also has a column `state of CONCEPT` for each concept. It is read in
+place of the labels as long as their file is the one that it was made from.
+
 `Manifest.shapes`, one row per drawn shape: image_id, concept (of a finding, or right_lung,
 left_lung, lungs, or ignored: pixels that a mask leaves open), term, shape (JSON text of
 `hilum.annotations.shapes`), source, author (who drew it; null: not stated).
