@@ -144,8 +144,8 @@ def test_states_are_those_of_labels_that_were_changed_since(written):
     storage.write_table(folder / "labels.parquet", labels)
     expected = label_states.of(manifest.table["image_id"], labels.lazy())
     same_states(Manifest.read(folder).label_states, expected)
-    stranger = pl.col("image_id").str.replace("$", " of another set")
-    storage.write_table(folder / "labels.parquet", labels.with_columns(stranger))
+    unlisted = pl.col("image_id").str.replace("$", " of another set")
+    storage.write_table(folder / "labels.parquet", labels.with_columns(unlisted))
     with pytest.raises(BadData, match="which is not in the table"):
         Manifest.read(folder)
 

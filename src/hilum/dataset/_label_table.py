@@ -7,14 +7,14 @@ place of text.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import polars as pl
 
 from hilum.storage.stored_table import StoredTable, words_as_text
 
-_FIELD = "labels"
+_FIELD, _STATES = "labels", "label_states"
 _Made = TypeVar("_Made")
 
 
@@ -35,15 +35,29 @@ class LabelTable:
         vars(manifest)[_FIELD] = held
 
     @staticmethod
-    def hold(manifest: object, stored: StoredTable) -> None:
-        """Let a manifest that nothing has used yet have the labels of a stored table."""
+    def of(labels: pl.DataFrame | Sequence[Sequence], schema: Mapping[str, Any]) -> pl.DataFrame:
+        """Return rows of labels as a table; a table as it is."""
+        if isinstance(labels, pl.DataFrame):
+            return labels
+        return pl.DataFrame(labels, schema=schema, orient="row")
+
+    @staticmethod
+    def hold(manifest: object, stored: StoredTable, states: object | None) -> None:
+        """Let a manifest that nothing has used yet have stored labels, and states if known."""
         vars(manifest)[_FIELD] = stored
+        if states is not None:
+            vars(manifest)[_STATES] = states
 
     @staticmethod
     def packed(manifest: object) -> pl.DataFrame:
         """Return the table, in which words may be those of an `Enum`. Raises as `__get__` does."""
         held = vars(manifest)[_FIELD]
         return held.table() if isinstance(held, StoredTable) else held
+
+    @staticmethod
+    def queried(manifest: object, query: Callable[[pl.LazyFrame], pl.LazyFrame]) -> pl.DataFrame:
+        """Return what a query of text finds. Raises as `unpacked` does."""
+        return LabelTable.unpacked(manifest, lambda held: query(words_as_text(held)).collect())
 
     @staticmethod
     def unpacked(manifest: object, use: Callable[[pl.LazyFrame], _Made]) -> _Made:

@@ -2,7 +2,9 @@
 
 A million images have 14 million labels of ChestX-ray14. As a table these are a gigabyte, and
 joining them with the images by name takes seconds; what splits, checks, trains and evaluates needs
-of them is the state of an image and a concept.
+of them is the state of an image and a concept. The stored table of images therefore also has a
+column `state of CONCEPT` for each concept, which is read in place of the labels as long as their
+file is the one that it was made from.
 """
 
 from __future__ import annotations
@@ -10,13 +12,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 
+from hilum import storage
+from hilum.storage.stored_table import StoredTable
+
 PIECE = 1 << 20  # labels that are held as text at a time
 STORED = "state of "  # and the concept: the name of a stored column
+DIGEST = "labels"  # the key of the digest of their file in the metadata of the table of images
 SPARSEST = 16  # images and concepts for each label, beyond which states are not stored
 KEY = ("image_id", "concept", "state")
 
@@ -52,8 +59,9 @@ class LabelStates:
 
     def counts(self, concept: str) -> dict[int, int]:
         """Count the labels of a concept by state."""
-        states, counts = np.unique(self.of[concept].states, return_counts=True)
-        return dict(zip(states.tolist(), counts.tolist(), strict=True))
+        least = np.iinfo(np.int8).min
+        counts = np.bincount(self.of[concept].states.astype(np.int16) - least)
+        return {int(at) + least: int(counts[at]) for at in np.flatnonzero(counts)}
 
 
 def of(images: pl.Series, labels: pl.LazyFrame) -> LabelStates:
@@ -94,19 +102,28 @@ def of(images: pl.Series, labels: pl.LazyFrame) -> LabelStates:
     return LabelStates(len(images), joined, sound)
 
 
-def columns(states: LabelStates) -> list[pl.Series] | None:
-    """Return a column for each concept, to be stored with the images of its labels.
+def beside(
+    images: pl.DataFrame, states: LabelStates, labels: Path
+) -> tuple[pl.DataFrame, dict[str, str]]:
+    """Return the table of images with a column of states for each concept, and its metadata.
 
-    None: the labels are not sound, or so sparse that the columns would take more memory.
+    `labels`: the file that they are of. Nothing is added where they are not sound, or so sparse
+    that the columns would take more memory.
     """
-    labels = sum(len(one.rows) for one in states.of.values())
-    if not states.sound or states.images * len(states.of) > SPARSEST * labels:
+    count = sum(len(one.rows) for one in states.of.values())
+    if not states.sound or states.images * len(states.of) > SPARSEST * count:
+        return images, {}
+    columns = [states.column(concept).alias(STORED + concept) for concept in states.of]
+    return images.with_columns(columns), {DIGEST: storage.digest_of_file(labels)}
+
+
+def stored(images: pl.DataFrame, tables: Mapping[str, StoredTable]) -> LabelStates | None:
+    """Return the states that `beside` made columns of `images`; None where the labels are others.
+
+    `tables`: the stored "manifest" and "labels".
+    """
+    if tables["manifest"].metadata.get(DIGEST) != storage.digest(tables["labels"].data):
         return None
-    return [states.column(concept).alias(STORED + concept) for concept in states.of]
-
-
-def of_columns(images: pl.DataFrame) -> LabelStates:
-    """Return the states of sound labels that `columns` made columns of `images`."""
     found = {
         name.removeprefix(STORED): OfConcept(
             images[name].is_not_null().arg_true().cast(pl.Int32).to_numpy(),

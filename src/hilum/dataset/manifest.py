@@ -50,9 +50,6 @@
     zone              str?   upper, middle, lower, apex or hilum
     activity          str?   active, old, stable, improving or worsening
 
-Stored, the table of images also has a column `state of CONCEPT` for each concept. It is read in
-place of the labels as long as their file is the one that it was made from.
-
 `Manifest.shapes`, one row per drawn shape: image_id, concept (of a finding, or right_lung,
 left_lung, lungs, or ignored: pixels that a mask leaves open), term, shape (JSON text of
 `hilum.annotations.shapes`), source, author (who drew it; null: not stated).
@@ -65,7 +62,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -135,7 +132,6 @@ TABLES = {
     "shapes": SHAPE_COLUMNS,
 }
 ROOT = "root.json"
-_LABELS = "labels"  # the key of the digest of their file in the metadata of manifest.parquet
 FILES = (*(f"{name}.parquet" for name in TABLES), ROOT)
 
 
@@ -266,9 +262,7 @@ class Manifest:
                     pl.DataFrame(images, schema=COLUMNS, orient="row"), "image_id"
                 )
             ),
-            labels
-            if isinstance(labels, pl.DataFrame)
-            else pl.DataFrame(labels, schema=LABEL_COLUMNS, orient="row"),
+            LabelTable.of(labels, LABEL_COLUMNS),
             pl.DataFrame(remarks, schema=REMARK_COLUMNS, orient="row").sort(
                 "path", "rule", "message"
             ),
@@ -298,13 +292,11 @@ class Manifest:
     @cached_property
     def label_states(self) -> LabelStates:
         """Return the labels as numbers, by concept."""
-        images = self.table["image_id"]
-        return LabelTable.unpacked(self, lambda labels: label_states.of(images, labels))
+        return LabelTable.unpacked(self, partial(label_states.of, self.table["image_id"]))
 
     def query_labels(self, query: Callable[[pl.LazyFrame], pl.LazyFrame]) -> pl.DataFrame:
         """Return what a query finds in the labels. Raises `BadData` where they are damaged."""
-        text = stored_table.words_as_text
-        return LabelTable.unpacked(self, lambda labels: query(text(labels)).collect())
+        return LabelTable.queried(self, query)
 
     @cached_property
     def digest(self) -> str:
@@ -364,11 +356,7 @@ class Manifest:
         return replace(self, table=table, labels=labels, shapes=shapes)
 
     def write(self, folder: Path) -> None:
-        """Write the tables into a folder; manifest.parquet comes last and marks it as complete.
-
-        It also has the states of labels as columns, and the digest of the file that they are of.
-        """
-        states = label_states.columns(self.label_states)
+        """Write the tables into a folder; manifest.parquet comes last and marks it as complete."""
         storage.write_table(folder / "labels.parquet", LabelTable.packed(self))
         storage.write_table(folder / "remarks.parquet", self.remarks)
         storage.write_table(folder / "shapes.parquet", self.shapes)
@@ -379,11 +367,8 @@ class Manifest:
                 **({"links": True} if self.links else {}),
             },
         )
-        storage.write_table(
-            folder / "manifest.parquet",
-            self.table.with_columns(states or ()),
-            {} if states is None else {_LABELS: storage.digest_of_file(folder / "labels.parquet")},
-        )
+        with_states = label_states.beside(self.table, self.label_states, folder / "labels.parquet")
+        storage.write_table(folder / "manifest.parquet", *with_states)
 
     @classmethod
     def read(cls, folder: Path) -> Manifest:
@@ -410,8 +395,6 @@ class Manifest:
         )
         root, links = addresses.located(from_text(stated["root"])), stated.get("links") is True
         manifest = cls(root, images.select(list(COLUMNS)), pl.DataFrame(), remarks, shapes, links)
-        LabelTable.hold(manifest, stored["labels"])
-        if stored["manifest"].metadata.get(_LABELS) == storage.digest(stored["labels"].data):
-            vars(manifest)["label_states"] = label_states.of_columns(images)
+        LabelTable.hold(manifest, stored["labels"], label_states.stored(images, stored))
         manifest.check()
         return manifest

@@ -275,11 +275,23 @@ def read_json(path: Path) -> Any:
 
 
 def write_table(path: Path, table: pl.DataFrame, metadata: Mapping[str, str] = _NONE) -> None:
-    """Write a table as `stored_table.parquet` makes it, complete or not at all."""
-    from hilum.storage import stored_table
+    """Write a table as Parquet with `metadata`, complete or not at all.
 
+    Words of an `Enum` are stored as text, in a quarter of the time that text takes.
+    """
+    import polars as pl
+
+    from hilum.storage.stored_table import words_as_text
+
+    # What an `Enum` is stored as is text; only this states the type that it is read as.
+    text = io.BytesIO()
+    words_as_text(table.clear()).write_parquet(text)
+    text.seek(0)
+    stated = {**pl.read_parquet_metadata(text), **metadata}
     # Through memory, so that a full disk raises OSError and not an error of the Parquet writer.
-    write_bytes(path, stored_table.parquet(table, metadata))
+    stream = io.BytesIO()
+    table.write_parquet(stream, compression="zstd", metadata=stated)
+    write_bytes(path, stream.getvalue())
 
 
 def read_table(path: Path) -> pl.DataFrame:

@@ -43,7 +43,7 @@ class StoredTable:
 
     @cached_property
     def metadata(self) -> Mapping[str, str]:
-        """Return what `parquet` was given. Raises `BadData` where the file is not Parquet."""
+        """Return that of `storage.write_table`. Raises `BadData` where the file is not Parquet."""
         return self.unpacked(lambda: pl.read_parquet_metadata(io.BytesIO(self.data)))
 
     def scan(self) -> pl.LazyFrame:
@@ -83,21 +83,6 @@ class StoredTable:
                 f"{self.path}: is not readable as Parquet: got {len(self.data):,} bytes "
                 f"({on_one_line(str(error))}), expected a whole table; {self.remedy}"
             ) from None
-
-
-def parquet(table: pl.DataFrame, metadata: Mapping[str, str]) -> bytes:
-    """Return a table as a Parquet file with `metadata`, in which words of an `Enum` are text.
-
-    The file is that of the same words as text, which takes four times as long to make.
-    """
-    text = io.BytesIO()
-    words_as_text(table.clear()).write_parquet(text)
-    text.seek(0)
-    made = io.BytesIO()
-    # What an `Enum` is stored as is text; only this states the type that it is read as.
-    stated = {**pl.read_parquet_metadata(text), **metadata}
-    table.write_parquet(made, compression="zstd", metadata=stated)
-    return made.getvalue()
 
 
 def words_as_text(table: _Table) -> _Table:

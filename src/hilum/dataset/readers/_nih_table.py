@@ -93,11 +93,12 @@ def _columns(content: str, columns: Sequence[Column]) -> pl.DataFrame | None:
     names = [cell.strip() for cell in header.split(",")]
     places = [_place(column, names) for column in columns]
     lines = pl.Series([body]).str.split("\n").explode()
-    even = lines.str.count_matches(",", literal=True) == len(names) - 1
     long = lines.str.len_bytes() > csv.field_size_limit()
-    if min(places) < 0 or not even.all() or long.any():
+    if min(places) < 0 or long.any():
         return None
-    cells = lines.str.split_exact(",", len(names) - 1).struct.unnest().get_columns()
+    *cells, beyond = lines.str.split_exact(",", len(names)).struct.unnest().get_columns()
+    if cells[-1].null_count() or beyond.count():  # a line of fewer or of more cells
+        return None
     made = {}
     for column, place in zip(columns, places, strict=True):
         parsed = _parsed_column(column, cells[place])
