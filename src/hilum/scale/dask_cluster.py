@@ -39,7 +39,7 @@ _CLIENT = {
     "distributed.comm.timeouts.tcp": f"{_SECONDS_TO_CONNECT}s",
     "distributed.comm.retry.count": 0,
 }
-# Of a cluster of our own, which nobody watches: what Dask looks at again and again costs its
+# Of a cluster of our own, which nobody watches: what Dask measures again and again costs its
 # processes a tenth of the cores that they share with the shards.
 _UNWATCHED = {
     "distributed.admin.tick.interval": "1s",

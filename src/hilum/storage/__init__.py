@@ -17,7 +17,6 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import xxhash
@@ -35,7 +34,6 @@ DIGEST_CHARACTERS = 16
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC  # how a file is opened to be written
 _BLOCK = 1 << 18  # bytes of a file hashed at a time: read and hashed in the cache of one core
 _SORTED = json.JSONEncoder(sort_keys=True, ensure_ascii=False)  # made once: it takes as long as use
-_NONE: Mapping[str, str] = MappingProxyType({})
 # As it is read from JSON or TOML, before anything has checked its keys and values.
 JsonObject = dict[str, Any]
 
@@ -274,7 +272,7 @@ def read_json(path: Path) -> Any:
     return untrusted_files.read_json(path)
 
 
-def write_table(path: Path, table: pl.DataFrame, metadata: Mapping[str, str] = _NONE) -> None:
+def write_table(path: Path, table: pl.DataFrame, metadata: Mapping[str, str] | None = None) -> None:
     """Write a table as Parquet with `metadata`, complete or not at all.
 
     Words of an `Enum` are stored as text, in a quarter of the time that text takes.
@@ -287,7 +285,7 @@ def write_table(path: Path, table: pl.DataFrame, metadata: Mapping[str, str] = _
     text = io.BytesIO()
     words_as_text(table.clear()).write_parquet(text)
     text.seek(0)
-    stated = {**pl.read_parquet_metadata(text), **metadata}
+    stated = {**pl.read_parquet_metadata(text), **(metadata or {})}
     # Through memory, so that a full disk raises OSError and not an error of the Parquet writer.
     stream = io.BytesIO()
     table.write_parquet(stream, compression="zstd", metadata=stated)
