@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import polars as pl
-from polars import selectors
 
 from hilum.errors import BadData, on_one_line
 from hilum.safety import untrusted_files
@@ -87,7 +86,7 @@ class StoredTable:
 
 def words_as_text(table: _Table) -> _Table:
     """Return a table, or a query of one, with the words of each `Enum` as text."""
-    return table.cast({selectors.enum(): pl.String})
+    return table.cast({pl.Enum: pl.String})
 
 
 def constants_once(table: pl.DataFrame) -> pl.DataFrame:
