@@ -17,7 +17,7 @@ from dicom_files import ENCODERS, JPEG, NATIVE, dataset, write
 from pydicom import dcmread
 
 from hilum.errors import BadData
-from hilum.imaging.files import _dicom_stream, dicom, image_file
+from hilum.imaging.files import _dicom_parsing, _dicom_stream, dicom, image_file
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data" / "dicom"
 real_files = pytest.mark.skipif(
@@ -273,6 +273,14 @@ def test_a_deflated_file_of_any_length_is_read(size, private, behind, tmp_path):
     path.write_bytes(path.read_bytes()[: -len(behind) - 12])
     with pytest.raises(BadData, match="its deflated part breaks off"):
         dicom.read(path)
+
+
+def test_a_deflated_file_may_end_with_a_chunk():
+    """Where zlib has taken all input and still holds output, the file does not break off."""
+    for length in range((3 << 20) - 260, (3 << 20) + 2):
+        engine = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+        deflated = memoryview(engine.compress(bytes(length)) + engine.flush())
+        assert len(_dicom_parsing._inflated(deflated).getvalue()) == length
 
 
 def test_a_deflated_bomb_is_refused(tmp_path):

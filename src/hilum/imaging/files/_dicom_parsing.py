@@ -164,8 +164,12 @@ def _inflated(data: memoryview) -> io.BytesIO:
         return io.BytesIO(whole)
     stream, most = io.BytesIO(), _MOST_HEADER + image
     stream.write(start)
-    while engine.unconsumed_tail and not engine.eof:
-        stream.write(engine.decompress(engine.unconsumed_tail, _CHUNK))
+    left = True
+    while left and not engine.eof:
+        pending = engine.unconsumed_tail  # none, and yet more to come, where a chunk ends with it
+        chunk = engine.decompress(pending, _CHUNK)
+        left = bool(pending or chunk)
+        stream.write(chunk)
         if stream.tell() > most:
             raise ValueError(f"it inflates to more than the {most:,} bytes that its image can need")
     if not engine.eof:
