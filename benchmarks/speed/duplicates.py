@@ -61,7 +61,7 @@ def main() -> None:
         sys.exit(f"no data at {arguments.data}")
     table, squares = read(arguments.data, arguments.limit)
     head = (
-        f"Command: `{' '.join(['python', *sys.argv])}`\nMachine:"
+        f"Command: `{' '.join(['python -m', __spec__.name, *sys.argv[1:]])}`\nMachine:"
         f" {machine('numpy', 'polars', 'opencv-python-headless')}, load"
         f" {os.getloadavg()[0]:.1f}\n\n"
     )
