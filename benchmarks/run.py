@@ -52,7 +52,7 @@ def main(given: Sequence[str] | None = None) -> None:
             print(f"{script.module}: measured before the run was cut off", file=sys.stderr)
             continue
         if (why := apart.get(script.module)) and not arguments.quick:
-            figures, well = recorded(script, why), True
+            figures, well = recorded(rows_of(script), why), True
         elif why:
             figures, well = [Figure.missing(row, why) for row in rows_of(script)], True
         else:
@@ -118,10 +118,10 @@ def rows_of(script: Script) -> list[Row]:
     return [row for row in ROWS if row.script == script.module]
 
 
-def recorded(script: Script, why: str) -> list[Figure]:
-    """Return the figures of a script that is not run, as it recorded them last."""
+def recorded(rows: Sequence[Row], why: str) -> list[Figure]:
+    """Return the figures of rows that are not measured, as their scripts recorded them last."""
     page = "\n".join((results.RESULTS / f"{name}.md").read_text(encoding="utf-8") for name in PAGES)
-    found = [Figure.of(row, page) for row in rows_of(script)]
+    found = [Figure.of(row, page) for row in rows]
     return [
         replace(one, why=f"{why}; {one.why}")
         if one.ours is None
@@ -157,6 +157,11 @@ def run(script: Script, data: Path, *, quick: bool) -> tuple[list[Figure], bool]
     figures = [Figure.of(row, page) for row in rows]
     if fault:
         figures = [one if one.ours is not None else replace(one, why=fault) for one in figures]
+    elif not quick:  # a script has sections that it makes with other arguments alone
+        apart = recorded(rows, "by other arguments of its script")
+        figures = [
+            one if one.ours is not None else last for one, last in zip(figures, apart, strict=True)
+        ]
     return figures, not fault
 
 

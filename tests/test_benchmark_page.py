@@ -200,6 +200,22 @@ def test_scripts_that_do_not_fit_show_what_they_recorded_last(tmp_path, monkeypa
     assert "measured before: 2 minutes did not fit" in capsys.readouterr().out
 
 
+def test_a_section_of_other_arguments_is_what_the_script_recorded_last(tmp_path, monkeypatch):
+    scripts_of(tmp_path, monkeypatch, "", RECORDS)
+    pages = tmp_path / "pages"
+    pages.mkdir()
+    for name in registry.PAGES:
+        (pages / f"{name}.md").write_text(
+            "## measuring.part0\n\n| what | ms |\n| --- | --- |\n| it | 7 |\n"
+        )
+    monkeypatch.setattr(results, "RESULTS", pages)
+    out = tmp_path / "new.json"
+    run.main(["--out", str(out)])
+    first, second = Report.read(out).figures
+    assert (first.ours, first.before, first.why) == (7, True, "by other arguments of its script")
+    assert (second.ours, second.before) == (1.5, False)
+
+
 def test_the_command_exits_by_what_was_lost_and_records_no_loss(tmp_path, capsys):
     new, last, page = (tmp_path / name for name in ("new.json", "last.json", "page.md"))
 

@@ -50,9 +50,10 @@ from hilum.scale.executor import Executor, executing
 from hilum.storage import integrity
 
 HEIGHT, WIDTH, FEW, DRAWN = 1024, 900, 8, 24
-HEADERS, EXPLAINED = 20, 10  # files of headers for a film, and films for each that is explained
+# For each film: those of quick steps, and files of headers; and films for each that is explained.
+MANY, HEADERS, EXPLAINED = 4, 50, 10
 FORMS = ("coco", "torchxrayvision")
-FEW_OF = {"films": "few", "headers": "few-headers", "studies": "few-headers"}
+FEW_OF = {"films": "few", "many": "few", "headers": "few-headers", "studies": "few-headers"}
 WANTED = ("cache", "audit", "segment", "crop", "predict")  # of the steps of a run
 RECIPE = """
 [data]
@@ -97,13 +98,14 @@ def main() -> None:
         root = Path(place)
         for folder, films in (
             ("films", requested.films),
+            ("many", requested.films * MANY),
             ("explained", requested.films // EXPLAINED),
             ("few", FEW),
         ):
             make_films(root / folder, films)
         for folder, headers in (
             ("headers", requested.films * HEADERS),
-            ("studies", requested.films * HEADERS // 5),
+            ("studies", requested.films * MANY),
             ("few-headers", FEW),
         ):
             write_headers(root / folder, headers)
@@ -165,7 +167,7 @@ def make_films(to: Path, count: int) -> None:
 
 def steps(root: Path) -> dict[str, tuple[Step, str]]:
     return {
-        "inspect": (lambda films, to: describe.describe_images([films], to), "films"),
+        "inspect": (lambda films, to: describe.describe_images([films], to), "many"),
         "lungs": (lambda films, to: segment_images.segment_images([films], to), "films"),
         "classify": (
             lambda films, to: classify_images.classify_images([films], to, scores=True),
@@ -179,7 +181,7 @@ def steps(root: Path) -> dict[str, tuple[Step, str]]:
         **{
             f"export {form}": (
                 lambda films, to, form=form: export(form, films, to, {"file_names": "keep"}),
-                "films",
+                "many",
             )
             for form in FORMS
         },

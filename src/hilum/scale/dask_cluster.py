@@ -56,7 +56,7 @@ class DaskCluster:
     `LOCAL`; `count` the workers of a local cluster.
     """
 
-    shard_seconds = 1.0  # scheduler and client take 10 ms for each
+    shard_seconds = 0.5  # scheduler and client take 10 ms for each
 
     def __init__(self, address: str, count: int) -> None:
         """Raise `MissingExtra` without the extra, `HilumError` where no scheduler answers."""
