@@ -156,6 +156,17 @@ page.write_text(f"## {now}\\n\\n| what | ms |\\n| --- | --- |\\n| it | 1.5 |\\n"
 """
 
 
+def recorded_last(folder, monkeypatch, name):
+    """Make the recorded pages those of a script that measured 7 ms."""
+    pages = folder / "pages"
+    pages.mkdir()
+    for page in registry.PAGES:
+        (pages / f"{page}.md").write_text(
+            f"## {name}\n\n| what | ms |\n| --- | --- |\n| it | 7 |\n"
+        )
+    monkeypatch.setattr(results, "RESULTS", pages)
+
+
 def test_a_script_that_fails_loses_its_own_rows_alone_and_says_why(tmp_path, monkeypatch, capsys):
     scripts_of(tmp_path, monkeypatch, "raise SystemExit('no space left')", RECORDS)
     out = tmp_path / "new.json"
@@ -185,13 +196,7 @@ def test_a_run_that_was_cut_off_keeps_what_it_had_and_goes_on(tmp_path, monkeypa
 
 def test_scripts_that_do_not_fit_show_what_they_recorded_last(tmp_path, monkeypatch, capsys):
     scripts_of(tmp_path, monkeypatch, RECORDS, RECORDS)
-    pages = tmp_path / "pages"
-    pages.mkdir()
-    for name in registry.PAGES:
-        (pages / f"{name}.md").write_text(
-            "## measuring.part1\n\n| what | ms |\n| --- | --- |\n| it | 7 |\n"
-        )
-    monkeypatch.setattr(results, "RESULTS", pages)
+    recorded_last(tmp_path, monkeypatch, "measuring.part1")
     out = tmp_path / "new.json"
     run.main(["--minutes", "3", "--out", str(out)])
     first, second = Report.read(out).figures
@@ -202,13 +207,7 @@ def test_scripts_that_do_not_fit_show_what_they_recorded_last(tmp_path, monkeypa
 
 def test_a_section_of_other_arguments_is_what_the_script_recorded_last(tmp_path, monkeypatch):
     scripts_of(tmp_path, monkeypatch, "", RECORDS)
-    pages = tmp_path / "pages"
-    pages.mkdir()
-    for name in registry.PAGES:
-        (pages / f"{name}.md").write_text(
-            "## measuring.part0\n\n| what | ms |\n| --- | --- |\n| it | 7 |\n"
-        )
-    monkeypatch.setattr(results, "RESULTS", pages)
+    recorded_last(tmp_path, monkeypatch, "measuring.part0")
     out = tmp_path / "new.json"
     run.main(["--out", str(out)])
     first, second = Report.read(out).figures
