@@ -24,20 +24,20 @@ def small_parts(table: pl.DataFrame, finding: str | None, minimum: int) -> list[
     """Say what each part lacks. Without a finding each must still hold `minimum` images."""
     faults = []
     for part in PARTS:
-        rows = table.filter(pl.col("part") == part)
+        states = table["state"].filter(table["part"] == part)
         counts = {
-            "with": (rows["state"] == State.PRESENT).sum(),
-            "without": (rows["state"] == State.ABSENT).sum(),
+            "with": (states == State.PRESENT).sum(),
+            "without": (states == State.ABSENT).sum(),
         }
-        if finding and rows.height:
+        if finding and len(states):
             faults += [
                 f"{part} would hold {count} images {word} {name_of(finding).lower()}"
                 for word, count in counts.items()
                 if count < minimum
             ]
-        elif rows.height < minimum:
+        elif len(states) < minimum:
             faults.append(
-                f"{part} would {f'hold {rows.height} images' if rows.height else 'be empty'}"
+                f"{part} would {f'hold {len(states)} images' if len(states) else 'be empty'}"
             )
     return faults
 

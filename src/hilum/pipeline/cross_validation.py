@@ -20,6 +20,7 @@ from hilum.pipeline.division import (
     TUNE,
     Division,
     assign_parts,
+    by_group,
     patients,
     too_few_patients,
 )
@@ -119,9 +120,7 @@ def deal_folds(
         {str(number): 1 / count for number in range(count)},
         seed,
     )
-    return table.with_columns(
-        fold=pl.col("group").replace_strict(dealt, return_dtype=pl.String).cast(pl.Int64)
-    )
+    return table.with_columns(fold=dealt.cast(pl.Int64))
 
 
 def fold_table(
@@ -129,14 +128,14 @@ def fold_table(
 ) -> pl.DataFrame:
     """Add the column `part` of one fold's own split; it depends on no label of the fold itself."""
     others = table.filter(pl.col("fold") != number)
-    part: dict[str, str] = {}
+    parts = [pl.DataFrame(schema={"group": pl.String, "part": pl.String})]
     stratified = _by_group(_stratified(manifest, others, concepts))
     for _, stratum in stratified.group_by("state", maintain_order=True):
         # Each stratum by itself: of three patients with a finding tune gets one.
-        part |= assign_parts(stratum, {}, {"train": 1 - TUNE, "tune": TUNE}, seed)
-    return table.with_columns(
-        part=pl.col("group").replace_strict(part, default="test", return_dtype=pl.String)
-    )
+        dealt = assign_parts(stratum, {}, {"train": 1 - TUNE, "tune": TUNE}, seed)
+        parts.append(stratum.select("group", dealt))
+    part = by_group(table, pl.concat(parts).unique())
+    return table.with_columns(part.fill_null("test"))
 
 
 def untrainable(manifest: Manifest, table: pl.DataFrame, concepts: Sequence[str]) -> list[str]:

@@ -21,16 +21,16 @@ def plan(table: pl.DataFrame, with_mask: pl.DataFrame, folds: int, seed: int) ->
     trained on the mask.
     """
     training = table.filter(pl.col("part") == "train")
-    fold = division.assign_parts(
+    dealt = division.assign_parts(
         training, {}, {str(number): 1 / folds for number in range(folds)}, seed
     )
-    fold_of = pl.col("group").replace_strict(
-        {group: int(number) for group, number in fold.items()}, default=None, return_dtype=pl.Int64
+    fold = division.by_group(
+        table, training.select("group", fold=dealt.cast(pl.Int64)).unique()
     )
-    own_fold = pl.format("fold{}", fold_of)
+    own_fold = pl.format("fold{}", fold)
     return table.with_columns(
-        fold=fold_of,
-        finder=pl.when(fold_of.is_null()).then(pl.lit(WHOLE)).otherwise(own_fold),
+        fold=fold,
+        finder=pl.when(fold.is_null()).then(pl.lit(WHOLE)).otherwise(own_fold),
         trains=pl.col("image_id").is_in(with_mask["image_id"].implode())
         & (pl.col("part") == "train"),
     )

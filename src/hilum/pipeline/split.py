@@ -149,11 +149,7 @@ def _dealt(
     table: pl.DataFrame, manifest: Manifest, settings: Split, kept: pl.DataFrame | None
 ) -> pl.DataFrame:
     before, fractions = _settled(table, manifest, settings, kept)
-    return table.with_columns(
-        pl.col("group")
-        .replace_strict(assign_parts(table, before, fractions, settings.seed))
-        .alias("part")
-    )
+    return table.with_columns(assign_parts(table, before, fractions, settings.seed))
 
 
 def _settled(
@@ -175,7 +171,9 @@ def _settled(
                 torn,
             )
         return dict(settled.select("group", "part").unique().iter_rows()), fractions
-    official = table.with_columns(part=manifest.table["given_part"]).drop_nulls("part")
+    official = table.select(
+        "group", "patient_id", "state", part=manifest.table["given_part"]
+    ).drop_nulls("part")
     torn = _torn(official)
     sound = not torn and {"train", "test"} <= set(official["part"].unique())
     if settings.official == "use" and not sound:
@@ -188,7 +186,7 @@ def _settled(
     if _too_small(official, settings):
         # Too few to choose a threshold on: tune is dealt anew, out of all that is not in test.
         official = official.filter(pl.col("part") == "test")
-    parts = dict(official.select("group", "part").unique().iter_rows())
+    parts = dict(_placed(official).iter_rows())
     return parts, {part: fractions[part] for part in ("train", "tune")}
 
 
@@ -197,10 +195,8 @@ def _too_small(official: pl.DataFrame, settings: Split) -> bool:
 
     One that the recipe says to "use" is taken as it is, if there is one.
     """
-    tune, rest = (
-        official.filter(part) for part in (pl.col("part") == "tune", pl.col("part") != "test")
-    )
-    due = rest.height * settings.tune / (settings.train + settings.tune)
+    tune = official.filter(pl.col("part") == "tune")
+    due = (official["part"] != "test").sum() * settings.tune / (settings.train + settings.tune)
     return not tune.height or (
         settings.official == "auto"
         and (
@@ -211,7 +207,7 @@ def _too_small(official: pl.DataFrame, settings: Split) -> bool:
 
 def _torn(table: pl.DataFrame) -> list[str]:
     """Name the patients of groups that are in several parts."""
-    placed = table.select("group", "part").unique()
+    placed = _placed(table)
     if placed.height == placed["group"].n_unique():
         return []
     parts = (
@@ -223,6 +219,14 @@ def _torn(table: pl.DataFrame) -> list[str]:
         f"{', '.join(row['patient_id'])}: in {' and '.join(row['part'])}"
         for row in parts.sort("group").iter_rows(named=True)
     ]
+
+
+def _placed(table: pl.DataFrame) -> pl.DataFrame:
+    """Return the groups of a table with each part that they are in."""
+    rows = table.select("group", "part")
+    # A patient's images are neighbours, of which the first is enough.
+    again = pl.all_horizontal(pl.all().eq_missing(pl.all().shift()))
+    return rows.filter(~again).unique()
 
 
 def refuse_leak(table: pl.DataFrame, trained_on: pl.DataFrame, what: str) -> None:
@@ -333,18 +337,15 @@ def _kept(run: Run, recipe: Recipe) -> pl.DataFrame | None:
 
 def _given(manifest: Manifest, table: pl.DataFrame) -> str:
     """Say what became of the official split, the one that the source comes with."""
-    official = table.join(
-        manifest.table.select("image_id", "given_part"), on="image_id"
-    ).drop_nulls("given_part")
-    moved = {
-        part: rows.height
-        for (part,), rows in official.filter(pl.col("given_part") != pl.col("part")).group_by(
-            "given_part"
-        )
-    }
+    rows, given = table.select("image_id", "part"), manifest.table.select("image_id", "given_part")
+    if rows["image_id"].equals(given["image_id"]):
+        official = rows.hstack(given.drop("image_id")).drop_nulls("given_part")
+    else:
+        official = rows.join(given, on="image_id").drop_nulls("given_part")
+    moved = official.filter(pl.col("given_part") != pl.col("part"))["given_part"].unique()
     if not official.height:
         return "none"
-    if not moved:
+    if not len(moved):
         return "used"
     if "test" in moved:
         return "not used"
