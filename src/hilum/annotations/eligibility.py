@@ -56,15 +56,20 @@ def reason(
 
 def reasons(table: pl.DataFrame, include: Collection[str] = ()) -> pl.Series:
     """Return `reason` of each row of a manifest's table, in its order: String, null: included."""
-    kinds = table.select(COLUMNS).unique()  # a few, also of a hundred thousand images
-    stated = [reason(view, part, modality, include) for view, part, modality in kinds.iter_rows()]
+    kinds = _kinds(table)
+    unstated: dict[str, str | None] = dict.fromkeys(COLUMNS)
+    stated = [reason(**unstated | row, include=include) for row in kinds.iter_rows(named=True)]
     if not any(stated):
         return pl.Series("reason", [None], pl.String).new_from_index(0, table.height)
     found = kinds.with_columns(reason=pl.Series(stated, dtype=pl.String))
-    rows = table.select(COLUMNS)
-    return rows.join(found, on=COLUMNS, how="left", nulls_equal=True, maintain_order="left")[
-        "reason"
-    ]
+    rows, on = table.select(kinds.columns), kinds.columns
+    return rows.join(found, on=on, how="left", nulls_equal=True, maintain_order="left")["reason"]
+
+
+def _kinds(table: pl.DataFrame) -> pl.DataFrame:
+    """Return the different rows of those `COLUMNS` that are stated: a few, of any table."""
+    stated = [one for one in COLUMNS if table[one].null_count() < table.height]
+    return table.select(stated).unique()
 
 
 def counts(found: pl.Series) -> dict[str, int]:

@@ -19,12 +19,14 @@ import numpy as np
 import polars as pl
 
 from hilum import storage
+from hilum.dataset.groups import starts
 from hilum.storage.stored_table import StoredTable
 
 PIECE = 1 << 20  # labels that are held as text at a time
 STORED = "state of "  # and the concept: the name of a stored column
 DIGEST = "labels"  # the key of the digest of their file in the metadata of the table of images
 SPARSEST = 16  # images and concepts for each label, beyond which states are not stored
+NO_LABEL = np.iinfo(np.int8).min  # in place of a state
 KEY = ("image_id", "concept", "state")
 
 
@@ -52,16 +54,21 @@ class LabelStates:
         found = self.of.get(concept)
         if found is None:
             return pl.Series("state", [None], pl.Int8).new_from_index(0, self.images)
+        if self.sound and len(found.rows) == self.images:  # each image has one, in their order
+            return pl.Series("state", found.states)
         states, known = np.zeros(self.images, np.int8), np.zeros(self.images, bool)
         states[found.rows], known[found.rows] = found.states, True
         made = pl.DataFrame({"state": states, "known": known})
         return made.select(pl.when("known").then("state").alias("state"))["state"]
 
+    def numbers(self, concept: str) -> np.ndarray:
+        """Return `column` as int8 (images,), `NO_LABEL` where it is null."""
+        return self.column(concept).fill_null(NO_LABEL).to_numpy()
+
     def counts(self, concept: str) -> dict[int, int]:
         """Count the labels of a concept by state."""
-        least = np.iinfo(np.int8).min
-        counts = np.bincount(self.of[concept].states.astype(np.int16) - least)
-        return {int(at) + least: int(counts[at]) for at in np.flatnonzero(counts)}
+        counts = np.bincount(self.of[concept].states.astype(np.int16) - NO_LABEL)
+        return {int(at) + NO_LABEL: int(counts[at]) for at in np.flatnonzero(counts)}
 
 
 def of(images: pl.Series, labels: pl.LazyFrame) -> LabelStates:
@@ -79,7 +86,7 @@ def of(images: pl.Series, labels: pl.LazyFrame) -> LabelStates:
             continue
         concepts = _words(piece["concept"])
         code = piece["concept"].cast(pl.Enum(concepts)).to_physical().to_numpy()
-        code = code.astype(np.uint16 if len(concepts) <= 1 << 16 else np.uint32, copy=False)
+        code = code.astype(np.min_scalar_type(len(concepts)), copy=False)  # the fewer bytes to sort
         rows = _rows(images, piece["image_id"], max(at, 0))
         at = int(rows[-1])
         order = np.diff(rows.astype(np.int64) * len(concepts) + code)
@@ -124,13 +131,14 @@ def stored(images: pl.DataFrame, tables: Mapping[str, StoredTable]) -> LabelStat
     """
     if tables["manifest"].metadata.get(DIGEST) != storage.digest(tables["labels"].data):
         return None
+    rows = np.arange(images.height, dtype=np.int32)
+    columns = {name: images[name] for name in images.columns if name.startswith(STORED)}
     found = {
         name.removeprefix(STORED): OfConcept(
-            images[name].is_not_null().arg_true().cast(pl.Int32).to_numpy(),
-            images[name].drop_nulls().to_numpy(),
+            rows[column.is_not_null().to_numpy()] if column.null_count() else rows,
+            column.drop_nulls().to_numpy(),
         )
-        for name in images.columns
-        if name.startswith(STORED)
+        for name, column in columns.items()
     }
     return LabelStates(images.height, found, sound=True)
 
@@ -152,8 +160,8 @@ def _rows(images: pl.Series, labelled: pl.Series, at: int) -> np.ndarray:
 
     `at`: the row with which the labels may begin.
     """
-    starts = np.flatnonzero((labelled != labelled.shift()).fill_null(value=True).to_numpy())
-    named = labelled.gather(starts)
+    begins = starts(labelled)
+    named = labelled.gather(begins)
     for first in (at, at + 1):  # a piece may begin with the image that the one before ended with
         if images.slice(first, len(named)).equals(named):
             place = np.arange(first, first + len(named), dtype=np.int32)
@@ -168,4 +176,4 @@ def _rows(images: pl.Series, labelled: pl.Series, at: int) -> np.ndarray:
             .fill_null(-1)
             .to_numpy()
         )
-    return np.repeat(place, np.diff(np.r_[starts, len(labelled)]))
+    return np.repeat(place, np.diff(np.r_[begins, len(labelled)]))

@@ -12,6 +12,7 @@ from pathlib import Path
 import polars as pl
 
 from hilum.annotations.vocabulary import LOCAL, concepts
+from hilum.dataset.groups import repeats
 from hilum.dataset.label_states import LabelStates
 from hilum.errors import BadData, Mismatch, on_one_line
 from hilum.storage.stored_table import StoredTable
@@ -28,7 +29,7 @@ def faults_of_ids(table: pl.DataFrame, required: Collection[str]) -> Iterator[st
         values = table[column]
         # Sorted ones are compared in a tenth of the time; counting all takes several times more.
         rising = (values[1:] > values[:-1]).all(ignore_nulls=False)
-        if rising or values.n_unique() == table.height:
+        if rising or not repeats(values):
             continue
         repeated = table.group_by(column).len().filter(pl.col("len") > 1).sort(column)
         for value in repeated[column]:

@@ -23,6 +23,8 @@ import polars as pl
 
 from hilum import storage
 from hilum.annotations.vocabulary import State, name_of
+from hilum.dataset.groups import Groups
+from hilum.dataset.label_states import NO_LABEL
 from hilum.dataset.manifest import Manifest
 from hilum.errors import NotFound
 from hilum.pipeline.step import Summary
@@ -113,12 +115,13 @@ def folds(run: Run) -> list[Run]:
 
 def patients(manifest: Manifest, table: pl.DataFrame) -> pl.DataFrame:
     """Count by concept the patients (groups of `table`) with an image `present`, and `absent`."""
-    group, found = _group_of_images(manifest, table), manifest.label_states.of
-    number, counted = int(group.max(initial=-1)) + 1, []
-    for concept, labels in found.items():
+    images, groups, counted = manifest.table["image_id"], Groups.of(table["group"]), []
+    rows = None if images.equals(table["image_id"]) else _rows(images, table["image_id"])
+    for concept in manifest.label_states.of:
+        states = manifest.label_states.numbers(concept)
+        states = states if rows is None else np.append(states, NO_LABEL)[rows]
         with_it, without = (
-            _different(group[labels.rows[labels.states == state]], number)
-            for state in (State.PRESENT, State.ABSENT)
+            groups.count(states == state) for state in (State.PRESENT, State.ABSENT)
         )
         if with_it or without:
             counted.append((concept, with_it, without))
@@ -126,20 +129,13 @@ def patients(manifest: Manifest, table: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame(counted, schema=kinds, orient="row")
 
 
-def _different(groups: np.ndarray, number: int) -> int:
-    """Count the groups that occur among 0 to `number` - 1; -1, no group, does not count."""
-    occurs = np.zeros(number + 1, bool)
-    occurs[groups] = True  # that of -1 is the last
-    return np.count_nonzero(occurs[:number])
-
-
-def _group_of_images(manifest: Manifest, table: pl.DataFrame) -> np.ndarray:
-    """Return the number of each image's group, int32, in the manifest's order; -1: no group."""
-    groups = table.select("image_id", group=pl.col("group").rank("dense").cast(pl.Int32))
-    images = manifest.table.select("image_id")
-    if not images["image_id"].equals(table["image_id"]):
-        groups = images.join(groups, on="image_id", how="left", maintain_order="left")
-    return groups["group"].fill_null(-1).to_numpy()
+def _rows(images: pl.Series, wanted: pl.Series) -> np.ndarray:
+    """Return the row of each of the `wanted` in `images`; -1: it is not there."""
+    known = images.to_frame("image_id").with_row_index("row")
+    found = wanted.to_frame("image_id").join(
+        known, on="image_id", how="left", maintain_order="left"
+    )
+    return found["row"].cast(pl.Int64).fill_null(-1).to_numpy()
 
 
 def too_rare(counted: pl.DataFrame) -> dict[str, str]:

@@ -24,9 +24,7 @@ def plan(table: pl.DataFrame, with_mask: pl.DataFrame, folds: int, seed: int) ->
     dealt = division.assign_parts(
         training, {}, {str(number): 1 / folds for number in range(folds)}, seed
     )
-    fold = division.by_group(
-        table, training.select("group", fold=dealt.cast(pl.Int64)).unique()
-    )
+    fold = division.by_group(table, training.select("group", fold=dealt.cast(pl.Int64)).unique())
     own_fold = pl.format("fold{}", fold)
     return table.with_columns(
         fold=fold,

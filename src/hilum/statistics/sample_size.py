@@ -8,6 +8,7 @@ several images a patient, even less can be resolved.
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 
 POWER = 0.8  # probability of detecting a difference that counts as resolved, the usual convention
 STEP = 0.01  # resolution of AUROC values in sentences
@@ -90,6 +91,4 @@ def sentence(
 
 
 def _quantile(probability: float) -> float:
-    from scipy.special import ndtri
-
-    return float(ndtri(probability))
+    return NormalDist().inv_cdf(probability)

@@ -9,6 +9,8 @@ from typing import Literal
 
 import polars as pl
 
+from hilum.dataset.groups import repeats
+
 
 def with_facts(
     table: pl.DataFrame, facts: pl.DataFrame, *columns: str, how: Literal["inner", "left"] = "inner"
@@ -66,6 +68,8 @@ def copies(images: pl.DataFrame, digest: str = "pixel_digest") -> pl.DataFrame:
 
     Constant images are left out: they are equal, but show nobody.
     """
+    if not repeats(images[digest]):  # which is known without a copy of the table
+        return images.clear()
     shown = images.filter(pl.col(digest).is_not_null() & (pl.col("minimum") < pl.col("maximum")))
     return shown.filter(pl.col(digest).is_duplicated())
 

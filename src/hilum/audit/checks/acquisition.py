@@ -117,8 +117,9 @@ def check(
 ) -> Iterator[Issue]:
     """Yield issues of what is stated, alone and against the image, and of the pixel spacing."""
     table = manifest.table.select("image_id", "path", "source", *eligibility.COLUMNS, *_SIZES)
+    excluded = eligibility.reasons(table, include)
     for column, rule in _BY_COLUMN.items():
-        yield from rule.issue(_excluded_by(table, column, include))
+        yield from rule.issue(_excluded_by(table, column, excluded))
     for column, known in _KNOWN.items():
         yield from UNRECOGNISED.issue(_unrecognised(table, column, known()))
     if orientation.DISTANCE in facts.columns:  # the images were measured
@@ -129,13 +130,16 @@ def check(
     )
 
 
-def _excluded_by(table: pl.DataFrame, column: str, include: Collection[str]) -> pl.DataFrame:
-    """Return images that this column excludes; a warning where `include` has them in the split."""
+def _excluded_by(table: pl.DataFrame, column: str, excluded: pl.Series) -> pl.DataFrame:
+    """Return images that this column excludes; a warning where they are in the split all the same.
+
+    `excluded`: why each image of the table is in no part of it, or null.
+    """
     alone = table.with_columns(
         pl.lit(None, pl.String).alias(other) for other in eligibility.COLUMNS if other != column
     )
-    words, excluded = eligibility.reasons(alone), eligibility.reasons(table, include)
-    stated = table.with_columns(words=words, excluded=excluded).drop_nulls("words")
+    stated = table.with_columns(words=eligibility.reasons(alone), excluded=excluded)
+    stated = stated.drop_nulls("words")
     kept = pl.col("excluded").is_null()
     return stated.select(
         "image_id",

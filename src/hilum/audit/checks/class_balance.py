@@ -12,6 +12,8 @@ import polars as pl
 from hilum.annotations.vocabulary import State, name_of
 from hilum.audit.issues import Issue, Rule
 from hilum.config import Split
+from hilum.dataset.groups import Groups
+from hilum.dataset.label_states import NO_LABEL
 from hilum.dataset.manifest import Manifest
 from hilum.plugins import Card
 from hilum.statistics.sample_size import half_width
@@ -133,23 +135,21 @@ def _counts(manifest: Manifest) -> pl.DataFrame:
 
     One row for each data set and concept.
     """
-    dense = pl.col("dataset", "patient_id").rank("dense").cast(pl.Int64) - 1
-    images = manifest.table.select("dataset")
-    of, person = (column.to_numpy() for column in manifest.table.select(dense))
+    images, rows = manifest.table.select("dataset", "patient_id"), []
     names = images["dataset"].unique().sort()
-    count, people = len(names), int(person.max(initial=-1)) + 1
-    cell, rows = person * count + of, []
-    for concept, labels in manifest.label_states.of.items():
-        at, patients = cell[labels.rows], []
-        columns = [np.bincount(of[labels.rows], minlength=count)]
-        for state in (State.PRESENT, State.ABSENT, State.UNCERTAIN):
-            images_of = np.bincount(at[labels.states == state], minlength=people * count)
-            images_of = images_of.reshape(people, count)
-            columns.append(images_of.sum(axis=0))
-            patients.append((images_of > 0).sum(axis=0))
-        for name, *cells in zip(names, *columns, *patients[:2], strict=True):
-            if cells[0]:
-                rows.append((name, concept, *map(int, cells)))
+    of_set = [(images["dataset"] == name).to_numpy() for name in names]
+    people = [Groups.of(images["patient_id"].filter(pl.Series(here))) for here in of_set]
+    for concept in manifest.label_states.of:
+        states = manifest.label_states.numbers(concept)
+        for name, here, patients in zip(names, of_set, people, strict=True):
+            known = states if len(names) == 1 else states[here]
+            if labelled := np.count_nonzero(known != NO_LABEL):
+                present, absent, uncertain = (
+                    known == state for state in (State.PRESENT, State.ABSENT, State.UNCERTAIN)
+                )
+                counted = map(np.count_nonzero, (present, absent, uncertain))
+                both = map(patients.count, (present, absent))
+                rows.append((name, concept, labelled, *counted, *both))
     counts = pl.DataFrame(rows, schema=_COUNTED, orient="row")
     counts = counts.join(images.group_by("dataset").agg(images=pl.len()), on="dataset")
     return counts.with_columns(

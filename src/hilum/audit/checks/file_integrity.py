@@ -118,9 +118,12 @@ def _without_content(images: pl.DataFrame) -> Iterator[Issue]:
 
 
 def _of_another_kind(images: pl.DataFrame) -> Iterator[Issue]:
-    ending = pl.col("path").str.extract(r"(\.[^./]+)$").str.to_lowercase()
-    stated = ending.replace_strict(KINDS, default=None, return_dtype=pl.String)
-    wrong = images.filter(stated != pl.col("kind"))
+    end = pl.col("path").str.slice(-max(map(len, KINDS))).str.to_lowercase()
+    wrong = images.filter(
+        pl.any_horizontal(
+            end.str.ends_with(ending) & (pl.col("kind") != kind) for ending, kind in KINDS.items()
+        )
+    )
     yield from ENDING.issue(
         wrong.select("image_id", message=pl.format("{}: holds a {} image", "path", "kind"))
     )

@@ -81,6 +81,7 @@ _NOT_STATED = (
     r"|contact (?:with|of))\b|\?)[^.;]*?(?:[.;]|\bbut\b|$)"
     r"|[^.;]*\b(?:ruled out|excluded|unlikely)\b"
 )
+_FOUND = {"image_id": pl.String, "message": pl.String}
 SHOWN = 100  # characters of a reading in a message
 
 
@@ -141,6 +142,8 @@ def _against_tree(manifest: Manifest, wider: pl.DataFrame) -> pl.DataFrame:
     The message names the first such pair and counts the others.
     """
     wider = wider.filter(pl.col("wider").is_in(list(manifest.label_states.of)))
+    if wider.is_empty():
+        return pl.DataFrame(schema=_FOUND)
     conflicts = manifest.query_labels(lambda labels: _contradicting(labels, wider))
     first = conflicts.group_by("image_id", maintain_order=True).agg(
         pl.all().first(), pairs=pl.len()
@@ -178,6 +181,8 @@ def _contradicting(labels: pl.LazyFrame, wider: pl.DataFrame) -> pl.LazyFrame:
 
 def _against_annotation(manifest: Manifest, wider: pl.DataFrame) -> pl.DataFrame:
     """Return each finding labelled absent although it, or a narrower one, is annotated."""
+    if manifest.shapes.is_empty():
+        return pl.DataFrame(schema=_FOUND)
     annotated = manifest.shapes.select("image_id", "concept", annotated_in="source").unique(
         ["image_id", "concept"], keep="first", maintain_order=True
     )
@@ -211,6 +216,8 @@ def _copies_differ(manifest: Manifest, facts: pl.DataFrame) -> Iterator[Issue]:
     table = manifest.table.select("image_id", "path")
     images = with_facts(table, facts, "pixel_digest", "minimum", "maximum")
     copied = copies(images)
+    if copied.is_empty():
+        return
     stated = manifest.query_labels(
         lambda labels: labels.filter(pl.col("state") != State.UNCERTAIN).join(
             copied.lazy().select("image_id"), on="image_id", how="semi"
