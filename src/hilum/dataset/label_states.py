@@ -89,9 +89,10 @@ def of(images: pl.Series, labels: pl.LazyFrame) -> LabelStates:
         code = code.astype(np.min_scalar_type(len(concepts)), copy=False)  # the fewer bytes to sort
         rows = _rows(images, piece["image_id"], max(at, 0))
         at = int(rows[-1])
-        order = np.diff(rows.astype(np.int64) * len(concepts) + code)
+        later = (rows[1:] > rows[:-1]) | ((rows[1:] == rows[:-1]) & (code[1:] > code[:-1]))
+        known = bool((rows >= 0).all())
         begin = (piece["image_id"][0], piece["concept"][0])
-        sound = sound and last < begin and bool((order > 0).all()) and bool((rows >= 0).all())
+        sound = sound and last < begin and bool(later.all()) and known
         last = (piece["image_id"][-1], piece["concept"][-1])
         by_concept = np.argsort(code, kind="stable")
         ends = np.r_[0, np.cumsum(np.bincount(code, minlength=len(concepts)))]
@@ -100,7 +101,7 @@ def of(images: pl.Series, labels: pl.LazyFrame) -> LabelStates:
             if first == end:  # a word of an `Enum` that no label here has
                 continue
             chosen = by_concept[first:end]
-            chosen = chosen[rows[chosen] >= 0]
+            chosen = chosen if known else chosen[rows[chosen] >= 0]
             found.setdefault(concept, []).append(OfConcept(rows[chosen], states[chosen]))
     joined = {
         concept: OfConcept(*(np.concatenate(parts) for parts in zip(*found[concept], strict=True)))

@@ -85,7 +85,7 @@ def table(path: Path, columns: Sequence[Column], log: ReadingLog) -> pl.DataFram
 
 def _columns(content: str, columns: Sequence[Column]) -> pl.DataFrame | None:
     """Return what `table` does, or None where anything is at fault or unusual."""
-    content = content.replace("\r\n", "\n")
+    content = content.replace("\r\n", "\n") if "\r" in content else content
     header, _, body = content.partition("\n")
     body = body.removesuffix("\n")
     if not body or body.startswith("\n") or any(mark in content for mark in _UNPLAIN):

@@ -33,6 +33,7 @@ import polars as pl
 from hilum.annotations import shapes
 from hilum.annotations.acquisition import OLDEST_YEARS
 from hilum.annotations.image_scale import Scale
+from hilum.dataset.groups import repeats
 from hilum.dataset.image_columns import ImageColumns
 from hilum.dataset.manifest import DROPPED, Drawn, Remark
 from hilum.dataset.readers import _nih_cells, _nih_example, _nih_layout, _nih_table
@@ -78,6 +79,7 @@ CARD = Card(
 NAMES_ARE_PUBLISHED = True
 LACKS = frozenset({"masks"})  # no masks of the lungs
 RELEASED = (1024, 1024)  # height, width of the released images, in whose pixels boxes are given
+_SPACES = " \t\r\v\f\x1c\x1d\x1e\x1f"  # of ASCII, but for the end of a line
 _IN_RELEASED = "boxes are in the pixels of the released 1024x1024 images"
 
 
@@ -154,7 +156,7 @@ def _entries(log: ReadingLog, path: Path, release: _Release) -> pl.DataFrame:
 
 def _report_repeated(log: ReadingLog, table: pl.DataFrame, line: pl.Expr, earlier: pl.Expr) -> None:
     """Log each line that names a file which one before it names: where it is, and that one."""
-    if table["file"].n_unique() == table.height:
+    if not repeats(table["file"]):
         return
     place = table.select("file", line=line, earlier=earlier.first().over("file"))
     for name, where, first in place.filter(~pl.col("file").is_first_distinct()).iter_rows():
@@ -264,17 +266,28 @@ def _parts(log: ReadingLog) -> pl.DataFrame:
     kinds = {"file": pl.String, "line": pl.Int64, "list": pl.String, "given_part": pl.String}
     stated = [pl.DataFrame(schema=kinds)]
     for name in names:
-        content = _nih_table.text(there[name], log)
-        files: list[str | None] = [*content.splitlines()]
-        if content.split() != files:  # numbers follow the names, or lines are empty
-            files = [line.split(maxsplit=1)[0] if line and line.strip() else None for line in files]
-        listed = pl.DataFrame({"file": files}, schema={"file": pl.String}).with_row_index("line", 1)
+        files = _first_words(_nih_table.text(there[name], log))
+        listed = files.to_frame("file").with_row_index("line", 1)
         part = listed.drop_nulls().with_columns(list=pl.lit(name), given_part=pl.lit(used[name]))
         stated.append(part.select(pl.col(one).cast(kind) for one, kind in kinds.items()))
     parts = pl.concat(stated)
     line = pl.format("{} line {}", "list", "line")
     _report_repeated(log, parts, line, line)
     return parts.select("file", "given_part")
+
+
+def _first_words(content: str) -> pl.Series:
+    """Return what each line begins with, without what follows a space; null of an empty line."""
+    lines = content.removesuffix("\n")
+    spaced = not content.isascii() or any(space in content for space in _SPACES)
+    if lines and not spaced:
+        words = pl.Series([lines]).str.split("\n").explode()
+        if not (words == "").any():
+            return words
+    return pl.Series(
+        [line.split(maxsplit=1)[0] if line.strip() else None for line in content.splitlines()],
+        dtype=pl.String,
+    )
 
 
 def _report_unmatched(log: ReadingLog, table: str, release: _Release, listed: pl.DataFrame) -> None:
