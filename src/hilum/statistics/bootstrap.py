@@ -42,9 +42,12 @@ class Linear:
 
 @dataclass(frozen=True)
 class Counted:
-    """A statistic of how often each patient was drawn: `of` an int32 array (patients,)."""
+    """A statistic of how often each patient was drawn.
 
-    of: Statistic
+    `of` takes an int32 array (patients, resamples) and returns a value a resample.
+    """
+
+    of: Callable[[np.ndarray], np.ndarray]
 
 
 @runtime_checkable
@@ -182,10 +185,11 @@ def _computed(
         totals = np.split(block.astype(np.float64) @ sums, ends, axis=1) if linear else []
         for (number, one), total in zip(linear.items(), totals, strict=True):
             found[:, number] = [one.finish(of) for of in total]
-        for at, times in enumerate(block):
-            for number, of_times in counted.items():
-                found[at, number] = of_times(times)
-            rows = _rows(times, patient_of_row) if listed else times[:0]
+        times_of = np.ascontiguousarray(block.T) if counted else block
+        for number, of_times in counted.items():
+            found[:, number] = of_times(times_of)
+        for at, times in enumerate(block if listed else ()):
+            rows = _rows(times, patient_of_row)
             for number, statistic in listed.items():
                 found[at, number] = statistic(rows)
         yield found

@@ -13,7 +13,7 @@ of the score from the threshold, and outside by how far.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 
 import numpy as np
@@ -62,9 +62,9 @@ def of_subgroup(cell: estimate.Subgroup, settings: Evaluate) -> Iterator[Measure
         yield from (Measure(name, _mean_risk, None, why) for name in (AT_TARGET, MEAN_RISK))
         return
     target = settings.target_error
-    reached = partial(selective.coverage_within, target=target)
+    reached = partial(weighted.coverage_within, target=target)
     yield Measure(AT_TARGET, partial(_at_target, target), order, form=_of_curve(reached))
-    yield Measure(MEAN_RISK, _mean_risk, order, form=_of_curve(selective.area))
+    yield Measure(MEAN_RISK, _mean_risk, order, form=_of_curve(weighted.mean_risk))
 
 
 def calls(rows: pl.DataFrame) -> np.ndarray:
@@ -94,11 +94,9 @@ def _wrong(counts: discrimination.Confusion) -> float:
     return ratio(wrong, sum(counts))
 
 
-def _of_curve(finish: Callable[[np.ndarray, np.ndarray], float]) -> weighted.Form:
-    """Return the form of a statistic of coverage and risk; values are certainty and error."""
-    return lambda truth, order, patient, patients: weighted.risk_coverage(
-        order[:, 0], order[:, 1], patient, finish
-    )
+def _of_curve(form: weighted.Form) -> weighted.Form:
+    """Return a form of certainty and error as one of truth and values, which are these two."""
+    return lambda truth, order, patient, patients: form(order[:, 0], order[:, 1], patient, patients)
 
 
 def _fraction(truth: np.ndarray, values: np.ndarray) -> float:
