@@ -98,4 +98,4 @@ def test_an_average_over_findings_is_that_of_listed_rows_for_ranks_and_for_sums(
     rows = np.repeat(np.arange(90), times[patient])
     form = weighted.macro(weighted.OF_METRIC[name], truth, score, patient, 45)
     expected = discrimination.macro(metric, truth[rows], score[rows])
-    assert form.of(times[:, None]) == pytest.approx(expected, rel=1e-12)
+    assert form.of(times[None]) == pytest.approx(expected, rel=1e-12)

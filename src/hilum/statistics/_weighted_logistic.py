@@ -42,7 +42,7 @@ def _coefficients(value: np.ndarray) -> list[np.ndarray]:
 
 @dataclass(frozen=True)
 class Slope:
-    """The slope of the logistic regression of truth on `x`, of resamples (patients, resamples).
+    """The slope of the logistic regression of truth on `x`, of resamples (resamples, patients).
 
     `z` is `x` of mean 0 and deviation 1 times `1 / scale`; `start` slope and intercept on it of
     all rows. `sums` (columns, patients) are of the residuals times 1 and z, of each coefficient
@@ -79,7 +79,7 @@ class Slope:
     def __call__(self, times: np.ndarray) -> np.ndarray:
         """Return the slope of each resample; nan where it has none."""
         left, of_order, rows, bound = self._sums(times)
-        a, b = np.zeros(times.shape[1]), np.zeros(times.shape[1])
+        a, b = np.zeros(len(times)), np.zeros(len(times))
         with np.errstate(all="ignore"):  # what is not finite is solved row by row
             for _ in range(STEPS):
                 gradient, curve = _expanded(left, of_order, a, b)
@@ -102,14 +102,14 @@ class Slope:
             )
         found = (self.start[0] + a) / self.scale
         for at in np.flatnonzero(~near):
-            found[at] = self._row_by_row(times[:, at])
+            found[at] = self._row_by_row(times[at])
         return found
 
     def _sums(
         self, times: np.ndarray
     ) -> tuple[np.ndarray, list[np.ndarray], np.ndarray, np.ndarray]:
         """Return residuals (2, resamples), coefficients of each order, rows, and the bound."""
-        drawn = self.sums @ times.astype(np.float64)
+        drawn = self.sums @ times.T.astype(np.float64)
         ends = np.cumsum([2, *(order + 2 for order in range(1, ORDER + 1))])
         left, *of_order, last = np.split(drawn, ends)
         return left, of_order, last[0], last[1]
@@ -167,7 +167,7 @@ def _newton(z: np.ndarray, y: np.ndarray, weight: np.ndarray, a: float, b: float
 
 @dataclass(frozen=True)
 class Intercept:
-    """Calibration in the large, of resamples (patients, resamples).
+    """Calibration in the large, of resamples (resamples, patients).
 
     `value` are logits, `start` the shift of all rows; `sums` (columns, patients) are of the
     residuals, of each coefficient, of the truth and of the rows.
@@ -194,8 +194,8 @@ class Intercept:
 
     def __call__(self, times: np.ndarray) -> np.ndarray:
         """Return the shift of each resample; nan where it has none."""
-        left, *of_order, positives, rows = self.sums @ times.astype(np.float64)
-        shift = np.zeros(times.shape[1])
+        left, *of_order, positives, rows = self.sums @ times.T.astype(np.float64)
+        shift = np.zeros(len(times))
         with np.errstate(all="ignore"):  # what is not finite is solved row by row
             for _ in range(STEPS):
                 excess, curve, power = -left, np.zeros(shift.size), np.ones(shift.size)
@@ -211,7 +211,7 @@ class Intercept:
             near = (reach < 0.5) & (beyond + np.abs(excess) / rows < calibration.CONVERGED)
         found = np.where(np.abs(positives - rows / 2) < rows / 2, self.start + shift, NAN)
         for at in np.flatnonzero(~near & ~np.isnan(found)):
-            found[at] = self._row_by_row(times[:, at])
+            found[at] = self._row_by_row(times[at])
         return found
 
     def _row_by_row(self, times: np.ndarray) -> float:

@@ -44,7 +44,7 @@ class Linear:
 class Counted:
     """A statistic of how often each patient was drawn.
 
-    `of` takes an int32 array (patients, resamples) and returns a value a resample.
+    `of` takes an int32 array (resamples, patients) and returns a value a resample.
     """
 
     of: Callable[[np.ndarray], np.ndarray]
@@ -185,9 +185,8 @@ def _computed(
         totals = np.split(block.astype(np.float64) @ sums, ends, axis=1) if linear else []
         for (number, one), total in zip(linear.items(), totals, strict=True):
             found[:, number] = [one.finish(of) for of in total]
-        times_of = np.ascontiguousarray(block.T) if counted else block
         for number, of_times in counted.items():
-            found[:, number] = of_times(times_of)
+            found[:, number] = of_times(block)
         for at, times in enumerate(block if listed else ()):
             rows = _rows(times, patient_of_row)
             for number, statistic in listed.items():

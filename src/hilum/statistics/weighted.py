@@ -1,9 +1,7 @@
 """Metrics of a resample from how often each patient was drawn, for `hilum.statistics.bootstrap`.
 
 A resample of 250,000 rows need not be sorted again: rows are sorted once, and a resample only
-changes how often each counts. What is drawn between the rows on which a metric depends (such as the
-positive ones) is summed for many resamples at once, by a sparse matrix of rows and their patients.
-Every function takes `truth` (rows,) of 0 and 1, `values` (rows,) of finite numbers, `patient`
+changes how often each counts (`hilum.statistics._ranked_rows`). Every function takes `truth` (rows,) of 0 and 1, `values` (rows,) of finite numbers, `patient`
 (rows,), the number of each row's patient, and how many `patients` there are, and returns the metric
 of the same name in a form of the bootstrap.
 
@@ -15,12 +13,12 @@ calibration to 1e-8, see `hilum.statistics._weighted_logistic`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
-from scipy import sparse
 
 from hilum.statistics import calibration
+from hilum.statistics._ranked_rows import RankedRows
 from hilum.statistics._weighted_logistic import Intercept, Slope
 from hilum.statistics.bootstrap import Counted, Linear
 from hilum.statistics.metrics import calibration as calibrated
@@ -28,43 +26,13 @@ from hilum.statistics.metrics._validation import checked, ratio
 from hilum.statistics.metrics.discrimination import Confusion
 
 NAN = float("nan")
-CELLS = 1 << 22  # of a table of rows and resamples that is held at a time
-BLOCK = 256  # rows of the score's order that are summed as one where bins are sought
+_SIDES: tuple[Literal["left"], Literal["right"]] = ("left", "right")
 Form = Callable[[np.ndarray, np.ndarray, np.ndarray, int], Linear | Counted]
 
 
-def _drawn(
-    patient: np.ndarray, ends: np.ndarray, patients: int, values: np.ndarray | None = None
-) -> sparse.csr_array:
-    """Return the matrix (ends, patients) that sums what is drawn of rows, or of `values` of them.
-
-    Each sum is of the rows from the end before it to its own; `ends` does not fall.
-    """
-    last = int(ends[-1]) if len(ends) else 0
-    data = np.ones(last, np.int32) if values is None else values[:last]
-    begins = np.concatenate([[0], ends]).astype(np.int32)
-    shape = (len(ends), patients)
-    return sparse.csr_array((data, patient[:last].astype(np.int32), begins), shape=shape)
-
-
-def _in_parts(of: Callable[[np.ndarray], np.ndarray], rows: int) -> Counted:
-    """Return the form of `of`, which holds tables of so many rows, of some resamples at a time."""
-    many = max(1, CELLS // max(rows, 1))
-
-    def _of(times: np.ndarray) -> np.ndarray:
-        parts = [times[:, at : at + many] for at in range(0, times.shape[1], many)]
-        return np.concatenate([of(np.ascontiguousarray(part)) for part in parts])
-
-    return Counted(_of)
-
-
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """Return `part / whole`, nan where `whole` is 0."""
-    return np.divide(part, whole, out=np.full(len(whole), NAN), where=whole > 0)
-
-
-def _undefined(times: np.ndarray) -> np.ndarray:
-    return np.full(times.shape[1], NAN)
+def _each(of: Callable[[np.ndarray], float]) -> Counted:
+    """Return the form of a function of how often each patient is drawn in one resample."""
+    return Counted(lambda block: np.array([of(times) for times in block]))
 
 
 def sums(patient: np.ndarray, patients: int, *columns: np.ndarray) -> np.ndarray:
@@ -99,26 +67,21 @@ def brier(truth: np.ndarray, values: np.ndarray, patient: np.ndarray, patients: 
 def auroc(truth: np.ndarray, values: np.ndarray, patient: np.ndarray, patients: int) -> Counted:
     """Return the form of the AUROC: of each positive row, the weight of the negatives below."""
     present, score = checked(truth, values)
-    positive, positive_owner = score[present], patient[present]
-    order = np.argsort(score[~present], kind="stable")
-    negative, owner = score[~present][order], patient[~present][order]
-    # Negatives below a positive row, and those that are not above it: their mean counts ties half.
-    below = np.concatenate(
-        [np.searchsorted(negative, positive, side) for side in ("left", "right")]
-    )
-    ends, of_positive = np.unique(np.append(below, negative.size), return_inverse=True)
-    by_end = np.argsort(of_positive[:-1], kind="stable")
-    counted = np.cumsum(np.bincount(of_positive[:-1], minlength=ends.size))
-    negatives = _drawn(owner, ends, patients)
-    positives = _drawn(np.tile(positive_owner, 2)[by_end], counted, patients)
+    negative = np.argsort(score[~present], kind="stable")
+    ranked, sorted_negative = RankedRows.of(patient[~present][negative]), score[~present][negative]
+    positive = np.argsort(score[present], kind="stable")
+    owner, sorted_positive = patient[present][positive], score[present][positive]
+    first, last = (np.searchsorted(sorted_negative, sorted_positive, side) for side in _SIDES)
+    below, alike = ranked.places(first), np.array_equal(first, last)
+    not_above = below if alike else ranked.places(last)
 
-    def _of(times: np.ndarray) -> np.ndarray:
-        until = np.cumsum(negatives @ times, axis=0, dtype=np.int32)
-        weight = positives @ times  # each positive row twice
-        won = np.einsum("ij,ij->j", until, weight, dtype=np.int64)
-        return _ratio(won, weight.sum(axis=0, dtype=np.int64) * until[-1])
+    def _of(times: np.ndarray) -> float:
+        drawn, weight = ranked.drawn(times), times[owner].astype(np.int64)
+        won = int(weight @ drawn.before(below))
+        won += won if alike else int(weight @ drawn.before(not_above))
+        return ratio(won, 2 * int(weight.sum()) * drawn.total)
 
-    return _in_parts(_of, ends.size)
+    return _each(_of)
 
 
 def average_precision(
@@ -127,30 +90,24 @@ def average_precision(
     """Return the form of average precision: only scores of a positive row add to it."""
     present, score = checked(truth, values)
     if not present.any():
-        return Counted(_undefined)
+        return _each(lambda times: NAN)
     order = np.argsort(-score, kind="stable")
-    owner, ranked, present = patient[order], score[order], present[order]
-    steps, of_step = np.unique(-ranked[present], return_counts=True)
-    # How many rows are called where the threshold is the score of that step; at last all.
-    called = np.append(np.searchsorted(-ranked, steps, side="right"), ranked.size)
-    every, positive = (
-        _drawn(owner, called, patients),
-        _drawn(owner[present], np.cumsum(of_step), patients),
-    )
+    owner, descending, present = patient[order], -score[order], present[order]
+    ranked, positive_owner = RankedRows.of(owner), owner[present]
+    steps, begins = np.unique(descending[present], return_index=True)
+    # How many rows are called where the threshold is the score of that step.
+    called = ranked.places(np.searchsorted(descending, steps, side="right"))
 
-    def _of(times: np.ndarray) -> np.ndarray:
-        until = np.cumsum(every @ times, axis=0, dtype=np.int32)
-        weight = positive @ times
-        true = np.cumsum(weight, axis=0, dtype=np.int32)
-        positives = true[-1]
-        gained = weight / np.maximum(positives, 1)
-        gained *= true
-        gained /= np.maximum(until[:-1], 1)
-        found = gained.sum(axis=0)
-        found[(positives == 0) | (positives == until[-1])] = NAN
-        return found
+    def _of(times: np.ndarray) -> float:
+        drawn, weight = ranked.drawn(times), times[positive_owner]
+        weight = weight if steps.size == weight.size else np.add.reduceat(weight, begins)
+        true = np.cumsum(weight)
+        if not true[-1] or true[-1] == drawn.total:
+            return NAN
+        gained = weight / true[-1] * true
+        return float(np.sum(gained / np.maximum(drawn.before(called), 1)))
 
-    return _in_parts(_of, steps.size)
+    return _each(_of)
 
 
 def coverage_within(
@@ -161,75 +118,56 @@ def coverage_within(
     The risk falls from one wrong row to the next, so it is least where the next one is not yet
     called.
     """
-    curve = _Curve.of(certainty, error, patient, patients)
+    curve = _Curve.of(certainty, error, patient)
+    new = np.flatnonzero(np.diff(curve.wrong, prepend=0))  # the certainties with a wrong row
+    before = np.concatenate([[0], curve.called])[np.append(new, len(curve.called))]
+    places, wrong = curve.ranked.places(before), np.append(0, curve.wrong[new])
 
-    def _of(times: np.ndarray) -> np.ndarray:
-        called = np.cumsum(curve.until_wrong @ times, axis=0, dtype=np.int32)
-        risk = curve.errors(times) / np.maximum(called, 1)
-        most = np.where(risk <= target, called, 0).max(axis=0)
-        return _ratio(most, called[-1])
+    def _of(times: np.ndarray) -> float:
+        called = curve.ranked.drawn(times).before(places)
+        risk = curve.errors(times)[wrong] / np.maximum(called, 1)
+        return ratio(int(called[risk <= target].max(initial=0)), int(called[-1]))
 
-    return _in_parts(_of, curve.until_wrong.shape[0])
+    return _each(_of)
 
 
 def mean_risk(
     certainty: np.ndarray, error: np.ndarray, patient: np.ndarray, patients: int
 ) -> Counted:
     """Return the form of `hilum.statistics.selective.mean_risk`."""
-    curve = _Curve.of(certainty, error, patient, patients)
+    curve = _Curve.of(certainty, error, patient)
+    places = curve.ranked.places(curve.called)
 
-    def _of(times: np.ndarray) -> np.ndarray:
-        drawn = curve.each @ times
-        called = np.cumsum(drawn, axis=0, dtype=np.int32)
-        gained = drawn / np.maximum(called, 1)
-        # The risk is that of the wrong rows so far over the rows so far, from one to the next.
-        begun = np.append(curve.first_wrong, len(gained))
-        between = (
-            np.add.reduceat(gained, curve.first_wrong, axis=0) if begun.size > 1 else gained[:0]
-        )
-        area = np.einsum("ij,ij->j", between, curve.errors(times)[1:])
-        return _ratio(area, called[-1])
+    def _of(times: np.ndarray) -> float:
+        drawn = curve.ranked.drawn(times)
+        called, wrong = drawn.before(places), curve.errors(times)[curve.wrong]
+        risk = wrong / np.maximum(called, 1)
+        risk[1:] *= called[1:] - called[:-1]
+        risk[:1] *= called[:1]
+        return ratio(float(risk.sum()), drawn.total)
 
-    return _in_parts(_of, curve.each.shape[0])
+    return _each(_of)
 
 
 class _Curve(NamedTuple):
-    """Rows by falling certainty, those of one certainty together.
+    """Rows by falling certainty; of each certainty the rows `called` until it, and the `wrong`."""
 
-    `each` sums what is drawn of each certainty; `until_wrong` of the rows before each certainty
-    with a wrong row, and then before the end; `wrong` of the wrong rows of each such certainty,
-    which are the rows `first_wrong` of `each`.
-    """
-
-    each: sparse.csr_array
-    until_wrong: sparse.csr_array
-    wrong: sparse.csr_array
-    first_wrong: np.ndarray
+    ranked: RankedRows
+    called: np.ndarray
+    wrong: np.ndarray
+    wrong_owner: np.ndarray
 
     @classmethod
-    def of(
-        cls, certainty: np.ndarray, error: np.ndarray, patient: np.ndarray, patients: int
-    ) -> _Curve:
+    def of(cls, certainty: np.ndarray, error: np.ndarray, patient: np.ndarray) -> _Curve:
         order = np.argsort(-certainty, kind="stable")
-        owner, ranked, is_wrong = patient[order], certainty[order], error[order] > 0
-        ends = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True)[: ranked.size]) + 1
-        wrong_until = np.concatenate([[0], np.cumsum(is_wrong)])[ends]
-        first = np.flatnonzero(np.diff(wrong_until, prepend=0))
-        before = np.concatenate([[0], ends])[first]
-        return cls(
-            _drawn(owner, ends, patients),
-            _drawn(owner, np.append(before, ranked.size), patients),
-            _drawn(owner[is_wrong], wrong_until[first], patients),
-            first,
-        )
+        owner, descending, is_wrong = patient[order], certainty[order], error[order] > 0
+        last = np.append(descending[1:] != descending[:-1], True)[: descending.size]
+        called = np.flatnonzero(last) + 1
+        return cls(RankedRows.of(owner), called, np.cumsum(is_wrong)[last], owner[is_wrong])
 
     def errors(self, times: np.ndarray) -> np.ndarray:
-        """Return how many wrong rows are called before the first of them, and after each."""
-        return np.cumsum(
-            np.concatenate([np.zeros((1, times.shape[1]), np.int32), self.wrong @ times]),
-            axis=0,
-            dtype=np.int32,
-        )
+        """Return how many wrong rows are drawn before each of them, and at last in all."""
+        return np.concatenate([[0], np.cumsum(times[self.wrong_owner])])
 
 
 def expected_calibration_error(
@@ -237,108 +175,56 @@ def expected_calibration_error(
 ) -> Counted:
     """Return the form of the calibration error over bins of equal mass.
 
-    Where a bin ends is sought among blocks of rows, and then in that block.
+    The sums of a resample over the bins of all rows are known from its patients. Of its own bins
+    they differ by the few rows between the ends of the one and of the other.
     """
     present, probability = checked(truth, values)
-    ranks = _Ranks.of(probability, present, patient, patients)
-    fewest = calibrated.MOST_BINS * calibrated.ROWS  # rows of a resample with all of its bins
+    order = np.argsort(probability, kind="stable")
+    owner, rising, truly = patient[order], probability[order], present[order].astype(np.float64)
+    ranked, bins = RankedRows.of(owner), calibrated.MOST_BINS
+    first = np.flatnonzero(np.append(True, rising[1:] != rising[:-1])[: rising.size])
+    of_tie = np.append(first, rising.size)  # where each probability begins, and the end
+    tie = np.repeat(np.arange(first.size), np.diff(of_tie))
+    ends = rising.size * np.arange(bins + 1) // bins
+    bin_of_row = np.repeat(np.arange(bins), np.diff(ends))
+    by_bin = [
+        np.bincount(bin_of_row + bins * owner, one, bins * patients).reshape(patients, bins)
+        for one in (rising, truly)
+    ]
 
-    def _of(times: np.ndarray) -> np.ndarray:
-        drawn = ranks.drawn(times)
-        total = drawn.until[0][-1]
-        found = _undefined(times)
-        for at in np.flatnonzero(total < fewest):
-            rows = np.repeat(np.arange(patient.size), times[patient, at])
-            found[at] = calibrated.expected_calibration_error(present[rows], probability[rows])
-        many = np.flatnonzero(total >= fewest)
-        edges = drawn.edges(calibrated.MOST_BINS)
-        sums = np.diff(np.stack([drawn.before(edges, kind) for kind in range(3)], -1), axis=0)
-        for at in many:
-            rows_last = sums[:, at, [1, 2, 0]]
-            found[at] = calibrated.error_of_bins(rows_last)
-        return found
+    def _of(times: np.ndarray, until: np.ndarray) -> float:
+        drawn = ranked.drawn(times)
+        if drawn.total < bins * calibrated.ROWS:
+            rows = np.repeat(np.arange(patient.size), times[patient])
+            return calibrated.expected_calibration_error(present[rows], probability[rows])
+        # Twice the mean rank of each distinct probability decides its bin.
+        sought = 2 * drawn.total * np.arange(1, bins) / bins
+        row = drawn.first_reaching((sought + 1) / 2)
+        begin, end = of_tie[tie[row]], of_tie[tie[row] + 1]
+        before_begin, before_end = (drawn.before(ranked.places(one)) for one in (begin, end))
+        inside = before_begin + before_end - 1 >= sought
+        count = np.where(inside, before_begin, before_end)
+        edges = np.where(inside, begin, end)
+        for at, (edge, nominal) in enumerate(zip(edges, ends[1:-1], strict=True)):
+            rows = slice(min(edge, nominal), max(edge, nominal))
+            weight = times[owner[rows]].astype(np.float64)
+            sign = 1.0 if edge > nominal else -1.0
+            until[0, at] += sign * _dot(weight, rising[rows])
+            until[1, at] += sign * _dot(weight, truly[rows])
+        sums = np.diff([*until, np.append(count, drawn.total)], axis=1, prepend=0)
+        return calibrated.error_of_bins(sums.T)
 
-    return _in_parts(_of, -(-patient.size // BLOCK) * 3)
+    def _of_block(block: np.ndarray) -> np.ndarray:
+        drawn = block.astype(np.float64)
+        until = np.stack([np.cumsum(drawn @ one, axis=1) for one in by_bin], axis=1)
+        return np.array([_of(*one) for one in zip(block, until, strict=True)])
 
-
-class _Ranks(NamedTuple):
-    """Rows by rising probability: their patients, and sums over blocks of `BLOCK` rows.
-
-    `weights` are 1, the probability and the truth of each row, float64 (3, rows); `blocks` sum
-    what is drawn of them. `begins` and `ends` bound the rows of one probability.
-    """
-
-    owner: np.ndarray
-    weights: np.ndarray
-    blocks: list[sparse.csr_array]
-    begins: np.ndarray
-    ends: np.ndarray
-
-    @classmethod
-    def of(
-        cls, probability: np.ndarray, present: np.ndarray, patient: np.ndarray, patients: int
-    ) -> _Ranks:
-        order = np.argsort(probability, kind="stable")
-        owner, ranked = patient[order], probability[order]
-        weights = np.stack([np.ones(ranked.size), ranked, present[order].astype(np.float64)])
-        bounds = np.append(np.arange(BLOCK, ranked.size, BLOCK), ranked.size)
-        blocks = [_drawn(owner, bounds, patients, one) for one in weights]
-        first = np.flatnonzero(np.append(True, ranked[1:] != ranked[:-1])[: ranked.size])
-        last = np.append(first[1:], ranked.size)
-        times = last - first
-        return cls(owner, weights, blocks, np.repeat(first, times), np.repeat(last, times))
-
-    def drawn(self, times: np.ndarray) -> _DrawnRanks:
-        """Return what resamples draw of the blocks."""
-        drawn, none = times.astype(np.float64), np.zeros((1, times.shape[1]))
-        until = [np.cumsum(np.concatenate([none, one @ drawn]), axis=0) for one in self.blocks]
-        return _DrawnRanks(self, drawn, until)
+    return Counted(_of_block)
 
 
-class _DrawnRanks(NamedTuple):
-    """What resamples draw: `until` are the sums before each block and at last of all rows."""
-
-    ranks: _Ranks
-    times: np.ndarray
-    until: list[np.ndarray]
-
-    def edges(self, bins: int) -> np.ndarray:
-        """Return the first row of each bin, and at last the number of rows, (bins + 1, resamples).
-
-        The mean rank of the rows of one probability decides their bin.
-        """
-        total, until = self.until[0][-1], self.until[0]
-        rows, resamples = len(self.ranks.owner), len(total)
-        found = np.zeros((bins + 1, resamples), np.int64)
-        found[-1] = rows
-        sought = 2 * total * np.arange(1, bins)[:, None] / bins
-        # A mean rank is half the rows before and half those until it, less a half.
-        block = np.stack([np.count_nonzero(2 * until - 1 < one, axis=0) for one in sought]) - 1
-        block = np.clip(block, 0, len(until) - 2)
-        row, inside = self._inside(block)
-        reached = np.take_along_axis(until, block, 0)[..., None] + np.cumsum(inside, axis=-1)
-        at = np.minimum(np.count_nonzero(2 * reached - 1 < sought[..., None], axis=-1), BLOCK - 1)
-        row = np.minimum(row[..., 0] + at, rows - 1)
-        begins, ends = self.ranks.begins[row], self.ranks.ends[row]
-        twice_middle = self.before(begins, 0) + self.before(ends, 0) - 1
-        found[1:-1] = np.where(twice_middle >= sought, begins, ends)
-        return found
-
-    def before(self, rows: np.ndarray, kind: int) -> np.ndarray:
-        """Return the sums of a kind of weight over what is drawn before `rows`, as `rows`."""
-        block = np.minimum(rows // BLOCK, len(self.until[kind]) - 2)
-        row, inside = self._inside(block)
-        counted = inside * self.ranks.weights[kind][np.minimum(row, len(self.ranks.owner) - 1)]
-        return np.take_along_axis(self.until[kind], block, 0) + np.sum(
-            counted, axis=-1, where=row < rows[..., None]
-        )
-
-    def _inside(self, block: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the rows of blocks (edges, resamples), and how often each is drawn, 0 beyond."""
-        row = block[..., None] * BLOCK + np.arange(BLOCK)
-        held = np.minimum(row, len(self.ranks.owner) - 1)
-        resample = np.arange(block.shape[1])[:, None]
-        return row, self.times[self.ranks.owner[held], resample] * (row == held)
+def _dot(one: np.ndarray, other: np.ndarray) -> float:
+    # Not `@`: for one product of two rows BLAS wakes all of its threads, which then spin.
+    return float(np.einsum("i,i", one, other))
 
 
 def calibration_slope(
@@ -365,13 +251,13 @@ def macro(
         form(truth[known, column], score[known, column], patient[known], patients)
         for column, known in enumerate(~np.isnan(truth).T)
     ]
-    return Counted(lambda times: np.mean([_values(one, times) for one in each], axis=0))
+    return Counted(lambda block: np.mean([_values(one, block) for one in each], axis=0))
 
 
-def _values(form: Linear | Counted, times: np.ndarray) -> np.ndarray:
+def _values(form: Linear | Counted, block: np.ndarray) -> np.ndarray:
     if isinstance(form, Counted):
-        return form.of(times)
-    return np.array([form.finish(of) for of in times.T.astype(np.float64) @ form.sums])
+        return form.of(block)
+    return np.array([form.finish(of) for of in block.astype(np.float64) @ form.sums])
 
 
 def micro(
