@@ -17,11 +17,15 @@ Welsh, "Bootstrapping clustered data", JRSS B 69:369 (2007).
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
+
+from hilum.safety import threads
 
 # Fraction of the resamples. With more undefined, the defined ones are a biased selection, and there
 # is no interval.
@@ -180,7 +184,8 @@ def _computed(
     listed = {number: statistics[number] for number, one in enumerate(forms) if one is None}
     sums = np.column_stack([np.empty((patients, 0)), *(one.sums for one in linear.values())])
     ends = np.cumsum([one.sums.shape[1] for one in linear.values()])[:-1]
-    for block in blocks:
+
+    def _of(block: np.ndarray) -> np.ndarray:
         found = np.empty((len(block), len(statistics)))
         totals = np.split(block.astype(np.float64) @ sums, ends, axis=1) if linear else []
         for (number, one), total in zip(linear.items(), totals, strict=True):
@@ -191,7 +196,19 @@ def _computed(
             rows = _rows(times, patient_of_row)
             for number, statistic in listed.items():
                 found[at, number] = statistic(rows)
-        yield found
+        return found
+
+    if not many or listed:  # a caller's statistic may not be one for several threads
+        yield from map(_of, blocks)
+        return
+    with threads.numeric_pool(threads.cores()) as pool:
+        begun: deque[Future[np.ndarray]] = deque()
+        for block in blocks:
+            begun.append(pool.submit(_of, block))
+            if len(begun) > threads.cores():  # or all blocks would be drawn and held
+                yield begun.popleft().result()
+        for one in begun:
+            yield one.result()
 
 
 def bounds(resampled: np.ndarray, confidence: float) -> tuple[float, float]:
