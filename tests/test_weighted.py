@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hilum.config import Evaluate
 from hilum.pipeline.evaluation import classification, estimate
 from hilum.statistics import bootstrap, weighted
+from hilum.statistics._ranked_rows import RankedRows
 from hilum.statistics.metrics import calibration, discrimination
 
 
@@ -99,3 +100,40 @@ def test_an_average_over_findings_is_that_of_listed_rows_for_ranks_and_for_sums(
     form = weighted.macro(weighted.OF_METRIC[name], truth, score, patient, 45)
     expected = discrimination.macro(metric, truth[rows], score[rows])
     assert form.of(times[None]) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.3, 3.0])
+def test_calibrations_of_many_resamples_are_those_solved_row_by_row(scale):
+    rng = np.random.default_rng(5)
+    patients, count = 3000, 12_000
+    patient = rng.integers(0, patients, count)
+    logit = rng.normal(size=count) * 2 - 1
+    truth = (rng.random(count) < calibration_of(scale * logit)).astype(np.int8)
+    probability = calibration_of(logit)
+    block = rng.poisson(1.0, (20, patients)).astype(np.int32)
+    for name in ("calibration_slope", "calibration_intercept"):
+        metric = {
+            "calibration_slope": calibration.calibration_slope,
+            "calibration_intercept": calibration.calibration_intercept,
+        }[name]
+        found = weighted.OF_METRIC[name](truth, probability, patient, patients).of(block)
+        for times, value in zip(block, found, strict=True):
+            rows = np.repeat(np.arange(count), times[patient])
+            assert value == pytest.approx(metric(truth[rows], probability[rows]), abs=1e-9)
+
+
+def calibration_of(logit: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-logit))
+
+
+def test_ranked_rows_count_what_is_drawn_before_each_row():
+    rng = np.random.default_rng(6)
+    for count in (1, 15, 16, 17, 300):
+        patient, times = rng.integers(0, 9, count), rng.integers(0, 4, 9).astype(np.int32)
+        ranked, until = RankedRows.of(patient), np.cumsum(np.append(0, times[patient]))
+        drawn = ranked.drawn(times)
+        assert drawn.before(ranked.places(np.arange(count + 1))).tolist() == until.tolist()
+        assert drawn.total == until[-1]
+        sought = np.arange(1, until[-1] + 1)
+        first = np.searchsorted(until[1:], sought)
+        assert drawn.first_reaching(sought).tolist() == first.tolist()
