@@ -305,7 +305,7 @@ def _differences(dataset: str, people: pl.DataFrame, labels: LabelStates) -> pl.
 class _Test:
     """A test of one fact or label: p-value, effect size, what is compared, what was observed.
 
-    The p-value is worked out where it is asked for: most effects are too small to be reported.
+    The p-value is computed where it is needed: most effects are too small to be reported.
     """
 
     chance: Callable[[], float]
