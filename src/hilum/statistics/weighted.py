@@ -1,9 +1,10 @@
 """Metrics of a resample from how often each patient was drawn, for `hilum.statistics.bootstrap`.
 
 A resample of 250,000 rows need not be sorted again: rows are sorted once, and a resample only
-changes how often each counts (`hilum.statistics._ranked_rows`). Every function takes `truth` (rows,) of 0 and 1, `values` (rows,) of finite numbers, `patient`
-(rows,), the number of each row's patient, and how many `patients` there are, and returns the metric
-of the same name in a form of the bootstrap.
+changes how often each counts (`hilum.statistics._ranked_rows`). Every function takes `truth`
+(rows,) of 0 and 1, `values` (rows,) of finite numbers, `patient` (rows,), the number of each row's
+patient, and how many `patients` there are, and returns the metric of the same name in a form of the
+bootstrap.
 
 Against the metric on the listed rows: counts and the AUROC agree to the last bit; what sums
 fractions (average precision, Brier, calibration error, risk) to 1e-12; slope and intercept of a
