@@ -33,7 +33,7 @@ class Groups:
         if not len(holds):
             return 0
         rows = holds if self.order is None else holds[self.order]
-        return np.count_nonzero(np.logical_or.reduceat(rows, self.starts))
+        return int(np.count_nonzero(np.logical_or.reduceat(rows, self.starts)))
 
 
 def starts(names: pl.Series) -> np.ndarray:

@@ -196,7 +196,8 @@ def _too_small(official: pl.DataFrame, settings: Split) -> bool:
     One that the recipe says to "use" is taken as it is, if there is one.
     """
     tune = official.filter(pl.col("part") == "tune")
-    due = (official["part"] != "test").sum() * settings.tune / (settings.train + settings.tune)
+    rest = int((official["part"] != "test").sum())
+    due = rest * settings.tune / (settings.train + settings.tune)
     return not tune.height or (
         settings.official == "auto"
         and (
