@@ -18,6 +18,7 @@ consolidation and nodules are inside.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -26,8 +27,8 @@ import cv2
 import numpy as np
 
 from hilum.errors import BadRecipe, NotFound
-from hilum.imaging.synthetic._anatomy import SIDES, Anatomy, View, Window, closed
-from hilum.imaging.synthetic._body import air, bones, lung_marks, trunk
+from hilum.imaging.synthetic._anatomy import SIDES, Anatomy, Uniforms, View, Window, closed
+from hilum.imaging.synthetic._body import HUNDREDTHS, air, bones, lung_marks, trunk
 from hilum.imaging.synthetic._diseases import DISEASES, displaced_air
 from hilum.imaging.synthetic._signs import SIGNS, Signs
 from hilum.safety import freed_memory
@@ -53,7 +54,7 @@ def anatomy(rng: np.random.Generator, *, child: bool = False) -> Anatomy:
 
     A child has a short broad chest, a wide heart, flat ribs and no breast shadow.
     """
-    u = rng.uniform
+    u = Uniforms(rng, 17)
     return Anatomy(
         half_width=u(0.34, 0.38) if child else u(0.325, 0.375),
         apex=u(0.115, 0.165),
@@ -68,8 +69,8 @@ def anatomy(rng: np.random.Generator, *, child: bool = False) -> Anatomy:
         tilt=u(-0.03, 0.03),
         soft_tissue=u(2.6, 3.2) if child else u(3.0, 3.9),
         flank=u(0.03, 0.075),
-        breast=u(0.25, 0.7) * float(u() < 0.4) * (not child),
-        bubble=u(0.03, 0.07) * float(u() < 0.6),
+        breast=u(0.25, 0.7) * float(u(0, 1) < 0.4) * (not child),
+        bubble=u(0.03, 0.07) * float(u(0, 1) < 0.6),
         texture=int(rng.integers(2**32)),
     )
 
@@ -131,37 +132,41 @@ def draw(
             f"{SMALLEST} or more"
         )
     freed_memory.keep()
-    view = _pose(body, rng, height, width)
+    u = Uniforms(rng, 19)
+    view = _pose(body, u, height, width)
     film = {
-        "exposure": rng.uniform(1.8, 2.7),
-        "contrast": rng.uniform(1.15, 1.9),
-        "quanta": rng.uniform(1e9, 8e9),
+        "exposure": u(1.8, 2.7),
+        "contrast": u(1.15, 1.9),
+        "quanta": u(1e9, 8e9),
     }
-    breath = rng.uniform(-0.025, 0.02)
-    lead, beam = _marker(view, rng), _beam(view, rng)
-    ill, grain = (np.random.default_rng(seed) for seed in rng.integers(2**63, size=2))
+    breath = u(-0.025, 0.02)
+    lead, beam = _marker(view, u), _beam(view, u)
+    ill, grain = rng.integers(2**63, size=2).tolist()
     outlines = [_lung(body, side, breath) for side in SIDES]
     chest, window = view.around(outlines, _MARGIN)
     filled = [chest.fill(outline) for outline in outlines]
     seen = open_beam = beam[window]
-    water = np.float32(0) if disease is None else displaced_air(chest, outlines, ill, disease)
-    bare, dense = np.float32(0), trunk(view, body, breath)
-    dense += bones(view, body)
+    water = bare = np.float32(0)
+    chance = np.random.default_rng(ill) if disease or signs else rng
+    if disease:
+        water = displaced_air(chest, outlines, chance, disease)
+    dense = trunk(view, body, breath)
+    cv2.accumulate(bones(view, body), dense)
     if disease == "effusion":
         seen = seen & (water < 0.5)
     depth, extents = air(chest, outlines, np.maximum(*filled)), {}
     if disease:
         extents[disease] = (depth * water > _VISIBLE) & open_beam
     if signs:
-        found = Signs.paint(chest, body, outlines, ill, signs)
+        found = Signs.paint(chest, body, outlines, chance, signs)
         water, bare, seen = water + found.water, found.bare, seen & ~found.fluid
-        dense[window] += found.dense
+        dense[window] += found.dense * np.float32(HUNDREDTHS)
         extents |= {sign: extent & open_beam for sign, extent in found.extents.items()}
     lungs = lung_marks(chest, body)
     if disease or signs:
         remaining = 1 - 0.7 * water
         lungs *= remaining * (1 - bare) if signs else remaining
-    lungs -= np.float32(0.66 * body.soft_tissue) * (1 - water)
+    lungs -= np.float32(0.66 * HUNDREDTHS * body.soft_tissue) * (1 - water)
     lungs *= depth
     there = dense[window]
     cv2.add(there, lungs, dst=there)
@@ -169,7 +174,7 @@ def draw(
     if marker:
         place, attenuation = lead
         dense[place] += attenuation
-    pixels = _expose(dense, grain, **film)
+    pixels = _expose(dense, np.random.default_rng(grain), **film)
     pixels *= beam
     masks = [_one_piece((layer > 127) & seen) for layer in filled]
     right, left, *extended = (_framed(view, window, part) for part in (*masks, *extents.values()))
@@ -183,75 +188,74 @@ def _framed(view: View, window: Window, part: np.ndarray) -> np.ndarray:
     return whole
 
 
-def _pose(body: Anatomy, rng: np.random.Generator, height: int, width: int) -> View:
-    angle, zoom = np.deg2rad(rng.uniform(-2.5, 2.5)), rng.uniform(0.96, 1.06)
-    shift = rng.uniform(-0.02, 0.02, 2)
-    linear = (
-        zoom
-        * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-        @ [[1, 0], [body.tilt, 1]]
+def _pose(body: Anatomy, u: Uniforms, height: int, width: int) -> View:
+    angle, zoom = math.radians(u(-2.5, 2.5)), u(0.96, 1.06)
+    right, down = u(-0.02, 0.02), u(-0.02, 0.02)
+    along, across = zoom * math.cos(angle), zoom * math.sin(angle)
+    x = along - across * body.tilt, -across, 0.5 + right + 0.5 * across
+    y = across + along * body.tilt, along, 0.5 + down - 0.5 * along
+    affine = np.array(
+        [[width * x[0], width * x[1], width * x[2] - 0.5], [height * y[0], height * y[1], height * y[2] - 0.5]]
     )
-    affine = np.column_stack([linear, 0.5 + shift - linear @ [0, 0.5]]) * [[width], [height]]
-    affine = affine - [0, 0, 0.5]
-    return View(height, width, affine, float(np.sqrt(height * width)))
+    return View(height, width, affine, math.sqrt(height * width))
 
 
-def _marker(view: View, rng: np.random.Generator) -> tuple[Window, np.ndarray]:
+def _marker(view: View, u: Uniforms) -> tuple[Window, np.ndarray]:
     """Return where a lead R or L lies, on the patient's own side of the image, and how dense."""
-    letter, u = (
-        ("R", rng.uniform(0.05, 0.09)) if rng.uniform() < 0.5 else ("L", rng.uniform(0.86, 0.9))
-    )
-    at = int(u * view.width), int(rng.uniform(0.09, 0.13) * view.height)
-    size, stroke = view.size * rng.uniform(0.0018, 0.0026), max(1, round(view.size * 0.007))
-    glyph = cv2.putText(
-        view.fill(), letter, at, cv2.FONT_HERSHEY_SIMPLEX, size, 255, stroke, cv2.LINE_AA
-    )
+    letter, across = ("R", u(0.05, 0.09)) if u(0, 1) < 0.5 else ("L", u(0.86, 0.9))
+    x, y = int(across * view.width), int(u(0.09, 0.13) * view.height)
+    size, stroke = view.size * u(0.0018, 0.0026), max(1, round(view.size * 0.007))
+    glyph = np.zeros((min(view.height, y + stroke + 2), view.width), np.uint8)  # y is its foot
+    cv2.putText(glyph, letter, (x, y), cv2.FONT_HERSHEY_SIMPLEX, size, 255, stroke, cv2.LINE_AA)
     left, top, width, height = cv2.boundingRect(glyph)
     place = slice(top, top + height), slice(left, left + width)
-    return place, glyph[place] * np.float32(rng.uniform(3, 6) / 255)
+    return place, glyph[place] * np.float32(HUNDREDTHS * u(3, 6) / 255)
 
 
-def _beam(view: View, rng: np.random.Generator) -> np.ndarray:
+def _beam(view: View, u: Uniforms) -> np.ndarray:
     """Return bool (height, width), False behind the collimator's blades; one in three has any."""
-    left, right, upper, lower = rng.uniform(0, 0.035, 4) * (rng.uniform() < 0.35)
-    lean = rng.uniform(-0.012, 0.012) * (left > 0)
-    if not left:
+    blades = [u(0, 0.035) for _ in range(4)]
+    any_blade, lean = u(0, 1) < 0.35, u(-0.012, 0.012)
+    if not any_blade:
         return np.ones((view.height, view.width), bool)
-    u, v = (
+    left, right, upper, lower = blades
+    across, down = (
         (left + lean, 1 - right + lean, 1 - right - lean, left - lean),
         (upper, upper, 1 - lower, 1 - lower),
     )
-    corners = np.column_stack([u, v]) * (view.width, view.height)
+    corners = np.column_stack([across, down]) * (view.width, view.height)
     return cv2.fillConvexPoly(view.fill(), np.rint(corners).astype(np.int32), 1) > 0
 
 
 def _expose(
     dense: np.ndarray, rng: np.random.Generator, exposure: float, contrast: float, quanta: float
 ) -> np.ndarray:
-    """Convert attenuation float32 (height, width) to uint8 film, bright is dense.
+    """Convert attenuation, float32 (height, width) in hundredths, to uint8 film, bright is dense.
 
     `quanta` reach the whole frame.
     """
-    dense = cv2.GaussianBlur(dense, (0, 0), max(0.4, 0.0011 * np.sqrt(dense.size)))
+    sigma = max(0.4, 0.0011 * math.sqrt(dense.size))
+    # At the least width, what lies two pixels away weighs 4 millionths.
+    dense = cv2.GaussianBlur(dense, (3, 3) if sigma == 0.4 else (0, 0), sigma)
     # The variance of log(Poisson(n)) is about 1 / n, and n falls as exp(-attenuation).
-    deviation = np.float32(np.sqrt(dense.size / quanta))
+    deviation = HUNDREDTHS * math.sqrt(dense.size / quanta)
+    scale = np.float32(-((HUNDREDTHS * exposure) ** -contrast))
     starts, film = _starts(rng, *dense.shape), np.empty(dense.shape, np.uint8)
     rows = max(1, _AT_ONCE // dense.shape[1])
+    halves = np.empty((rows, dense.shape[1]), np.float32)
     for top in range(0, len(dense), rows):
         part = dense[top : top + rows]
         noise = _normal(starts[top : top + rows], dense.shape[1])
-        half = part * np.float32(0.5)
+        half = np.multiply(part, np.float32(0.5 / HUNDREDTHS), out=halves[: len(part)])
         noise *= cv2.exp(half, dst=half)
-        noise *= deviation
-        noise += part
-        noise *= np.float32(1 / exposure)
+        cv2.scaleAdd(noise, deviation, part, dst=noise)
         # The power by its logarithm is five times as fast; the least value stands for 0.
         cv2.log(np.maximum(noise, np.float32(1e-20), out=noise), dst=noise)
         noise *= np.float32(contrast)
         blocked = cv2.exp(noise, dst=noise)
-        # 4 + 242 * (1 - exp(-blocked)), rounded in one pass.
-        np.negative(blocked, out=blocked)
+        blocked *= scale
         cv2.exp(blocked, dst=blocked)
+        # 4 + 242 * (1 - exp(-blocked)), rounded in one pass.
         cv2.convertScaleAbs(blocked, dst=film[top : top + rows], alpha=-242, beta=246)
     return film
 
@@ -315,13 +319,10 @@ def _lung(body: Anatomy, side: int, breath: float) -> np.ndarray:
 
 def _one_piece(mask: np.ndarray) -> np.ndarray:
     """Return the largest piece by edge neighbours: a thin tip may separate on a coarse grid."""
-    left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
-    inside = slice(top, top + height), slice(left, left + width)
-    rest = mask[inside].view(np.uint8).copy()
-    cv2.floodFill(rest, None, (int(rest[0].argmax()), 0), 0)  # five times as fast as the pieces
+    rest = mask.view(np.uint8).copy()
+    row, column = divmod(int(rest.argmax()), mask.shape[1])
+    cv2.floodFill(rest, None, (column, row), 0)  # five times as fast as the pieces
     if not cv2.countNonZero(rest):
         return mask
-    pieces = cv2.connectedComponents(mask[inside].view(np.uint8), connectivity=4)[1]
-    one = np.zeros_like(mask)
-    one[inside] = pieces == np.bincount(pieces[mask[inside]]).argmax()
-    return one
+    pieces = cv2.connectedComponents(mask.view(np.uint8), connectivity=4)[1]
+    return pieces == np.bincount(pieces[mask]).argmax()

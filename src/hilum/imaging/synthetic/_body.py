@@ -1,10 +1,15 @@
-"""The healthy body of synthetic chest radiographs, as attenuation along the beam.
+"""The healthy body of synthetic chest radiographs, as attenuation along the beam, in hundredths.
 
 What has no sharp edge (soft tissue, organs) is drawn on the coarse grid of the view; bones and
-vessels on its own pixels, in whole hundredths of attenuation, so that a uint8 layer holds them.
+vessels on its own pixels, bones in whole hundredths, so that a uint8 layer holds them.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import pairwise
+from typing import cast
 
 import cv2
 import numpy as np
@@ -22,16 +27,20 @@ from hilum.imaging.synthetic._anatomy import (
     pairs,
     posterior_rib,
     rough,
+    spread,
 )
 
-_HUNDREDTH = 0.01  # attenuation of one level of a layer of bones
+HUNDREDTHS = 100  # of attenuation 1
+_VESSEL = 55  # attenuation of the broadest vessel
+_RIM_OF_AIR = 0.6  # fraction of the depth of a lung that it has beside its outline already
 _NUMBERS = np.arange(len(RIB_REACHES))[:, None]
 _BACK = np.linspace(0.12, np.pi / 2, 10)
 _FRONT = np.linspace(0, 1, 8)
 _SPINE = np.linspace(-0.1, 1.1, 30)
+_SPINE_BOW, _SPINE_WIDTH = np.sin(np.pi * _SPINE), 0.05 + 0.016 * _SPINE
 _CLAVICLE = np.linspace(0, 1, 16)
 _TRACHEA = np.linspace(0, 1, 12) * 0.36
-_BEND = np.linspace(0.1, 0.9, 3)
+_BEND = np.linspace(0.1, 0.9, 3)[:, None]
 _FRONT_REACH = np.asarray(RIB_REACHES)[:, None] * (1 - 0.6 * _FRONT**2)
 _FRONT_DROP = (0.6 + 0.06 * _NUMBERS) * (1 + 1.15 * _FRONT)
 _INNER = np.array([1.0, 0.62])[:, None, None, None]  # a rib, and what its dense rims enclose
@@ -40,9 +49,11 @@ _BLOCK = closed([-1, -0.86, -1, 1, 0.86, 1], [-1, 0, 1, 1, 0, -1], steps=2)  # a
 _PEDICLES = np.concatenate([ellipse((across, -0.4), 0.2, 0.4)[::4] for across in (-0.6, 0.6)])
 _VERTEBRA = np.concatenate([_BLOCK, 0.8 * _BLOCK, _PEDICLES])
 _RIM, _MARROW = slice(len(_BLOCK)), slice(len(_BLOCK), 2 * len(_BLOCK))
-_LEFT, _RIGHT = (slice(at, at + 8) for at in (2 * len(_BLOCK), 2 * len(_BLOCK) + 8))
+_PAIR = slice(2 * len(_BLOCK), None)  # of pedicles
 _GRAINS, _COARSER = (68, 84), (22, 28)  # of the lungs' texture: a hundredth of the frame, and more
 _TRUNK_CELLS, _BELLY_CELLS = 7, 14  # grains across the frame of soft tissue
+_REACH = np.array([0.055, 0.06, 0.055, 0.05, 0.04, 0.03]) / 3  # of a third of a vessel
+_SIDE_OF_ROOT = np.repeat(SIDES, 8).astype(float)
 _HEADINGS = np.tile(np.linspace(-1.45, 1.5, 8), 2)
 
 
@@ -52,15 +63,22 @@ def trunk(view: View, body: Anatomy, breath: float) -> np.ndarray:
     grains = rng.standard_normal(_BELLY_CELLS**2, np.float32)  # the trunk's are the first of them
     dense = _soft_tissue(grid, body, grains[: _TRUNK_CELLS**2])
     dense += _organs(grid, body, breath, grains)
+    dense *= np.float32(HUNDREDTHS)
     return view.enlarged(dense)
 
 
 def bones(view: View, body: Anatomy) -> np.ndarray:
-    """Return the attenuation of ribs, spine, shoulder blades and clavicles, float32."""
-    behind, front = _ribs(view, body)
-    layer = cv2.add(cv2.add(behind, view.blurred(front, 0.0025)), _spine(view, body))
-    shoulders = _shoulders(view, body)
-    return cv2.addWeighted(layer, _HUNDREDTH, shoulders, _HUNDREDTH, 0, dtype=cv2.CV_32F)
+    """Return the attenuation of ribs, spine, shoulder blades and clavicles, uint8."""
+    layer, front = _ribs(view, body)
+    for part in (view.blurred(front, 0.0025), _spine(view, body), _shoulders(view, body)):
+        cv2.add(layer, part, dst=layer)
+    return layer
+
+
+@lru_cache(512)
+def _surroundings(height: int) -> np.ndarray:
+    """Return the attenuation of the air around the body, float32 (height, 1)."""
+    return np.linspace(0.25, 0.12, height, dtype=np.float32)[:, None]
 
 
 def _soft_tissue(view: View, body: Anatomy, grains: np.ndarray) -> np.ndarray:
@@ -73,14 +91,14 @@ def _soft_tissue(view: View, body: Anatomy, grains: np.ndarray) -> np.ndarray:
     u += [side + 0.055, side + 0.015, side, side + 0.012, side + 0.03]
     v = [-0.15, 0.0, 0.055, 0.09, 0.125, 0.25, 0.7, 0.64, 0.43, 0.46, 0.62, 0.85, 1.2]
     outline = closed(u + [-x for x in reversed(u)], v + v[::-1])
-    trunk = view.round(view.fill(outline) > 127, 0.1) * np.float32(body.soft_tissue)
+    trunk = view.round(view.fill(outline) > 127, 0.1, body.soft_tissue)
     dense = cv2.GaussianBlur(trunk, (5, 5), 1.2)  # else the coarse grid shows along the skin
-    dense += np.linspace(0.25, 0.12, view.height, dtype=np.float32)[:, None]
-    dense += view.spread(grains.reshape(_TRUNK_CELLS, -1)) * np.float32(0.05)
+    dense += _surroundings(view.height)
+    dense += view.spread(grains.reshape(_TRUNK_CELLS, -1) * np.float32(0.05))
     if body.breast:
         middle = np.array([body.half_width * 0.62, body.dome - 0.02])
         shapes = (ellipse(middle * (side, 1), body.half_width * 0.4, 0.105) for side in SIDES)
-        dense += view.round(view.fill(*shapes) > 127, 0.1) * np.float32(body.breast)
+        dense += view.round(view.fill(*shapes) > 127, 0.1, body.breast)
     return dense
 
 
@@ -88,7 +106,7 @@ def _organs(view: View, body: Anatomy, breath: float, grains: np.ndarray) -> np.
     """Draw the abdomen, less the air of the trachea, behind the heart and in the stomach."""
     top, dome, side = body.apex, body.dome + breath, body.half_width + body.flank * 0.6
     low = dome + body.dome_drop
-    trachea = np.column_stack([np.full_like(_TRACHEA, body.spine_curve), top - 0.2 + _TRACHEA])
+    trachea = pairs(body.spine_curve + 1j * (top - 0.2 + _TRACHEA))
     half, middle = (
         (body.heart_left + body.heart_right) / 2,
         (body.heart_left - body.heart_right) / 2,
@@ -96,9 +114,9 @@ def _organs(view: View, body: Anatomy, breath: float, grains: np.ndarray) -> np.
     v = [low + 0.08, dome + 0.005, low + 0.01, low, low + 0.08, 1.5, 1.5]
     belly = closed([-side, -side * 0.6, 0, side * 0.6, side, side, -side], v)
     dense = view.soft(view.fill(belly), 0.006)
-    dense *= 0.5 + 0.05 * view.spread(grains.reshape(_BELLY_CELLS, -1))
-    dense -= view.haze(0.03, ellipse((middle, dome - 0.14), half, 0.17)) * np.float32(0.5)
-    dense -= view.soft(view.fill(band(trachea, 0.03)), 0.004) * np.float32(0.4)
+    dense *= 0.5 + view.spread(grains.reshape(_BELLY_CELLS, -1) * np.float32(0.05))
+    dense -= view.haze(0.03, ellipse((middle, dome - 0.14), half, 0.17), most=0.5)
+    dense -= view.soft(view.fill(band(trachea, 0.03)), 0.004, 0.4)
     if body.bubble:
         gas = ellipse(
             (side * 0.5, low + 0.03 + body.bubble * 0.55), body.bubble, body.bubble * 0.55
@@ -119,8 +137,7 @@ def _ribs(view: View, body: Anatomy) -> tuple[np.ndarray, np.ndarray]:
         (back, behind, _BACK_WIDTHS, 50),
         (front, before, _FRONT_WIDTHS, 30),
     ):
-        both = np.broadcast_to(lines, (2, 1, *lines.shape))
-        corners = view.pixels(band(both, widths) * BOTH_SIDES)
+        corners = view.pixels(band(lines, widths) * BOTH_SIDES)
         for outlines, value in zip(corners, (1.0, 0.65), strict=True):
             # Scatter veils those below the diaphragm.
             for ribs, seen in ((slice(6), 1.0), (slice(6, 8), 0.8), (slice(8, 10), 0.45)):
@@ -130,15 +147,18 @@ def _ribs(view: View, body: Anatomy) -> tuple[np.ndarray, np.ndarray]:
 
 def _spine(view: View, body: Anatomy) -> np.ndarray:
     """Draw vertebral bodies with rims and pedicles, seen through the mediastinum."""
-    column = np.column_stack([body.spine_curve * np.sin(np.pi * _SPINE), _SPINE])
-    layer = view.fill(band(column, 0.05 + 0.016 * _SPINE), value=45)
+    column = pairs(body.spine_curve * _SPINE_BOW + 1j * _SPINE)
+    layer = view.fill(band(column, _SPINE_WIDTH), value=45)
     tall = body.rib_spacing * 0.62
     top = np.arange(-0.05, 1.05, body.rib_spacing * 0.78)
-    centres = np.column_stack([body.spine_curve * np.sin(np.pi * top), top + tall / 2])[:, None]
-    half = np.column_stack([0.028 + 0.009 * top, np.full_like(top, tall / 2)])[:, None]
-    corners = view.pixels(centres + _VERTEBRA * half)
-    for part, value in ((_RIM, 84), (_MARROW, 67), (_LEFT, 95), (_RIGHT, 95)):
+    vertebrae = np.empty((len(top), len(_VERTEBRA), 2))
+    middle, half = body.spine_curve * np.sin(np.pi * top), 0.028 + 0.009 * top
+    vertebrae[..., 0] = middle[:, None] + half[:, None] * _VERTEBRA[:, 0]
+    vertebrae[..., 1] = top[:, None] + tall / 2 * (1 + _VERTEBRA[:, 1])
+    corners = view.pixels(vertebrae)
+    for part, value in ((_RIM, 84), (_MARROW, 67)):
         fill_apart(layer, corners[:, part], value)
+    fill_apart(layer, corners[:, _PAIR].reshape(len(top), 2, -1, 2), 95)
     return layer
 
 
@@ -170,10 +190,11 @@ def air(view: View, outlines: list[np.ndarray], filled: np.ndarray) -> np.ndarra
 
     `view` is that of the lungs, `filled` its layer with both outlines filled.
     """
-    grid = view.coarse
-    depth = view.enlarged(grid.round(grid.fill(*outlines) > 127, 0.06) * np.float32(0.4))
-    edge = view.blurred(filled, 0.0025)
-    return cv2.addWeighted(edge, 0.6 / 255, depth, 1, 0, dtype=cv2.CV_32F)
+    grid, share = view.coarse, _RIM_OF_AIR / 255
+    inner = grid.round(grid.fill(*outlines) > 127, 0.06, (1 - _RIM_OF_AIR) / (1 - share))
+    depth = view.enlarged(inner)
+    cv2.accumulateWeighted(view.blurred(filled, 0.0025), depth, share)
+    return depth
 
 
 def lung_marks(view: View, body: Anatomy) -> np.ndarray:
@@ -181,13 +202,13 @@ def lung_marks(view: View, body: Anatomy) -> np.ndarray:
 
     `view` is that of the lungs.
     """
-    rng = np.random.default_rng(body.texture)
+    rng, share = np.random.default_rng(body.texture), _VESSEL / 255
     vessels = view.blurred(_vessels(view, body, rng), 0.0022)
-    grains = rough(rng, *_GRAINS) * np.float32(0.03)
-    coarser = rough(rng, *_COARSER) * np.float32(0.035)
-    grains += cv2.resize(coarser, _GRAINS[::-1], interpolation=cv2.INTER_CUBIC)
-    texture = cv2.resize(grains, (view.width, view.height), interpolation=cv2.INTER_CUBIC)
-    return cv2.addWeighted(vessels, 0.55 / 255, texture, 1, 0, dtype=cv2.CV_32F)
+    grains = rough(rng, *_GRAINS, 3 / (1 - share))
+    grains += spread(rough(rng, *_COARSER, 3.5 / (1 - share)), *_GRAINS)
+    marks = cv2.resize(grains, (view.width, view.height), interpolation=cv2.INTER_CUBIC)
+    cv2.accumulateWeighted(vessels, marks, share)
+    return marks
 
 
 def _vessels(view: View, body: Anatomy, rng: np.random.Generator) -> np.ndarray:
@@ -196,35 +217,36 @@ def _vessels(view: View, body: Anatomy, rng: np.random.Generator) -> np.ndarray:
     They become fainter and finer outwards; coarse ones are on top.
     """
     # Points are complex numbers, and vessels columns: several times as fast as rows of pairs.
-    side = np.repeat(SIDES, 8).astype(float)
-    at = side * 0.07 + 1j * (body.apex + 0.27 + rng.uniform(-0.015, 0.045, 16))
-    heading = _HEADINGS + rng.normal(0, 0.1, 16)
-    generations = []
-    for reach in (0.055, 0.06, 0.055, 0.05, 0.04, 0.03):
-        number = len(at)
-        bend = _BEND[:, None] * (0.28 * rng.standard_normal(number))
-        bend += heading
-        length = (0.75 + (1.3 - 0.75) * rng.random(number)) * (reach / 3)
-        lines = np.empty((4, number), np.complex128)
-        lines.real[1:] = np.cos(bend) * side * length
-        lines.imag[1:] = np.sin(bend) * length
-        lines[2] += lines[1]
-        lines[3] += lines[2]
-        lines[1:] += at
-        lines[0] = at
-        generations.append(lines.T)
-        fork = np.flatnonzero(rng.random(2 * number) < 0.8) // 2
-        turns = rng.standard_normal(len(fork))
-        at, side, heading = lines[3, fork], side[fork], bend[2, fork] + 0.45 * turns
-    layer, corners = view.fill(), view.pixels(pairs(np.concatenate(generations)))
-    last = len(corners)
-    for number, lines in reversed(list(enumerate(generations))):
-        first = last - len(lines)
+    at = _SIDE_OF_ROOT * 0.07 + 1j * (body.apex + 0.27 + rng.uniform(-0.015, 0.045, 16))
+    side, heading = _SIDE_OF_ROOT, _HEADINGS + rng.normal(0, 0.1, 16)
+    grown, forks = [], []
+    for _ in _REACH:
+        curl, stretch = 0.28 * rng.standard_normal(len(side)), rng.random(len(side))
+        grown.append((curl, stretch, side, heading))
+        fork = (rng.random(2 * len(side)) < 0.8).nonzero()[0] // 2
+        turn = 0.45 * rng.standard_normal(len(fork))
+        side, heading = side[fork], (_BEND[-1] * curl + heading)[fork] + turn
+        forks.append(fork)
+    ends = np.cumsum([len(curl) for curl, *_ in grown]).tolist()
+    curl, stretch, side, heading = map(np.concatenate, zip(*grown, strict=True))
+    bend = _BEND * curl + heading
+    length = (0.75 + (1.3 - 0.75) * stretch) * np.repeat(_REACH, np.diff(ends, prepend=0))
+    lines = np.empty((4, len(side)), np.complex128)
+    np.multiply(np.cos(bend), side * length, out=lines.real[1:])
+    np.multiply(np.sin(bend), length, out=lines.imag[1:])
+    lines[2] += lines[1]
+    lines[3] += lines[2]
+    for first, last, fork in zip([0, *ends], ends, forks, strict=False):
+        generation = lines[:, first:last]
+        generation[0] = at
+        generation[1:] += at
+        at = generation[3, fork]
+    layer, corners = view.fill(), view.pixels(pairs(lines.T))
+    for number, (first, last) in reversed(list(enumerate(pairwise([0, *ends])))):
         thick = view.size * 0.0105 * 0.72**number
         value = 255 * 0.85**number * min(1.0, thick)
         # Broad ones are blurred afterwards and need no smooth edges, which take most of the time.
         edges = cv2.LINE_8 if thick >= 1.5 else cv2.LINE_AA
-        lines = list(corners[first:last])
-        cv2.polylines(layer, lines, False, value, max(1, round(thick)), edges, 4)
-        last = first
+        generation = cast("Sequence[np.ndarray]", corners[first:last])
+        cv2.polylines(layer, generation, False, value, max(1, round(thick)), edges, 4)
     return layer
