@@ -186,13 +186,15 @@ def _edges(parts: np.ndarray) -> np.ndarray:
     Row and column where it starts, heading (number in _STEPS, with the component on its right
     hand), and the component's number; sorted by heading, row and column.
     """
-    padded = np.pad(parts, 1)
+    filled = parts > 0
+    padded = np.zeros((filled.shape[0] + 2, filled.shape[1] + 2), bool)
+    padded[1:-1, 1:-1] = filled
     found = []
     for heading, (down, right) in enumerate(((-1, 0), (0, 1), (1, 0), (0, -1))):
         beyond = padded[
             1 + down : padded.shape[0] - 1 + down, 1 + right : padded.shape[1] - 1 + right
         ]
-        rows, columns = np.nonzero((parts > 0) > (beyond > 0))
+        rows, columns = np.nonzero(filled > beyond)
         starts = rows + (heading >= 2), columns + (heading in (1, 2))
         found.append(np.stack([*starts, np.full_like(rows, heading), parts[rows, columns]]))
     return np.concatenate(found, axis=1)
@@ -205,7 +207,7 @@ def _trails(edges: np.ndarray, parts: np.ndarray) -> tuple[np.ndarray, np.ndarra
     row, column = row + step[heading, 0], column + step[heading, 1]
     # Pixels ahead, left and right of it. Left first: it separates a hole from the outside where
     # they touch at a corner only.
-    padded = np.pad(parts, 1)
+    padded = cv2.copyMakeBorder(parts, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
     left, right = (
         padded[row + 1 + down[heading], column + 1 + across[heading]]
         for down, across in (_AHEAD_LEFT, _AHEAD_RIGHT)

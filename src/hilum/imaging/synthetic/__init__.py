@@ -147,7 +147,7 @@ def draw(
     filled = [chest.fill(outline) for outline in outlines]
     seen = open_beam = beam[window]
     water = bare = np.float32(0)
-    chance = np.random.default_rng(ill) if disease or signs else rng
+    chance = np.random.default_rng(ill) if disease or signs else rng  # which healthy lungs leave
     if disease:
         water = displaced_air(chest, outlines, chance, disease)
     dense = trunk(view, body, breath)
@@ -163,10 +163,15 @@ def draw(
         dense[window] += found.dense * np.float32(HUNDREDTHS)
         extents |= {sign: extent & open_beam for sign, extent in found.extents.items()}
     lungs = lung_marks(chest, body)
+    displaced = np.float32(0.66 * HUNDREDTHS * body.soft_tissue)  # by the air of a whole lung
     if disease or signs:
-        remaining = 1 - 0.7 * water
-        lungs *= remaining * (1 - bare) if signs else remaining
-    lungs -= np.float32(0.66 * HUNDREDTHS * body.soft_tissue) * (1 - water)
+        remaining = water * np.float32(-0.7)
+        remaining += 1
+        lungs *= remaining
+        if signs:
+            lungs *= 1 - bare
+        lungs += water * displaced
+    lungs -= displaced
     lungs *= depth
     there = dense[window]
     cv2.add(there, lungs, dst=there)
@@ -195,7 +200,10 @@ def _pose(body: Anatomy, u: Uniforms, height: int, width: int) -> View:
     x = along - across * body.tilt, -across, 0.5 + right + 0.5 * across
     y = across + along * body.tilt, along, 0.5 + down - 0.5 * along
     affine = np.array(
-        [[width * x[0], width * x[1], width * x[2] - 0.5], [height * y[0], height * y[1], height * y[2] - 0.5]]
+        [
+            [width * x[0], width * x[1], width * x[2] - 0.5],
+            [height * y[0], height * y[1], height * y[2] - 0.5],
+        ]
     )
     return View(height, width, affine, math.sqrt(height * width))
 

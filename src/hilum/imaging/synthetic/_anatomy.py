@@ -95,8 +95,10 @@ class View:
         left, top, width, height = cv2.boundingRect(self.pixels(np.concatenate(outlines)))
         more = math.ceil(margin * self.size)
         right, bottom = (left + width - 1) // 16 + more + 1, (top + height - 1) // 16 + more + 1
-        left, top = max(left // 16 - more, 0), max(top // 16 - more, 0)
-        right, bottom = min(right, self.width), min(bottom, self.height)
+        left = min(max(left // 16 - more, 0), self.width - 1)
+        top = min(max(top // 16 - more, 0), self.height - 1)
+        right = max(min(right, self.width), left + 1)
+        bottom = max(min(bottom, self.height), top + 1)
         shifted = self.map - [[0, 0, left], [0, 0, top]]
         window = slice(top, bottom), slice(left, right)
         return View(bottom - top, right - left, shifted, self.size), window
@@ -133,6 +135,10 @@ class View:
         """Blur a uint8 layer by `sigma` (fraction of the frame); return float32 in [0, most]."""
         return self.blurred(layer, sigma) * np.float32(most / 255)
 
+    def patch(self, sigma: float, *outlines: np.ndarray) -> tuple[View, Window]:
+        """Return the part of the frame that outlines reach which are blurred by `sigma`."""
+        return self.around(outlines, 2 * sigma + 2 / self.size)
+
     def blurred(self, layer: np.ndarray, sigma: float) -> np.ndarray:
         """Blur a layer by `sigma` (fraction of the frame)."""
         width = max(sigma * self.size, 0.3)
@@ -155,7 +161,9 @@ class View:
         inside = cv2.distanceTransform(mask.view(np.uint8), cv2.DIST_L2, 3)
         reach = depth * self.size
         cv2.threshold(inside, reach, 0, cv2.THRESH_TRUNC, inside)
-        return cv2.multiply(inside, np.float32(2 * reach) - inside, dst=inside, scale=most / reach**2)
+        return cv2.multiply(
+            inside, np.float32(2 * reach) - inside, dst=inside, scale=most / reach**2
+        )
 
     def cloud(self, rng: np.random.Generator, cells: int) -> np.ndarray:
         """Return smooth noise of mean 0, `cells` grains across."""
@@ -280,7 +288,18 @@ def posterior_rib(body: Anatomy, number: int | np.ndarray, turn: np.ndarray) -> 
 
 def spot(outline: np.ndarray, rng: np.random.Generator, upper: float, lower: float) -> np.ndarray:
     """Return a random point (u, v) of the lung, between two fractions of its height."""
-    top, bottom = outline[:, 1].min(), outline[:, 1].max()
-    v = top + (bottom - top) * rng.uniform(upper, lower)
-    u = outline[np.abs(outline[:, 1] - v) < 0.03, 0]
-    return np.array([rng.uniform(u.min() + 0.02, u.max() - 0.02), v])
+    return spots(outline, rng.random((1, 2)), upper, lower)[0]
+
+
+def spots(outline: np.ndarray, chance: np.ndarray, upper: float, lower: float) -> np.ndarray:
+    """Return points (n, 2) of the lung, between two fractions of its height.
+
+    `chance` is (n, 2), from 0 to 1: how far down and how far across each lies.
+    """
+    across, down = outline.T
+    top, bottom = down.min(), down.max()
+    v = top + (bottom - top) * (upper + (lower - upper) * chance[:, 0])
+    near = np.abs(down - v[:, None]) < 0.03
+    left = np.where(near, across, np.inf).min(1) + 0.02
+    right = np.where(near, across, -np.inf).max(1) - 0.02
+    return np.column_stack([left + (right - left) * chance[:, 1], v])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import cast
 
 import cv2
@@ -169,7 +169,7 @@ def _shoulders(view: View, body: Anatomy) -> np.ndarray:
     blade = closed(u, [0.2, 0.3, 0.42, 0.40, 0.27, 0.2])
     fall = body.apex + 0.1 - 0.085 * t - 0.015 * np.sin(2 * np.pi * t)
     line, girth = (
-        np.column_stack([0.035 + (wide + 0.05) * t, fall]),
+        pairs(0.035 + (wide + 0.05) * t + 1j * fall),
         0.03 - 0.012 * np.sin(np.pi * t),
     )
     shapes, values = [blade], [23.0]
@@ -227,22 +227,23 @@ def _vessels(view: View, body: Anatomy, rng: np.random.Generator) -> np.ndarray:
         turn = 0.45 * rng.standard_normal(len(fork))
         side, heading = side[fork], (_BEND[-1] * curl + heading)[fork] + turn
         forks.append(fork)
-    ends = np.cumsum([len(curl) for curl, *_ in grown]).tolist()
+    numbers = [len(curl) for curl, *_ in grown]
     curl, stretch, side, heading = map(np.concatenate, zip(*grown, strict=True))
     bend = _BEND * curl + heading
-    length = (0.75 + (1.3 - 0.75) * stretch) * np.repeat(_REACH, np.diff(ends, prepend=0))
+    length = (0.75 + (1.3 - 0.75) * stretch) * np.repeat(_REACH, numbers)
     lines = np.empty((4, len(side)), np.complex128)
     np.multiply(np.cos(bend), side * length, out=lines.real[1:])
     np.multiply(np.sin(bend), length, out=lines.imag[1:])
     lines[2] += lines[1]
     lines[3] += lines[2]
-    for first, last, fork in zip([0, *ends], ends, forks, strict=False):
+    bounds = list(pairwise(accumulate(numbers, initial=0)))
+    for (first, last), fork in zip(bounds, forks, strict=True):
         generation = lines[:, first:last]
         generation[0] = at
         generation[1:] += at
         at = generation[3, fork]
     layer, corners = view.fill(), view.pixels(pairs(lines.T))
-    for number, (first, last) in reversed(list(enumerate(pairwise([0, *ends])))):
+    for number, (first, last) in reversed(list(enumerate(bounds))):
         thick = view.size * 0.0105 * 0.72**number
         value = 255 * 0.85**number * min(1.0, thick)
         # Broad ones are blurred afterwards and need no smooth edges, which take most of the time.

@@ -22,7 +22,8 @@ def displaced_air(
     severity, both, one = rng.uniform(0.1, 1), rng.uniform() < 0.3, rng.integers(2)
     one_or_both = outlines if both else outlines[one : one + 1]
     layers = [paint(view, outline, severity, rng) for outline in one_or_both]
-    return np.clip(layers[0] if len(layers) == 1 else np.maximum(*layers), 0, 1)
+    water = layers[0] if len(layers) == 1 else np.maximum(*layers)
+    return np.clip(water, 0, 1, out=water)
 
 
 def _tuberculosis(
@@ -30,22 +31,24 @@ def _tuberculosis(
 ) -> np.ndarray:
     """Draw nodules and patches around a focus in the upper zone, in some with a cavity."""
     focus, spread, grid = spot(outline, rng, 0.1, 0.42), 0.02 + 0.05 * severity, view.coarse
-    number, nodules = int(3 + 22 * severity), view.fill()
+    number = int(3 + 22 * severity)
     centres = focus + rng.normal(0, 0.01 + spread * 0.7, (number, 2))
     shapes = blobs(centres, rng.uniform(0.005, 0.013, number), rng)
-    for shape, value in zip(view.pixels(shapes), rng.integers(90, 256, number), strict=True):
+    part, place = view.patch(0.003, *shapes)
+    nodules = part.fill()
+    for shape, value in zip(part.pixels(shapes), rng.integers(90, 256, number), strict=True):
         cv2.fillPoly(nodules, [shape], int(value), cv2.LINE_AA, 4)
     patches = blobs(focus + rng.normal(0, spread, (3, 2)), spread * rng.uniform(0.4, 1, 3), rng)
     haze = grid.haze(0.013, *patches) * (1 + 0.4 * grid.cloud(rng, 28))
     haze *= np.float32(0.12 + 0.36 * severity)
     water = view.enlarged(haze)
-    water += view.blurred(nodules, 0.003) * np.float32((0.2 + 0.24 * severity) / 255)
+    water[place] += part.soft(nodules, 0.003, 0.2 + 0.24 * severity)
     if severity > 0.45 and rng.uniform() < 0.5:
         wall = blob(focus, rng.uniform(0.022, 0.042), rng)
-        hole = view.soft(view.fill(focus + (wall - focus) * rng.uniform(0.6, 0.75)), 0.003)
-        water = water * (1 - 0.8 * hole) + np.maximum(
-            view.soft(view.fill(wall), 0.004) - hole, 0
-        ) * np.float32(0.35)
+        part, place = view.patch(0.004, wall)
+        hole = part.soft(part.fill(focus + (wall - focus) * rng.uniform(0.6, 0.75)), 0.003)
+        rim = np.maximum(part.soft(part.fill(wall), 0.004) - hole, 0)
+        water[place] = water[place] * (1 - 0.8 * hole) + rim * np.float32(0.35)
     return water
 
 

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 from hilum.imaging.synthetic._anatomy import (
+    CIRCLE,
     SIDES,
     Anatomy,
     View,
@@ -23,6 +24,7 @@ from hilum.imaging.synthetic._anatomy import (
     ellipse,
     posterior_rib,
     spot,
+    spots,
 )
 from hilum.imaging.synthetic._diseases import effusion, pneumonia
 
@@ -72,7 +74,8 @@ class Signs:
 
     def add(self, density: float, sigma: float, *outlines: np.ndarray) -> None:
         """Add attenuation within outlines, blurred by `sigma` (fraction of the frame)."""
-        self.dense += self.view.soft(self.view.fill(*outlines), sigma) * np.float32(density)
+        part, place = self.view.patch(sigma, *outlines)
+        self.dense[place] += part.soft(part.fill(*outlines), sigma, density)
 
 
 def _calcification(signs: Signs) -> np.ndarray:
@@ -122,8 +125,10 @@ def _dissemination(signs: Signs) -> np.ndarray:
     """Draw many small dots all over both lungs."""
     rng, layer = signs.rng, signs.view.fill()
     for outline in signs.lungs:
-        dots = (spot(outline, rng, 0.06, 0.9) for _ in range(110))
-        signs.view.fill(*(ellipse(at, *rng.uniform(0.004, 0.006, 2)) for at in dots), layer=layer)
+        chance = rng.random((110, 4))
+        radii = 0.004 + (0.006 - 0.004) * chance[:, None, 2:]
+        dots = spots(outline, chance[:, :2], 0.06, 0.9)[:, None] + CIRCLE * radii
+        signs.view.fill(*dots, layer=layer)
     both = signs.inside(*signs.lungs)
     signs.dense += signs.view.soft(layer, 0.0012) * both * np.float32(0.75)
     return both
