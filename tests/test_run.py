@@ -48,6 +48,14 @@ def test_a_run_leaves_what_each_step_promises(small_run):
     )
 
 
+def test_a_run_says_in_which_precision_each_network_was_trained(small_run):
+    precisions = {
+        small_run.summary(name).get("precision") for name in ("train-finding", "segment-lungs")
+    }
+    assert len(precisions) == 1 and precisions <= {"float32", "bfloat16"}
+    assert "precision" not in small_run.summary("train-anomaly")
+
+
 def test_no_patient_and_no_test_image_of_any_stage_is_in_the_training_of_another(small_run):
     """From the artefacts alone: the training lists of all models against the split, by image and by
     patient.

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import sys
 import tempfile
@@ -34,6 +35,10 @@ from hilum.progress import Progress
 from hilum.run_folder import Run
 from hilum.runs import run_all
 from hilum.scale.executor import PROCESSES, Executor, executing
+
+# As the command does, before PyTorch is imported: threads that wait do not count as work, nor do
+# they keep the thread that makes batches from a core.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 HALVES = {
     "segment": ("trainings", "lungs of every image"),

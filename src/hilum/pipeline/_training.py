@@ -26,6 +26,7 @@ from hilum.progress import Progress
 from hilum.run_folder import Run
 from hilum.safety import freed_memory
 from hilum.storage import integrity
+from hilum.training.settings import LoopSettings
 
 FEWEST_MASKS = 16  # to train on; with fewer the model that comes with Hilum finds the lungs
 TRAINING = "training.parquet"  # model, image_id: what each model of a step was trained on
@@ -99,8 +100,19 @@ class TrainingJob:
     def _finish(self, run: Run, made_from: Inputs, network: Any) -> None:
         """Export the trained network, and record that it is finished."""
         self._export(run, plugins.load("models", self.section.model), network)
-        summary = {"images": len(self.image_ids)}
+        summary = {"images": len(self.image_ids), **self._precision()}
         run.finish(self._name, self._inputs(made_from), digests(run, [self.file]), summary)
+
+    def _precision(self) -> dict[str, str]:
+        """Return the precision that "auto" came to here, as machines differ; {} without a loop."""
+        settings = model_settings(self.section)
+        if not isinstance(settings, LoopSettings):
+            return {}
+        from hilum.training import ranks
+        from hilum.training.schedule import Schedule
+
+        schedule = Schedule.of(settings, len(self.image_ids))
+        return {"precision": schedule.precision_on(ranks.device())}
 
     def _opened(self, run: Run) -> OnnxModel:
         return OnnxModel(run / self.file, run.folder)

@@ -41,7 +41,7 @@ from hilum.run_folder import Run
 from hilum.storage import integrity
 from hilum.training.settings import BALANCED
 
-VERSION = 7
+VERSION = 8
 Describe = Callable[[OnnxModel], Domain | None]
 FINDING, ANOMALY = "train/finding.onnx", "train/anomaly.onnx"
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hilum.errors import BadRecipe, MissingExtra
+from hilum.training.depthwise import DepthwiseConvolution, SameConvolution
 from hilum.training.staged_features import StagedFeatures
 
 STAGES = (
@@ -97,19 +98,20 @@ class _Layer(nn.Module):
         *,
         kernel: int = 1,
         stride: int = 1,
-        groups: int = 1,
+        depthwise: bool = False,
         active: bool = True,
     ) -> None:
         super().__init__()
-        self.beside = ((kernel - 2) // 2, (kernel - 1) // 2) * 2 if stride == 2 else None
-        inside = 0 if self.beside else kernel // 2
-        self.convolution = nn.Conv2d(into, out, kernel, stride, inside, groups=groups, bias=False)
+        self.convolution: nn.Conv2d
+        if depthwise:
+            self.convolution = DepthwiseConvolution(into, kernel=kernel, stride=stride)
+        else:
+            self.convolution = SameConvolution(into, out, kernel=kernel, stride=stride)
         self.norm: nn.Module = nn.BatchNorm2d(out, eps=EPSILON, momentum=MOMENTUM)
         self.active = active
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute the layer's features."""
-        x = F.pad(x, self.beside) if self.beside else x
         x = self.norm(self.convolution(x))
         return F.relu6(x, inplace=True) if self.active else x
 
@@ -138,7 +140,7 @@ class _Block(nn.Module):
         widen = [_Layer(into, wide)] if expansion > 1 else []
         self.layers = nn.Sequential(
             *widen,
-            _Layer(wide, wide, kernel=kernel, stride=stride, groups=wide),
+            _Layer(wide, wide, kernel=kernel, stride=stride, depthwise=True),
             _Layer(wide, out, active=False),
         )
         self.skips = stride == 1 and into == out
