@@ -7,6 +7,7 @@ repeats only the shards that were running, and its results are the same to the b
 
     shards      the loop: cut, hand out, commit, yield in the order of the items
     journal     one SQLite file, opened by the calling process alone
+    unkept      in place of a journal, where a job begins anew each time
     worker      what a process does with a shard; the process itself
     executor    which executor `shards.run` uses, by `executing`
     in_process, processes, dask_cluster    the executors

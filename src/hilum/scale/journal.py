@@ -26,6 +26,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 from hilum import storage
 from hilum.errors import CannotWrite, Damaged, HilumError, refused
@@ -46,6 +47,7 @@ CREATE TABLE IF NOT EXISTS items (name TEXT PRIMARY KEY, made_from TEXT NOT NULL
 # flushed: a power cut may take the last of them, never the file.
 _PRAGMAS = {"locking_mode": "EXCLUSIVE", "journal_mode": "WAL", "synchronous": "NORMAL"}
 _FINISHED = "SELECT result, fault, poisoned, digest FROM items"
+_AT_HAND = 1 << 24  # bytes of results that wait to be taken; others are read again
 
 
 class Journal:
@@ -53,24 +55,29 @@ class Journal:
 
     def __init__(self, database: sqlite3.Connection) -> None:
         self._database = database
+        self._at_hand: dict[str, Outcome] = {}  # committed and not yet taken
+        self._bytes_at_hand = 0
 
     def is_empty(self) -> bool:
         """Return whether no item is finished."""
         return self._database.execute("SELECT 1 FROM items LIMIT 1").fetchone() is None
 
-    def find(self, name: str, made_from: str) -> Outcome | None:
+    def find(self, name: str, item: Any) -> Outcome | None:
         """Return the outcome of an item; None where it is not finished, or was another then.
 
         A poisoned item counts as not finished.
         """
         rows = self._database.execute(
             f"{_FINISHED} WHERE name = ? AND made_from = ? AND NOT poisoned",
-            (_key(name), made_from),
+            (_key(name), _made_from(item)),
         )
         return next(map(_sound, rows), None)
 
     def outcome(self, name: str) -> Outcome:
-        """Return the outcome of an item that was committed by this process."""
+        """Return the outcome of an item that was committed, by this process or before."""
+        if (at_hand := self._at_hand.pop(name, None)) is not None:
+            self._bytes_at_hand -= len(at_hand.result)
+            return at_hand
         found = _sound(
             self._database.execute(f"{_FINISHED} WHERE name = ?", (_key(name),)).fetchone()
         )
@@ -101,12 +108,13 @@ class Journal:
         self._database.execute("UPDATE shards SET state = 'lost' WHERE number = ?", (number,))
 
     def commit(
-        self, number: int, items: Iterable[tuple[str, str]], ended: Iterable[Outcome]
+        self, number: int, items: Iterable[tuple[str, Any]], ended: Iterable[Outcome]
     ) -> None:
-        """Enter the outcomes of a shard's items, each (name, made_from), and that it is done."""
+        """Enter the outcomes of a shard's items, each (name, item), and that it is done."""
+        finished = list(zip(items, ended, strict=True))
         rows = [
-            (_key(name), made_from, one.result, one.fault, one.poisoned, _digest(one))
-            for (name, made_from), one in zip(items, ended, strict=True)
+            (_key(name), _made_from(item), one.result, one.fault, one.poisoned, _digest(one))
+            for (name, item), one in finished
         ]
         whole = storage.digest([row[-1] for row in rows])
         with sqlite.transaction(self._database) as run:
@@ -114,13 +122,17 @@ class Journal:
                 "INSERT OR REPLACE INTO items VALUES (?, ?, ?, ?, ?, ?)", rows
             )
             run("UPDATE shards SET state = 'done', digest = ? WHERE number = ?", (whole, number))
+        for (name, _), one in finished:
+            if self._bytes_at_hand < _AT_HAND:
+                self._at_hand[name] = one
+                self._bytes_at_hand += len(one.result)
 
 
 @contextmanager
-def opened(path: Path | None, made_from: object = None) -> Iterator[Journal]:
+def opened(path: Path, made_from: object = None) -> Iterator[Journal]:
     """Open the journal at `path`, empty where it is missing, unreadable or of another job.
 
-    None: in memory. Raises `HilumError` where another process has it open, `CannotWrite`.
+    Raises `HilumError` where another process has it open, `CannotWrite`.
     """
     text = storage.as_json(made_from)
     try:
@@ -143,22 +155,21 @@ def delete(path: Path) -> None:
         path.with_name(path.name + ending).unlink(missing_ok=True)
 
 
-def _connected(path: Path | None, made_from: str) -> sqlite3.Connection:
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists() and not path.is_file():
-            raise CannotWrite(f"{path}: a journal is a regular file; move what stands there away")
+def _connected(path: Path, made_from: str) -> sqlite3.Connection:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not path.is_file():
+        raise CannotWrite(f"{path}: a journal is a regular file; move what stands there away")
     try:
         return _prepared(path, made_from)
     except sqlite3.DatabaseError as error:
-        if path is None or sqlite.fault(error) is not Fault.DAMAGED:
+        if sqlite.fault(error) is not Fault.DAMAGED:
             raise
         delete(path)  # damaged: what it said is done again
         return _prepared(path, made_from)
 
 
-def _prepared(path: Path | None, made_from: str) -> sqlite3.Connection:
-    database = sqlite.connected(path or IN_MEMORY, _PRAGMAS)
+def _prepared(path: Path, made_from: str) -> sqlite3.Connection:
+    database = sqlite.connected(path, _PRAGMAS)
     try:
         database.executescript(_TABLES)
         _refuse_other_tables(database)
@@ -198,13 +209,24 @@ def _sound(row: tuple[bytes, str, int, str]) -> Outcome | None:
     return found if _digest(found) == digest else None
 
 
+def _made_from(item: Any) -> str:
+    return storage.digest(repr(item).encode())
+
+
 def _digest(one: Outcome) -> str:
     whole = hashlib.sha256(one.result)
-    whole.update(storage.as_json([one.fault, int(one.poisoned)]).encode())
+    whole.update(_ending(one) if one.fault or one.poisoned else _NO_FAULT)
     return whole.hexdigest()[: storage.DIGEST_CHARACTERS]
 
 
-def _refused(path: Path | None, error: sqlite3.DatabaseError) -> HilumError:
+def _ending(one: Outcome) -> bytes:
+    return storage.as_json([one.fault, int(one.poisoned)]).encode()
+
+
+_NO_FAULT = _ending(Outcome())  # of nearly every outcome, so made once
+
+
+def _refused(path: Path, error: sqlite3.DatabaseError) -> HilumError:
     kind = sqlite.fault(error)
     if kind is Fault.LOCKED:
         return HilumError(

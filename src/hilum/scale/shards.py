@@ -11,17 +11,17 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hilum import storage
 from hilum.scale import executor
 from hilum.scale.executor import Carrier, Remote
 from hilum.scale.in_process import InProcess
 from hilum.scale.journal import Journal, opened
 from hilum.scale.processes import LEASE_SECONDS
+from hilum.scale.unkept import Unkept
 from hilum.scale.worker import Ended, Outcome, Task, Work
 
 MOST = 256  # items of a shard
@@ -60,11 +60,12 @@ def run(
     bytes that depend on its item alone, and raises `BadData` for an item at fault; what it writes
     is the same when it is written again. `items` are by name, picklable, and equal where their
     `repr` is. `journal` is a file, kept when the loop ends (`hilum.scale.journal.delete`), or None:
-    in memory. `made_from`, JSON types, is all that results depend on besides their items. `kept`
+    nothing is kept. `made_from`, JSON types, is all that results depend on besides their items. `kept`
     says whether the result of an earlier call still holds. As many `threads` may call `work` at
     once in this process, where no other does. Raises what `work` raises but `BadData`.
     """
-    with opened(journal, made_from) as book, closing(_Job(work, items, book, kept, threads)) as job:
+    finished = nullcontext(Unkept()) if journal is None else opened(journal, made_from)
+    with finished as book, closing(_Job(work, items, book, kept, threads)) as job:
         yield from job.outcomes()
 
 
@@ -75,7 +76,7 @@ class _Job:
         self,
         work: Work,
         items: Mapping[str, Any],
-        journal: Journal,
+        journal: Journal | Unkept,
         kept: Callable[[bytes], bool],
         threads: int,
     ) -> None:
@@ -86,7 +87,7 @@ class _Job:
         self._remote: Remote | None = None
         self._left = deque[str]()
         self._again = deque[_Shard]()  # of ended processes
-        self._running: dict[int, tuple[_Shard, list[str]]] = {}  # with the digests of its items
+        self._running: dict[int, tuple[_Shard, list[Any]]] = {}  # with its items
         self._finished = set[str]()  # and not yet yielded
         self._begun, self._done = 0.0, 0
         self._shards_here = 0
@@ -113,7 +114,7 @@ class _Job:
             self._remote.stop_running()
 
     def _is_left(self, name: str) -> bool:
-        found = self._journal.find(name, _made_from(self._items[name]))
+        found = self._journal.find(name, self._items[name])
         return found is None or not (found.fault == "" and self._kept(found.result))
 
     # ------------------------------------------------------------------------------ handing out
@@ -141,7 +142,7 @@ class _Job:
                 shard.names, self._carrier.owner, LEASE_SECONDS, shard.tries
             )
             items = [self._items[name] for name in shard.names]
-            self._running[number] = shard, [_made_from(item) for item in items]
+            self._running[number] = shard, items
             self._carrier.submit(Task(number, items))
 
     def _cut(self) -> tuple[str, ...]:
@@ -169,23 +170,22 @@ class _Job:
         self._take(ended)
 
     def _take(self, ended: Ended) -> None:
-        shard, made_from = self._running.pop(ended.number)
+        shard, items = self._running.pop(ended.number)
         if ended.error is not None:
             raise ended.error
         if ended.lost:
-            self._lose(ended.number, shard, made_from)
+            self._lose(ended.number, shard, items)
         else:
-            self._commit(ended.number, shard, made_from, ended.outcomes)
+            self._commit(ended.number, shard, items, ended.outcomes)
 
     def _commit(
-        self, number: int, shard: _Shard, made_from: list[str], outcomes: Sequence[Outcome]
+        self, number: int, shard: _Shard, items: list[Any], outcomes: Sequence[Outcome]
     ) -> None:
-        items = zip(shard.names, made_from, strict=True)
-        self._journal.commit(number, items, outcomes)
+        self._journal.commit(number, zip(shard.names, items, strict=True), outcomes)
         self._finished.update(shard.names)
         self._done += len(shard.names)
 
-    def _lose(self, number: int, shard: _Shard, made_from: list[str]) -> None:
+    def _lose(self, number: int, shard: _Shard, items: list[Any]) -> None:
         """Do the items of an ended process again, each alone, or set one aside."""
         self._journal.lose(number)
         name, *others = shard.names
@@ -199,8 +199,4 @@ class _Job:
                 f"ended by the system, so it is set aside; its file may be made to crash or "
                 f"exhaust a decoder"
             )
-            self._commit(number, shard, made_from, [Outcome(fault=fault, poisoned=True)])
-
-
-def _made_from(item: Any) -> str:
-    return storage.digest(repr(item).encode())
+            self._commit(number, shard, items, [Outcome(fault=fault, poisoned=True)])
