@@ -23,8 +23,7 @@ from typing import Any
 
 from hilum import storage
 from hilum.errors import HilumError, MissingExtra, on_one_line
-from hilum.safety import threads
-from hilum.scale.worker import Ended, Task, Work, done
+from hilum.scale.worker import ENVIRONMENT, Ended, Task, Work, done, prepare
 
 LOCAL = "local"  # in place of an address: a cluster of this machine's cores, for this command
 _SECONDS_TO_CONNECT = 15
@@ -44,8 +43,14 @@ _CLIENT = {
 _UNWATCHED = {
     "distributed.admin.tick.interval": "1s",
     "distributed.admin.system-monitor.interval": "5s",
+    "distributed.worker.memory.monitor-interval": "1s",
     "distributed.worker.profile.enabled": False,
     "distributed.scheduler.active-memory-manager.start": False,
+}
+
+
+_STARTED_IN = {
+    f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in ENVIRONMENT.items()
 }
 
 
@@ -56,7 +61,7 @@ class DaskCluster:
     `LOCAL`; `count` the workers of a local cluster.
     """
 
-    shard_seconds = 0.5  # scheduler and client take 10 ms for each
+    shard_seconds = 2.0  # scheduler, client and worker take 25 ms for each
 
     def __init__(self, address: str, count: int) -> None:
         """Raise `MissingExtra` without the extra, `HilumError` where no scheduler answers."""
@@ -68,7 +73,7 @@ class DaskCluster:
         self._work, self._items = b"", 1
         self._threads, self._counted = 1, float("-inf")
         self._open = ExitStack()
-        self._open.enter_context(_settings(_UNWATCHED if address == LOCAL else _CLIENT))
+        self._open.enter_context(_settings(_UNWATCHED | _STARTED_IN if address == LOCAL else _CLIENT))
         try:
             self._client = self._connected(address, count)
             self._client.wait_for_workers(1, timeout=_SECONDS_TO_CONNECT)
@@ -204,7 +209,7 @@ def _settings(changed: dict[str, object]) -> Iterator[None]:
 
 def _done(work: bytes, folder: Path, task: Task) -> Ended:
     """Do a shard, on a worker of the cluster; `folder` is the one that the command was given in."""
-    threads.limit(1)
+    prepare()
     with _working_in.folder(folder):
         return done(_unpacked(work), task)
 

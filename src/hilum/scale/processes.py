@@ -18,17 +18,13 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from hilum.errors import HilumError
-from hilum.scale.worker import Begun, Ended, NewWork, Task, Work
+from hilum.scale.worker import ENVIRONMENT, Begun, Ended, NewWork, Task, Work
 
 LEASE_SECONDS = 3600.0  # for one shard, before its process is taken for stuck and ended
 _PROGRAM = "from hilum.scale.worker import main; main({})"
 _AHEAD = 2  # shards in a worker's pipe, so that it never waits
 _FAILED_STARTS = 8  # ends of processes in a row, none of which had finished a shard
 _TO_END = 3.0  # seconds that a process has to remove what is half written
-# Each process has one core: threads of their own would make them wait for one another.
-_ONE_THREAD = dict.fromkeys(
-    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS"), "1"
-)
 
 
 @dataclass
@@ -53,7 +49,7 @@ class _Worker:
                 [sys.executable, "-P", "-c", _PROGRAM.format(there.fileno())],
                 pass_fds=[there.fileno()],
                 stdin=subprocess.DEVNULL,
-                env={**os.environ, **_ONE_THREAD, "PYTHONPATH": os.pathsep.join(paths)},
+                env={**os.environ, **ENVIRONMENT, "PYTHONPATH": os.pathsep.join(paths)},
             )
         worker = cls(process, Connection(here.detach()))
         worker.send(sys.path)

@@ -21,9 +21,22 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from hilum.errors import BadData
-from hilum.safety import threads
+from hilum.safety import freed_memory, threads
 
 Work = Callable[[Any], bytes]  # of one item; raises `BadData` for an item at fault
+# Each worker has one core: threads of its own would make it wait for others. With one arena of the
+# GNU C library all its threads reuse the memory that one of them has freed, where the arenas of
+# others than the first are given back to the system, and their pages filled with zeros anew.
+ENVIRONMENT = dict.fromkeys(
+    (
+        "OMP_NUM_THREADS",
+        "OPENBLAS_NUM_THREADS",
+        "MKL_NUM_THREADS",
+        "POLARS_MAX_THREADS",
+        "MALLOC_ARENA_MAX",
+    ),
+    "1",
+)
 
 
 @dataclass(frozen=True)
@@ -96,6 +109,12 @@ def _portable(error: Exception) -> Exception:
     return error
 
 
+def prepare() -> None:
+    """Let this process work on images one after another, on one core, from now on."""
+    threads.limit(1)
+    freed_memory.keep()
+
+
 def serve(connection: Connection) -> None:
     """Answer each `Task` with a `Begun` and an `Ended`, until the other end is closed."""
     work: Work | Exception = RuntimeError("no work was sent before the first task")
@@ -136,5 +155,5 @@ def main(descriptor: int) -> None:
     connection = Connection(descriptor)
     _end_with(connection)
     sys.path[:] = connection.recv()
-    threads.limit(1)
+    prepare()
     serve(connection)

@@ -32,13 +32,15 @@ def index_of(source: Path, progress: Progress = quietly) -> FilmIndex:
 def _of_folder(root: Path, progress: Progress) -> FilmIndex:
     folder = Folder(root, opened.follows_links())
     paths = [folder.located(file.path)[0] for file in inventory.survey(root).of("dicom")]
-    collector, known, directories = Collector(), dict[Path, Header](), list[Path]()
+    collector, listed, directories = Collector(), list[tuple[Path, Header]](), list[Path]()
     for path, header in _headers(paths, folder.root, collector, progress):
         if dicom.object_kind(header) == dicomdir.NAME:
             directories.append(path)
         else:
-            known[path.resolve()] = header
+            listed.append((path, header))
             collector.add(header, as_text(path))
+    # Most folders hold no DICOMDIR, and to resolve a path takes half as long as to read its header.
+    known = {path.resolve(): header for path, header in listed} if directories else {}
     for path in directories:
         try:
             notes = of_directory(path, dicomdir.entries(path, folder.root), known)
