@@ -19,6 +19,8 @@ from hilum.errors import BadData, BadRecipe, CannotWrite, HilumError, MissingExt
 from hilum.scale import executor, shards
 from hilum.scale.executor import Executor, executing
 from hilum.scale.journal import opened
+from hilum.scale.unkept import Unkept
+from hilum.scale.worker import ENVIRONMENT, Outcome
 
 ITEMS = {f"image {number:03}": number for number in range(40)}
 
@@ -207,6 +209,25 @@ def test_a_result_that_was_changed_on_the_disk_is_done_again(counted, tmp_path):
     assert counted.times()[9] == 2
 
 
+def test_results_that_wait_longer_than_there_is_memory_are_read_again(
+    in_two, monkeypatch, tmp_path
+):
+    monkeypatch.setattr("hilum.scale.journal._AT_HAND", 3)
+    assert results(squared, journal=tmp_path / "j") == EXPECTED
+    assert results(squared, journal=tmp_path / "j") == EXPECTED
+
+
+def test_a_job_without_a_journal_holds_a_result_until_it_is_taken():
+    finished = Unkept()
+    first, second = (finished.begin([name], "me", 1.0, 0) for name in "ab")
+    finished.commit(second, [("b", 2)], [Outcome(b"4")])
+    finished.commit(first, [("a", 1)], [Outcome(b"1")])
+    assert first != second and finished.outcome("a") == Outcome(b"1")
+    assert finished.outcome("b") == Outcome(b"4")
+    with pytest.raises(KeyError):
+        finished.outcome("a")
+
+
 def test_two_commands_cannot_use_one_journal(tmp_path):
     with (
         opened(tmp_path / "j"),
@@ -336,6 +357,8 @@ def test_two_workers_of_a_dask_cluster_give_the_same_and_one_that_is_killed_is_r
         chosen.started(work, 12)
         monkeypatch.chdir(counted.folder.parent)
         ended = list(shards.run(work, dict(list(ITEMS.items())[:12]), None))
+        environments = chosen._remote._client.run(lambda: dict(os.environ)).values()
+    assert all(ENVIRONMENT.items() <= one.items() for one in environments)
     assert next(one.fault for one in ended if one.fault) == "number 3 is at fault"
     assert [one.poisoned for one in ended].index(True) == 9
     assert [one.result for one in ended if not one.fault] == [

@@ -1,14 +1,18 @@
 """Time every step that works in shards: one process, two, and two workers of a Dask cluster.
 
-    python -m benchmarks.speed.shards [--films 200] [--rounds 2] [--cached 10000] [--record]
+    python -m benchmarks.speed.shards [--films 80] [--rounds 2] [--cached 1000] [--record]
 
-Films are made up, 1024 x 900 pixels, PNG; headers are those of benchmarks.speed.deidentify.
-Each step is first done on a few films, so that processes are started and models read, then timed
-by the wall clock on all: with one worker process, with two, and with two workers of a local Dask
-cluster, in turn, and of several rounds the quickest counts for each. Nothing else may run on the
-machine. x2 is one process against two (to reach: 1.8), dask the time of two processes against that
-of Dask (to reach: 0.85). Of a run's step audit, `features` are the part that works image by image.
-The start is the time from nothing to the end of `inspect` of a few films.
+Films are made up, 1024 x 900 pixels, PNG; headers are those of benchmarks.speed.deidentify. Each
+step is first done on so few that it shows how long it takes, then timed by the wall clock on so
+many that one process works for SECONDS at least, since a step of a second shows the start of
+processes and little else: on links to the same films, on more headers, or on a run whose tables
+name each image several times. The column `films` says how many. It is timed with one worker
+process, with two, and with two workers of a local Dask cluster, in turn, each time after the same
+step on a few films, by which processes are started; of several rounds the quickest counts for each.
+Nothing else may run on the machine. x2 is one process against two (to reach: 1.8), dask the time of
+two processes against that of Dask (to reach: 0.85). `start` is what the step costs once however
+many films there are: the same step on a few films with two processes that are not yet started. Of a
+run's step audit, `features` are the part that works image by image.
 
 `cached` films are repeats of a few squares of 256 pixels: their orientation features, and their
 lungs by the bundled 8-bit network with and without test-time changes, on two processes (to reach:
@@ -18,11 +22,14 @@ lungs by the bundled 8-bit network with and without test-time changes, on two pr
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +37,7 @@ import polars as pl
 
 from benchmarks._lib.results import machine, record
 from benchmarks.speed.deidentify import write_headers
+from hilum import storage
 from hilum.config import Recipe
 from hilum.dataset import pixel_cache
 from hilum.dataset.dicom_index.folder import index_of
@@ -39,9 +47,9 @@ from hilum.imaging.batch.each_image import unwatched
 from hilum.imaging.files import image_file, raster
 from hilum.imaging.radiograph import preprocess
 from hilum.inference import classify_images, orientation, pretrained, segment_images
-from hilum.pipeline import found_lungs
+from hilum.pipeline import audit, cache, crop, found_lungs, predict, segment
 from hilum.privacy.dicom import folder as privacy
-from hilum.progress import quietly
+from hilum.progress import Progress, quietly
 from hilum.run_folder import Run
 from hilum.runs import explain_images, predict_images, run_all
 from hilum.runs.export import export
@@ -50,14 +58,21 @@ from hilum.scale.executor import Executor, executing
 from hilum.storage import integrity
 
 HEIGHT, WIDTH, FEW, DRAWN = 1024, 900, 8, 24
-# For each film: those of quick steps, and files of headers; and films for each that is explained.
-MANY, HEADERS, EXPLAINED = 4, 50, 10
+SECONDS = 10.0  # of one process, at least
+MOST_TIMES = 20  # films of the next try beside those of a step that was too short
+# For each film, files of headers: that are de-identified, and that are indexed.
+STUDIES, HEADERS = 4, 50
+EXPLAINED = 10  # films for each that is explained
 FORMS = ("coco", "torchxrayvision")
-FEW_OF = {"films": "few", "many": "few", "headers": "few-headers", "studies": "few-headers"}
-WANTED = ("cache", "audit", "segment", "crop", "predict")  # of the steps of a run
 RECIPE = """
 [data]
-folder = "films"
+folder = "{folder}"
+[split]
+folds = 1
+train = 0.4
+tune = 0.3
+test = 0.3
+min_per_class = 1
 [segment]
 model = "pretrained"
 [classify]
@@ -65,7 +80,18 @@ model = "linear_probe"
 [evaluate]
 bootstrap = 100
 """
-Step = Callable[[Path, Path], object]  # takes a folder of films and one to write into
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step: `few` makes its processes start, `on(count)` makes ready and returns what is timed.
+
+    `base` is how many films show how long it takes.
+    """
+
+    few: Callable[[], object]
+    on: Callable[[int], Callable[[], object]]
+    base: int
 
 
 def executors() -> dict[str, Executor]:
@@ -88,61 +114,88 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--films", type=int, default=200)
+    parser.add_argument("--films", type=int, default=80)
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--cached", type=int, default=10_000)
+    parser.add_argument("--cached", type=int, default=1000)
     parser.add_argument("--only", default="", help="the steps whose name begins so")
     parser.add_argument("--record", action="store_true")
     requested = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="hilum-shards-") as place:
         root = Path(place)
-        for folder, films in (
-            ("films", requested.films),
-            ("many", requested.films * MANY),
-            ("explained", requested.films // EXPLAINED),
-            ("few", FEW),
-        ):
-            make_films(root / folder, films)
-        for folder, headers in (
-            ("headers", requested.films * HEADERS),
-            ("studies", requested.films * MANY),
-            ("few-headers", FEW),
-        ):
-            write_headers(root / folder, headers)
+        make_films(root / "films", requested.films)
+        make_films(root / "few", FEW)
+        write_headers(root / "few-headers", FEW)
+        cached, index = cache_of_repeats(root, requested.cached)
         rows = []
-        for name, (step, data) in steps(root).items():
+        for name, step in {
+            **steps_on_files(root, requested.films),
+            **(steps_of_a_run(root, requested.films) if needs_run(requested.only) else {}),
+            **steps_on_cached(root, cached, index),
+        }.items():
             if name.startswith(requested.only):
-                seconds = best_of(
-                    {kind: timed(step, root, data, one) for kind, one in executors().items()}
-                    for _ in range(requested.rounds)
-                )
-                rows.append(row(name, seconds))
+                rows.append(measured(name, step, requested.rounds))
                 print(rows[-1], flush=True)
-        if not requested.only:
-            runs = [run_steps(root / f"round-{one}", root) for one in range(requested.rounds)]
-            for name in runs[0]:
-                rows.append(row(name, best_of(one[name] for one in runs)))
-                print(rows[-1], flush=True)
-        rates = cached_rates(root, requested.cached, requested.rounds)
+        rates = lungs_rates(root, cached, index, requested.rounds) if not requested.only else []
         starts = {kind: started(root, one) for kind, one in executors().items()}
     text = "\n".join(
         [
             f"`python -m benchmarks.speed.shards --films {requested.films} "
             f"--rounds {requested.rounds} --cached {requested.cached}` on "
-            f"{machine('onnxruntime', 'opencv-python-headless')}. Seconds of the wall clock.",
+            f"{machine('onnxruntime', 'opencv-python-headless')}. Seconds of the wall clock; each "
+            f"step on so many films that one process works for {SECONDS:.0f} s.",
             "",
-            "| step | 1 process | 2 processes | Dask, 2 workers | x2 | dask |",
-            "| --- | --: | --: | --: | --: | --: |",
+            "| step | films | 1 process | 2 processes | Dask, 2 workers | start | x2 | dask |",
+            "| --- | --: | --: | --: | --: | --: | --: | --: |",
             *rows,
+            "",
             *rates,
             "",
-            f"The start of one process takes {starts['1']:.1f} s, of two {starts['2']:.1f} s, of a "
+            f"`start`: the step on {FEW} films with two processes that are not started. The start "
+            f"of one process takes {starts['1']:.1f} s, of two {starts['2']:.1f} s, of a "
             f"local Dask cluster {starts['dask']:.1f} s, once for each command.",
         ]
     )
     print(text)
     if requested.record:
         record("Two processes against one", text)
+
+
+def measured(name: str, step: Step, rounds: int) -> str:
+    """Return the row of a step, on so many films that one process works for `SECONDS`."""
+    count, one = step.base, executors()["1"]
+    while (alone := timed(step, count, one))[0] < SECONDS:
+        # Part of the time is the start, so that twice the films take less than twice the time.
+        count = ceil(count * min(MOST_TIMES, 1.1 * SECONDS / alone[0]))
+    others = {kind: chosen for kind, chosen in executors().items() if kind != "1"}
+    found = [
+        {
+            "1": timed(step, count, one) if number else alone,
+            **{kind: timed(step, count, chosen) for kind, chosen in others.items()},
+        }
+        for number in range(rounds)
+    ]
+    took = best_of({kind: seconds for kind, (seconds, _) in one.items()} for one in found)
+    start = min(one["2"][1] for one in found)
+    ratios = took["1"] / took["2"], took["2"] / took["dask"]
+    cells = [f"{count:,}", *(f"{took[kind]:.1f}" for kind in ("1", "2", "dask"))]
+    cells += [f"{start:.1f}", *(f"{one:.2f}" for one in ratios)]
+    return f"| {' | '.join([name, *cells])} |"
+
+
+def timed(step: Step, count: int, chosen: Executor) -> tuple[float, float]:
+    """Return the seconds of a step on so many films, and before it of a few with the start."""
+    work = step.on(count)
+    with executing(chosen):
+        begun = time.perf_counter()
+        step.few()
+        started = time.perf_counter()
+        work()
+        return time.perf_counter() - started, started - begun
+
+
+def needs_run(only: str) -> bool:
+    """Return whether a step whose name begins so is of a run, or applies one."""
+    return any(name.startswith(only) for name in ("run: c", "run: p", "apply", "explain"))
 
 
 def best_of(rounds: Iterable[dict[str, float]]) -> dict[str, float]:
@@ -165,39 +218,138 @@ def make_films(to: Path, count: int) -> None:
         raster.write_png(path, np.clip(drawn[number % len(drawn)], 0, 251) + noise)
 
 
-def steps(root: Path) -> dict[str, tuple[Step, str]]:
+def links(root: Path, count: int) -> Path:
+    """Return a folder of so many films: the made-up ones as often as it takes, by links."""
+    to = root / f"films-{count}"
+    films = sorted((root / "films").rglob("*.png"))
+    for number in range(0 if to.exists() else count):
+        film = films[number % len(films)]
+        place = to / film.parent.name / f"{film.stem}-{number // len(films)}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.hardlink_to(film)
+    return to
+
+
+def files_of_headers(root: Path, count: int) -> Path:
+    """Return a folder of so many DICOM files."""
+    to = root / f"headers-{count}"
+    if not to.exists():
+        write_headers(to, count)
+    return to
+
+
+def steps_on_files(root: Path, films: int) -> dict[str, Step]:
+    """Return the steps that read a folder of files and write one."""
+    out, key = root / "out", root / "keys" / "site.key"
+
+    def step(
+        work: Callable[[Path], object],
+        base: int,
+        made: Callable[[Path, int], Path] = links,
+        few: str = "few",
+    ) -> Step:
+        def cleared(data: Path) -> None:
+            shutil.rmtree(out, ignore_errors=True)
+            work(data)
+
+        def on(count: int) -> Callable[[], object]:
+            shutil.rmtree(out, ignore_errors=True)
+            data = made(root, count)
+            return lambda: cleared(data)
+
+        return Step(lambda: cleared(root / few), on, base)
+
+    headers = {"made": files_of_headers, "few": "few-headers"}
     return {
-        "inspect": (lambda films, to: describe.describe_images([films], to), "many"),
-        "lungs": (lambda films, to: segment_images.segment_images([films], to), "films"),
-        "classify": (
-            lambda films, to: classify_images.classify_images([films], to, scores=True),
-            "films",
+        "inspect": step(lambda data: describe.describe_images([data], out), films),
+        "lungs": step(lambda data: segment_images.segment_images([data], out), films),
+        "classify": step(
+            lambda data: classify_images.classify_images([data], out, scores=True), films
         ),
-        "deidentify": (
-            lambda films, to: privacy.deidentify(films, to, root / "keys" / "site.key"),
-            "studies",
+        "deidentify": step(
+            lambda data: privacy.deidentify(data, out, key), films * STUDIES, **headers
         ),
-        "headers": (lambda headers, _: index_of(headers), "headers"),
+        "headers": step(index_of, films * HEADERS, **headers),
         **{
-            f"export {form}": (
-                lambda films, to, form=form: export(form, films, to, {"file_names": "keep"}),
-                "many",
+            f"export {form}": step(
+                lambda data, form=form: export(form, data, out, {"file_names": "keep"}), films
             )
             for form in FORMS
         },
+        "apply": step(
+            lambda data: predict_images.predict_images(root / "run", [data], to=out), films
+        ),
+        "explain": step(
+            lambda data: explain_images.explain_images(root / "run", [data], out),
+            max(1, films // EXPLAINED),
+        ),
     }
 
 
-def timed(step: Step, root: Path, data: str, chosen: Executor) -> float:
-    """Return the seconds of a step on all films, after a few that start the processes."""
-    with executing(chosen):
-        step(root / FEW_OF[data], root / "warm")
-        begun = time.perf_counter()
-        step(root / data, root / "out")
-        seconds = time.perf_counter() - begun
-    for made in ("warm", "out"):
-        shutil.rmtree(root / made, ignore_errors=True)
-    return seconds
+def steps_of_a_run(root: Path, films: int) -> dict[str, Step]:
+    """Do a run, which `apply` and `explain` use too; return its steps that work in shards."""
+    whole = Run(root / "run")
+    with executing(executors()["2"]):
+        do(whole, root, "films", until="predict")
+
+    def step(make: Callable[[Run, Recipe, Progress], object], made: str) -> Step:
+        def on(count: int) -> Callable[[], object]:
+            run = repeated_run(root / f"{made}-{count}", whole, count)
+            shutil.rmtree(run / made, ignore_errors=True)
+            return lambda: make(run, run.recipe(), quietly)
+
+        return Step(lambda: segment_images.segment_images([root / "few"]), on, films)
+
+    return {
+        "run: crop": step(crop.make, "crop"),
+        "run: predict": step(predict.make, "predict"),
+        "run: cache": step(cache.make, "cache"),
+    }
+
+
+def do(run: Run, root: Path, folder: str, until: str) -> None:
+    """Do the steps of a run on a folder of films."""
+    place = root / f"{run.folder.name}.toml"
+    place.write_text(RECIPE.format(folder=folder))
+    for _ in run_all.perform(run, Recipe.read(place), unwatched, until=until):
+        pass
+
+
+def repeated_run(place: Path, whole: Run, count: int) -> Run:
+    """Return a run on so many links to films, whose tables are those of the films themselves."""
+    run = Run(place)
+    if place.exists():
+        return run
+    do(run, place.parent, links(place.parent, count).name, until="ingest")
+    shutil.copytree(
+        whole.folder,
+        place,
+        dirs_exist_ok=True,
+        ignore=lambda folder, names: [
+            name
+            for name in names
+            if (place / os.path.relpath(folder, whole.folder) / name).is_file()
+        ],
+    )
+    film = pl.col("path").str.replace(r"-\d+\.png$", ".png")
+    names = (
+        run.manifest()
+        .table.select("image_id", film)
+        .join(whole.manifest().table.select("path", film="image_id"), on="path")
+    )
+    index = next(name for name in whole.made("cache") if name.endswith(pixel_cache.INDEX))
+    for step, file in {
+        "cache": index,
+        "audit": audit.ORIENTATION,
+        "split": "split.parquet",
+        "segment": segment.INDEX,
+        "crop": crop.INDEX,
+    }.items():
+        of_films = whole.table(step, file).rename({"image_id": "film"})
+        table = names.join(of_films, on="film", maintain_order="left").drop("film", "path")
+        storage.write_table(run / file, table)
+        run.finish(step, whole.made_from(step), whole.made(step), whole.summary(step))
+    return run
 
 
 def started(root: Path, chosen: Executor) -> float:
@@ -210,53 +362,18 @@ def started(root: Path, chosen: Executor) -> float:
     return seconds
 
 
-def run_steps(folder: Path, root: Path) -> dict[str, dict[str, float]]:
-    """Return the seconds of the steps of a run, and of scoring and explaining films with it."""
-    (root / "recipe.toml").write_text(RECIPE)
-    recipe = Recipe.read(root / "recipe.toml")
-    found: dict[str, dict[str, float]] = {}
-    for kind, chosen in executors().items():
-        run = Run(folder / f"run-{kind}")
-        with executing(chosen):
-            segment_images.segment_images([root / "few"])  # starts the processes
-            for done in run_all.perform(run, recipe, unwatched, until="predict"):
-                if isinstance(done, run_all.Done) and done.step in WANTED:
-                    found.setdefault(f"run: {done.step}", {})[kind] = done.seconds
-            for name, films in (("apply", "films"), ("explain", "explained")):
-                applied(name, run.folder, root / "few", root / "warm")
-                begun = time.perf_counter()
-                applied(name, run.folder, root / films, root / "out")
-                found.setdefault(name, {})[kind] = time.perf_counter() - begun
-                shutil.rmtree(root / "out")
-                shutil.rmtree(root / "warm")
-    return found
-
-
-def applied(name: str, run: Path, films: Path, to: Path) -> None:
-    if name == "apply":
-        predict_images.predict_images(run, [films], to=to)
-    else:
-        explain_images.explain_images(run, [films], to)
-
-
-def row(name: str, seconds: dict[str, float]) -> str:
-    ratios = seconds["1"] / seconds["2"], seconds["2"] / seconds["dask"]
-    cells = [f"{seconds[kind]:.1f}" for kind in ("1", "2", "dask")]
-    return f"| {' | '.join([name, *cells, *(f'{one:.2f}' for one in ratios)])} |"
-
-
-def cached_rates(root: Path, count: int, rounds: int) -> list[str]:
-    """Return the row of cached films' orientation, and a table of the films a second of lungs."""
+def cache_of_repeats(root: Path, count: int) -> tuple[Cache, pl.DataFrame]:
+    """Return a cache of so many films, which are a few squares again and again, and its index."""
     size, rng = 256, np.random.default_rng(3)
-    cache = root / "cache"
-    cache.mkdir()
+    folder = root / "cache"
+    folder.mkdir()
     squares = []
     for _ in range(DRAWN):
         drawn = synthetic.draw(synthetic.anatomy(rng), rng, height=HEIGHT, width=WIDTH).pixels
         raster.write_png(root / "one.png", drawn)
         film = image_file.read(root / "one.png").radiograph()
         squares.append(preprocess(film, size, "percentiles", 8))
-    with open(cache / pixel_cache.IMAGES[8], "wb") as stream:
+    with open(folder / pixel_cache.IMAGES[8], "wb") as stream:
         stream.writelines(squares[number % DRAWN].tobytes() for number in range(count))
     facts = {
         name: pl.Series([None] * count, dtype=kind) for name, kind in pixel_cache.FACTS.items()
@@ -269,50 +386,54 @@ def cached_rates(root: Path, count: int, rounds: int) -> list[str]:
         width=pl.lit(WIDTH, pl.Int64),
         image_crc32=pl.Series([sums[number % DRAWN] for number in range(count)], dtype=pl.Int64),
     )
-    cached = Cache(cache, size, index)
-    described = best_of(
-        {kind: features_seconds(cached, index, one) for kind, one in executors().items()}
-        for _ in range(rounds)
-    )
+    return Cache(folder, size, index), index
+
+
+def steps_on_cached(root: Path, cached: Cache, index: pl.DataFrame) -> dict[str, Step]:
+    """Return the steps that work on cached films."""
+
+    def step(work: Callable[[Cache, pl.DataFrame], object], base: int) -> Step:
+        def on(count: int) -> Callable[[], object]:
+            times = range(ceil(count / index.height))
+            again = [index.with_columns(pl.col("image_id") + f"-{one}") for one in times]
+            films = pl.concat(again).head(count)
+            return lambda: work(Cache(cached.folder, cached.size, films), films)
+
+        return Step(on(FEW), on, base)
+
+    return {
+        "run: segment": step(lambda *films: find_lungs(root, *films, changes=True), 200),
+        "audit: features": step(orientation.describe_cache, 1000),
+    }
+
+
+def lungs_rates(root: Path, cached: Cache, index: pl.DataFrame, rounds: int) -> list[str]:
+    """Return a table of the cached films a second whose lungs are found."""
     lines = [
-        f"{row('audit: features', described)}\n",
-        f"| lungs of {count:,} cached films | films/s, 1 process | films/s, 2 processes |",
+        f"| lungs of {index.height:,} cached films | films/s, 1 process | films/s, 2 processes |",
         "| --- | --: | --: |",
     ]
-    planned = index.select("image_id", finder=pl.lit("lungs"))
     for changes, words in ((True, "with quality"), (False, "without test-time changes")):
+        step = Step(
+            lambda changes=changes: find_lungs(root, cached, index.head(200), changes=changes),
+            lambda _, changes=changes: lambda: find_lungs(root, cached, index, changes=changes),
+            index.height,
+        )
         seconds = best_of(
-            {
-                kind: lungs_seconds(root, cached, planned, executors()[kind], changes)
-                for kind in "12"
-            }
+            {kind: timed(step, index.height, executors()[kind])[0] for kind in "12"}
             for _ in range(rounds)
         )
-        rates = [f"{count / seconds[kind]:.0f}" for kind in "12"]
+        rates = [f"{index.height / seconds[kind]:.0f}" for kind in "12"]
         lines.append(f"| {' | '.join([words, *rates])} |")
     return lines
 
 
-def features_seconds(cached: Cache, index: pl.DataFrame, chosen: Executor) -> float:
-    with executing(chosen):
-        orientation.describe_cache(cached, index.head(200))
-        begun = time.perf_counter()
-        orientation.describe_cache(cached, index)
-        return time.perf_counter() - begun
-
-
-def lungs_seconds(
-    root: Path, cached: Cache, planned: pl.DataFrame, chosen: Executor, changes: bool
-) -> float:
+def find_lungs(root: Path, cached: Cache, films: pl.DataFrame, *, changes: bool) -> None:
+    masks = root / "lungs" / "masks.u8"
+    planned = films.select("image_id", finder=pl.lit("lungs"))
     models = {"lungs": pretrained.lung_model()}
-    with executing(chosen):
-        for films in (planned.head(200), planned):
-            begun = time.perf_counter()
-            masks = root / "lungs" / "masks.u8"
-            found_lungs.find(masks, films, models, cached, quietly, changes=changes)
-            seconds = time.perf_counter() - begun
-            shutil.rmtree(masks.parent)
-    return seconds
+    found_lungs.find(masks, planned, models, cached, quietly, changes=changes)
+    shutil.rmtree(masks.parent)
 
 
 if __name__ == "__main__":

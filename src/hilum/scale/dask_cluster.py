@@ -73,7 +73,9 @@ class DaskCluster:
         self._work, self._items = b"", 1
         self._threads, self._counted = 1, float("-inf")
         self._open = ExitStack()
-        self._open.enter_context(_settings(_UNWATCHED | _STARTED_IN if address == LOCAL else _CLIENT))
+        self._open.enter_context(
+            _settings(_UNWATCHED | _STARTED_IN if address == LOCAL else _CLIENT)
+        )
         try:
             self._client = self._connected(address, count)
             self._client.wait_for_workers(1, timeout=_SECONDS_TO_CONNECT)

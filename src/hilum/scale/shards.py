@@ -26,7 +26,7 @@ from hilum.scale.worker import Ended, Outcome, Task, Work
 
 MOST = 256  # items of a shard
 _ALONE = 64  # items in this process, each of which is a shard
-_SMALLEST = 5  # parts of a shard: the last ones are no smaller, as each has a cost of its own
+_SMALLEST = 10  # parts of a shard: the last ones are no smaller, as each has a cost of its own
 _TO_ESTIMATE = 2  # shards; the first one alone loads models
 TRIES = 2  # of an item alone, each of which ended its process
 _EACH = 2  # shards at least for each place of the executor, so that none is idle at the end
@@ -60,9 +60,9 @@ def run(
     bytes that depend on its item alone, and raises `BadData` for an item at fault; what it writes
     is the same when it is written again. `items` are by name, picklable, and equal where their
     `repr` is. `journal` is a file, kept when the loop ends (`hilum.scale.journal.delete`), or None:
-    nothing is kept. `made_from`, JSON types, is all that results depend on besides their items. `kept`
-    says whether the result of an earlier call still holds. As many `threads` may call `work` at
-    once in this process, where no other does. Raises what `work` raises but `BadData`.
+    nothing is kept. `made_from`, JSON types, is all that results depend on besides their items.
+    `kept` says whether the result of an earlier call still holds. As many `threads` may call `work`
+    at once in this process, where no other does. Raises what `work` raises but `BadData`.
     """
     finished = nullcontext(Unkept()) if journal is None else opened(journal, made_from)
     with finished as book, closing(_Job(work, items, book, kept, threads)) as job:
