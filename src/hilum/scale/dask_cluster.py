@@ -14,7 +14,7 @@ import os
 import pickle
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
@@ -190,7 +190,7 @@ class DaskCluster:
 
 
 @contextmanager
-def _settings(changed: dict[str, object]) -> Iterator[None]:
+def _settings(changed: Mapping[str, object]) -> Iterator[None]:
     """Change settings of Dask, and keep what it logs of a lost connection out of the terminal.
 
     What is to be known of it is said by this module's errors.
