@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -100,7 +100,7 @@ class Proposer:
         """Return the probabilities of one image."""
         return {name: found[0] for name, found in self.many(image[None]).items()}
 
-    def many(self, images: np.ndarray) -> dict[str, np.ndarray]:
+    def many(self, images: np.ndarray, outputs: Sequence[str] = ()) -> dict[str, np.ndarray]:
         """Return the probabilities (n, 2, side, side)."""
         with torch.inference_mode():
             return {"lungs": self.network(torch.from_numpy(images)).numpy()}

@@ -12,7 +12,7 @@ does it. Beside the Dice stands how well the estimated quality ranks the films.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,15 +41,10 @@ class Counted:
     def __init__(self, network: Network) -> None:
         self.network, self.images, self.lung_output = network, 0, network.lung_output
 
-    def __call__(self, image: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the probabilities of one image."""
-        self.images += 1
-        return self.network(image)
-
-    def many(self, images: np.ndarray) -> dict[str, np.ndarray]:
+    def many(self, images: np.ndarray, outputs: Sequence[str] = ()) -> dict[str, np.ndarray]:
         """Return the probabilities of several."""
         self.images += len(images)
-        return self.network.many(images)
+        return self.network.many(images, outputs)
 
 
 class Found(NamedTuple):

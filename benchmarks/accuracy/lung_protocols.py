@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,7 +89,7 @@ class Network:
         """Return the probabilities of one image."""
         return {name: found[0] for name, found in self.many(image[None]).items()}
 
-    def many(self, images: np.ndarray) -> dict[str, np.ndarray]:
+    def many(self, images: np.ndarray, outputs: Sequence[str] = ()) -> dict[str, np.ndarray]:
         """Return the probabilities (n, 2, side, side) by output.
 
         By the air protocol the mean of the logits of its heads, or the head `own` alone.

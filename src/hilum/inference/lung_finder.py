@@ -171,7 +171,13 @@ def _segment_once(
     model: OnnxModel, image: np.ndarray, size: Size, protocol: str, clear: float
 ) -> tuple[np.ndarray, np.ndarray, dict[str, float], dict[str, float] | None]:
     """Return what `segment_with_tta` does, of the image alone: whatever is `clear`, all agree."""
-    return _with_signs(model(image)[model.lung_output(protocol)], 1.0, size)
+    likely = _likely(model, image[None], model.lung_output(protocol))
+    return _with_signs(likely[0], 1.0, size)
+
+
+def _likely(model: OnnxModel, images: np.ndarray, output: str) -> np.ndarray:
+    """Return the probabilities of images, float32 (n, 2, side, side); no other output is made."""
+    return model.many(images, (output,))[output]
 
 
 def _with_signs(
@@ -233,7 +239,7 @@ def _augmented(
     model: OnnxModel, image: np.ndarray, output: str, clear: float
 ) -> tuple[np.ndarray, list[float]]:
     """Return the mean probabilities over the image and its changes, and each agreement."""
-    first, again = model(image)[output], list[np.ndarray]()
+    first, again = _likely(model, image[None], output)[0], list[np.ndarray]()
     likely, agreements = first, list[float]()
     for changes in (_CHANGES[:FEW], _CHANGES[FEW:]):
         again += list(_evaluated(model, image, output, changes))
@@ -256,7 +262,7 @@ def _evaluated(
     changed = [
         cv2.LUT(one, _tone_curve(change.gamma)) for one, change in zip(warped, changes, strict=True)
     ]
-    return model.many(np.stack(changed))[output]
+    return _likely(model, np.stack(changed), output)
 
 
 @cache

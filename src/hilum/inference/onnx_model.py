@@ -94,10 +94,18 @@ class OnnxModel:
         return content, onnx_file.examine(content, str(self.path))
 
     @cached_property
-    def _session(self) -> Session:
-        # The contract is checked first: a model that must not be called is not loaded.
-        size, trusted = self.contract.size, self.path.parent == _OWN
-        return Session(self._file[0], on_one_line(str(self.path)), size, trusted=trusted)
+    def _sessions(self) -> dict[tuple[str, ...], Session]:
+        return {}
+
+    def _session(self, outputs: tuple[str, ...]) -> Session:
+        """Return the session that computes these outputs alone, made when first needed."""
+        if outputs not in self._sessions:
+            # The contract is checked first: a model that must not be called is not loaded.
+            size, trusted = self.contract.size, self.path.parent == _OWN
+            content = onnx_file.of_outputs(self._file[0], outputs)
+            name = on_one_line(str(self.path))
+            self._sessions[outputs] = Session(content, name, size, trusted=trusted)
+        return self._sessions[outputs]
 
     @cached_property
     def metadata(self) -> JsonObject:
@@ -193,9 +201,10 @@ class OnnxModel:
         """
         return {name: output[0] for name, output in self.many(image[None]).items()}
 
-    def many(self, images: np.ndarray) -> dict[str, np.ndarray]:
+    def many(self, images: np.ndarray, outputs: Sequence[str] = ()) -> dict[str, np.ndarray]:
         """Evaluate uint8 (n, size, size) images; return outputs by name, each (n, ...).
 
+        Where `outputs` of the contract are named, these alone are computed.
         Raises `ValueError` for another shape or type than the contract's, `BadData` where the model
         fails, takes too long, or breaks its contract.
         """
@@ -205,14 +214,17 @@ class OnnxModel:
                 f"{self.path.name} takes uint8 {expected}, got {images.dtype} {images.shape[1:]}"
             )
         step = max(1, _AT_ONCE // self.contract.size**2)
-        parts = [self._few(images[at : at + step]) for at in range(0, max(1, len(images)), step)]
+        names = tuple(outputs) or self.contract.outputs
+        parts = [
+            self._few(images[at : at + step], names) for at in range(0, max(1, len(images)), step)
+        ]
         if len(parts) == 1:
             return parts[0]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
-    def _few(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        names = self.contract.outputs
-        found = dict(zip(names, self._session.run(names, {INPUT: images}), strict=True))
+    def _few(self, images: np.ndarray, names: tuple[str, ...]) -> dict[str, np.ndarray]:
+        answers = self._session(names).run(names, {INPUT: images})
+        found = dict(zip(names, answers, strict=True))
         faults = []
         for name, output in found.items():
             faults += _misanswered(self.contract, name, output, len(images))

@@ -14,7 +14,7 @@ way.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +29,7 @@ MAX_RANK = 8  # of a stored tensor
 MAX_METADATA_BYTES = 64 << 20
 MAX_INTEGER = 1 << 16  # of a pad, stride, dilation or kernel side
 
+_GRAPH = bytes([7 << 3 | LENGTH])  # how the field of a model begins that holds its graph
 FLOAT, UINT8 = 1, 2  # TensorProto.DataType
 _BITS = {
     1: 32,
@@ -82,6 +83,14 @@ def examine(data: bytes, name: str) -> OnnxFile:
         ) from None
 
 
+def of_outputs(data: bytes, names: Collection[str]) -> bytes:
+    """Return the checked file `data` with the outputs `names` alone, and the nodes they need.
+
+    ONNX Runtime computes every node of a file, whatever outputs a call requests.
+    """
+    return _Walk(data).of_outputs(names)
+
+
 class _Refused(Exception):
     pass
 
@@ -112,6 +121,38 @@ class _Walk:
             raise _Refused("it holds no graph, so it is no ONNX file")
         inputs, outputs = self._graph(graph)
         return OnnxFile(inputs, outputs, metadata, tuple(self.nodes), self.weight_bits // 8)
+
+    def of_outputs(self, names: Collection[str]) -> bytes:
+        """Return the file with these outputs alone. Raises `_Refused`."""
+        parts = list[bytes]()
+        for what, value, begin, end in self._placed("model", (0, len(self.data))):
+            if what == "graph":
+                kept = b"".join(self._kept(value, set(names)))
+                parts += [_GRAPH, _as_varint(len(kept)), kept]
+            else:
+                parts.append(self.data[begin:end])
+        return b"".join(parts)
+
+    def _kept(self, graph: tuple[int, int], needed: set[str]) -> list[bytes]:
+        """Return the fields of a graph, without outputs and nodes that are not `needed`."""
+        kept = list[bytes]()
+        placed = list(self._placed("graph", graph))
+        outputs = set(needed)
+        for what, value, begin, end in reversed(placed):  # a node comes behind those it needs
+            if what == "output":
+                name = self._text(dict(self._of("value", value)).get("name", (0, 0)))
+                if name not in outputs:
+                    continue
+            if what == "node":
+                names: dict[str, set[str]] = {"input": set(), "output": set()}
+                for of, one in self._of("node", value):
+                    if of in names:
+                        names[of].add(self._text(one))
+                if not needed & names["output"]:
+                    continue
+                needed |= names["input"]
+            kept.append(self.data[begin:end])
+        return kept[::-1]
 
     def _opset(self, span: tuple[int, int]) -> None:
         domain = self._text(dict(self._of("opset", span)).get("domain", (0, 0)))
@@ -224,9 +265,17 @@ class _Walk:
 
     def _of(self, message: str, span: tuple[int, int]) -> Iterator[tuple[str, Any]]:
         """Yield the fields of a message by name: a number, or the span of the bytes."""
+        for name, value, _, _ in self._placed(message, span):
+            yield name, value
+
+    def _placed(
+        self, message: str, span: tuple[int, int]
+    ) -> Iterator[tuple[str, Any, int, int]]:
+        """Yield the same with the first byte of each field, and the one behind its last."""
         known, seen, at = MESSAGES[message], set(), span[0]
         while at < span[1]:
             self._count()
+            begin = at
             tag, at = self._varint(at, span[1])
             number, wire = tag >> 3, tag & 7
             if (one := known.get(number)) is None:
@@ -239,7 +288,7 @@ class _Walk:
                 raise _Refused(f"field {number} of a {message} comes twice")
             seen.add(number)
             value, at = self._payload(wire, at, span[1])
-            yield one.name, value
+            yield one.name, value, begin, at
 
     def _payload(self, wire: int, at: int, end: int) -> tuple[Any, int]:
         if wire == VARINT:
@@ -285,6 +334,15 @@ class _Walk:
             return self.data[span[0] : span[1]].decode()
         except UnicodeDecodeError:
             raise _Refused("one of its names is no UTF-8 text") from None
+
+
+def _as_varint(number: int) -> bytes:
+    """Encode a number that is not negative."""
+    encoded = bytearray()
+    while number > 0x7F:
+        encoded.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*encoded, number])
 
 
 def _signed(number: int) -> int:

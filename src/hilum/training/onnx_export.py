@@ -23,6 +23,7 @@ from hilum.errors import HilumError
 from hilum.safety import onnx_file
 from hilum.safety.onnx_session import Session
 from hilum.storage import write_bytes
+from hilum.training import quicker_graph
 
 INPUT = "images"
 OPSET = 17
@@ -78,7 +79,7 @@ def to_int8(
     little, and the image's own grey levels and the borders of the outputs suffer most from coarse
     steps. `operators` are the ONNX operators to quantise. With `weight_bits` 7 the sum of two
     products fits 16 bits, so that processors with and without VNNI give the same result: those
-    without saturate there.
+    without saturate there. The graph is rewritten by `hilum.training.quicker_graph`.
     """
     from onnxruntime.quantization import (
         CalibrationDataReader,
@@ -119,7 +120,7 @@ def to_int8(
             calibrate_method=CalibrationMethod[ranges],
         )
         model = onnx.load(small)
-    write(model, path, metadata)
+    write(quicker_graph.quicker(model), path, metadata)
 
 
 def to_half_weights(source: Path, path: Path) -> None:
