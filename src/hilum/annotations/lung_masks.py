@@ -78,15 +78,23 @@ def likelier_side(found: np.ndarray, threshold: float = 0.5) -> np.ndarray:
     not selected and holes not filled.
     """
     right, left = found
-    sides = np.where(right >= left, np.uint8(RIGHT), np.uint8(LEFT))
-    return sides * (np.maximum(right, left) >= threshold)
+    sides = LEFT - (right >= left).view(np.uint8)
+    sides *= (np.maximum(right, left) >= threshold).view(np.uint8)
+    return sides
 
 
 def _largest(mask: np.ndarray) -> np.ndarray:
-    count, parts, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4)
-    if count == 1:
+    """Return the largest connected component of a bool mask with its holes filled."""
+    left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
+    inside = slice(top, top + height), slice(left, left + width)  # beyond it there is nothing
+    parts, stats = cv2.connectedComponentsWithStats(
+        mask[inside].view(np.uint8), connectivity=4
+    )[1:3]
+    if len(stats) == 1:
         return mask
-    return fill_holes(parts == 1 + np.argmax(stats[1:, cv2.CC_STAT_AREA]))
+    largest = np.zeros_like(mask)
+    largest[inside] = fill_holes(parts == 1 + np.argmax(stats[1:, cv2.CC_STAT_AREA]))
+    return largest
 
 
 def ignore_unlabelled_side(labels: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ not depend on the axes, on rounding, nor on the number of threads.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,10 +18,11 @@ import numpy as np
 from hilum.imaging.perceptual_hash import MIRROR
 from hilum.safety import threads
 
-BLOCK = 512  # hashes compared at once
+BLOCK, _COLUMNS = 512, 256  # hashes compared with others at once: both products fit a core's cache
 _THREADS = min(8, threads.cores())
 _AXES = 40  # of the even and of the odd half each
 _TRIMMED = 4 * BLOCK  # times `most` pairs, beyond which farther ones are dropped on the way
+_MANY = 4096  # pairs that passed the sieve, compared at once
 _SAMPLED = 4000  # hashes from which the axes are computed
 _SLACK = 0.1  # far above what rounding changes in sums of float32
 _ODD = np.unpackbits(MIRROR.view(np.uint8)) == 1
@@ -73,12 +74,14 @@ def near(
     def searched(start: int) -> np.ndarray:
         """Return the pairs of one block of rows."""
         found = np.empty((0, 3), np.int64)
-        for pairs in _sieved(one, other, start, distance, alone=alone):
-            bits = _distances(hashes[pairs[:, 0]], others[pairs[:, 1]]).min(0)
-            found = np.concatenate([found, np.column_stack([pairs, bits])[bits <= distance]])
+        for first, second in _sieved(one, other, start, distance, alone=alone):
+            bits = _distances(hashes[first], others[second]).min(0)
+            near = bits <= distance
+            found = np.concatenate([found, np.column_stack([first, second, bits])[near]])
             if most and len(found) > _TRIMMED * most:
                 found = _nearest(found, most)
-        return (_nearest(found, most) if most else found)[:, :2]
+        found = _nearest(found, most) if most else found[_in_order(found)]
+        return found[:, :2]
 
     with threads.numeric_pool(_THREADS) as pool:
         found = list(pool.map(searched, range(0, len(hashes), BLOCK)))
@@ -86,6 +89,12 @@ def near(
     way = _distances(hashes[first], others[second])
     best = way.argmin(0)
     return Near(first, second, way.min(0), best // 2 == 1, best % 2 == 1)
+
+
+def _in_order(pairs: np.ndarray) -> np.ndarray:
+    """Return the order of pairs of a block of rows: block by block, then by first and second."""
+    first, second = pairs[:, 0], pairs[:, 1]
+    return np.lexsort((second, first, second // BLOCK))
 
 
 def _nearest(pairs: np.ndarray, most: int) -> np.ndarray:
@@ -131,14 +140,15 @@ def _projected(hashes: np.ndarray, axes: list[np.ndarray]) -> _Projected:
 
 def _sieved(
     one: _Projected, other: _Projected, start: int, distance: int, *, alone: bool
-) -> Iterator[np.ndarray]:
-    """Yield the pairs of a block of rows that pass the sieve, int64 (n, 2)."""
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the pairs of a block of rows that pass the sieve, int64 (n,) each, many at once."""
     rows = slice(start, start + BLOCK)
     even, odd = one.even[rows], one.odd[rows]
     least = one.half_square[rows, None] - np.float32(2 * distance + _SLACK)
-    space = np.empty((2, BLOCK * BLOCK), np.float32)  # allocated once: fresh memory costs time
-    for column in range(start if alone else 0, len(other.even), BLOCK):
-        columns = slice(column, column + BLOCK)
+    space = np.empty((2, BLOCK * _COLUMNS), np.float32)  # allocated once: fresh memory costs time
+    passed, waiting = list[tuple[np.ndarray, np.ndarray]](), 0
+    for column in range(start if alone else 0, len(other.even), _COLUMNS):
+        columns = slice(column, column + _COLUMNS)
         shape = len(even), len(other.even[columns])
         alike, flipped = (half[: shape[0] * shape[1]].reshape(shape) for half in space)
         np.matmul(even, other.even[columns].T, out=alike)
@@ -147,10 +157,23 @@ def _sieved(
         alike += np.abs(flipped, out=flipped)
         alike -= other.half_square[columns]
         first, second = np.divmod(np.flatnonzero(alike >= least), shape[1])
-        pairs = np.stack([first + start, second + column], axis=1)
-        pairs = pairs[pairs[:, 0] < pairs[:, 1]] if alone else pairs
-        if len(pairs):
-            yield pairs
+        first += start
+        second += column
+        if alone and column < start + BLOCK:
+            later = first < second
+            first, second = first[later], second[later]
+        passed.append((first, second))
+        waiting += len(first)
+        if waiting >= _MANY:  # a few at a time would cost more than their comparison
+            yield _joined(passed)
+            passed, waiting = [], 0
+    if waiting:
+        yield _joined(passed)
+
+
+def _joined(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    first, second = zip(*pairs, strict=True)
+    return np.concatenate(first), np.concatenate(second)
 
 
 def _distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -160,6 +183,6 @@ def _distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """
     differ = first ^ second
     plain, mirrored = (
-        np.bitwise_count(bits).sum(1, dtype=np.int64) for bits in (differ, differ ^ MIRROR)
+        sum(np.bitwise_count(bits).T, start=np.int64(0)) for bits in (differ, differ ^ MIRROR)
     )
     return np.stack([plain, 255 - plain, mirrored, 255 - mirrored])

@@ -214,7 +214,7 @@ def _search(what: Halves, among: Halves, wanted: int, *, alone: bool = False) ->
     with threads.numeric_pool(_THREADS) as pool:
         tasks = _all_with_all(what, among) if count <= FEW else _in_cells(what, among, pool)
         for found in pool.map(
-            lambda task: _compared(what, task[0], task[1], each, alone=alone), tasks
+            lambda task: _compared(what, task[0], task[1], each, best, alone=alone), tasks
         ):
             best.add(*found)
     return best.pairs()
@@ -233,18 +233,17 @@ def _all_with_all(what: Halves, among: Halves) -> Iterator[Task]:
 
 
 def _compared(
-    what: Halves, rows: np.ndarray, part: _Part, each: int, *, alone: bool
+    what: Halves, rows: np.ndarray, part: _Part, each: int, best: _Best, *, alone: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return `rows`, the similarity (n, each) and the pair (n, each, 3) of their nearest in a part.
+    """Return rows, the similarity (n, each) and the pair (n, each, 3) of their nearest in a part.
 
-    An image is not compared with itself; what is not there has the similarity -inf.
+    An image is not compared with itself; what is not there has the similarity -inf. Of `rows` those
+    are left out for which `best`, which only ever rises, has nearer ones already.
     """
-    similarity = np.empty((len(rows), each), np.float32)
-    pair = np.empty((len(rows), each, 3), np.int64)
+    kept = list[tuple[np.ndarray, np.ndarray, np.ndarray]]()
     space = np.empty((2, BLOCK * len(part.image)), np.float32)  # fresh memory costs time
     for start in range(0, len(rows), BLOCK):
-        block = slice(start, start + BLOCK)
-        some = rows[block]
+        some = rows[start : start + BLOCK]
         shape = len(some), len(part.image)
         alike, odd = (half[: shape[0] * shape[1]].reshape(shape) for half in space)
         np.matmul(what[0][some, 0], part.even.T, out=alike)
@@ -253,15 +252,26 @@ def _compared(
         alike += np.abs(odd, out=odd)
         if alone:
             _exclude(alike, some, part.image)
+        column = alike.argmax(1)
+        nearest = alike[np.arange(len(some)), column]
+        hopeful = np.flatnonzero(nearest > best.similarity[some, -1])
+        if not len(hopeful):
+            continue
+        alike, mirrored, column = alike[hopeful], mirrored[hopeful], column[hopeful]
+        similarity = np.empty((len(hopeful), each), np.float32)
+        pair = np.empty((len(hopeful), each, 3), np.int64)
+        at = np.arange(len(hopeful))
         for place in range(each):
-            column = alike.argmax(1)
-            at = np.arange(len(some)), column
-            similarity[block, place] = alike[at]
-            pair[block, place] = np.stack(
-                [part.image[column], part.view[column], mirrored[at]], axis=1
-            )
-            alike[at] = -np.inf
-    return rows, similarity, pair
+            column = alike.argmax(1) if place else column
+            similarity[:, place] = alike[at, column]
+            found = part.image[column], part.view[column], mirrored[at, column]
+            pair[:, place] = np.stack(found, axis=1)
+            alike[at, column] = -np.inf
+        kept.append((some[hopeful], similarity, pair))
+    if not kept:
+        return rows[:0], np.empty((0, each), np.float32), np.empty((0, each, 3), np.int64)
+    found_rows, similarities, pairs = zip(*kept, strict=True)
+    return np.concatenate(found_rows), np.concatenate(similarities), np.concatenate(pairs)
 
 
 def _exclude(alike: np.ndarray, rows: np.ndarray, images: np.ndarray) -> None:

@@ -342,28 +342,29 @@ def shape(
     `inside` is the image's place within the letterboxed square.
     """
     sides = [labels == side for side in (lung_masks.RIGHT, lung_masks.LEFT)]
-    areas = [int(side.sum()) for side in sides]
+    areas = [np.count_nonzero(side) for side in sides]
     if not all(areas):
         return None
     both = labels > 0
-    left, top, width, height = cv2.boundingRect(both.astype(np.uint8))
+    area = np.count_nonzero(both)
+    left, top, width, height = cv2.boundingRect(both.view(np.uint8))
     (right_row, right_column), (left_row, left_column) = (_centroid(side) for side in sides)
     image = both[inside]
     rim = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
-    kept = int((both & (before > 0)).sum())
+    kept = np.count_nonzero(both & (before > 0))
     return {
-        "area": math.log(both.sum() / image.size),
+        "area": math.log(area / image.size),
         "balance": math.log(areas[0] / areas[1]),
         "right_solidity": _solidity(sides[0]),
         "left_solidity": _solidity(sides[1]),
-        "filled": both.sum() / (height * width),
+        "filled": area / (height * width),
         "aspect": math.log(height / width),
         "right_column": (right_column - left) / width,
         "left_column": (left_column - left) / width,
         "offset": (right_row - left_row) / height,
         "centre": ((right_row + left_row) / 2 - top) / height,
-        "scattered": 1 - kept / max(int((before > 0).sum()), 1),
-        "holes": 1 - kept / int(both.sum()),
+        "scattered": 1 - kept / max(np.count_nonzero(before), 1),
+        "holes": 1 - kept / area,
         "border": float(rim.mean()),
     }
 
@@ -384,7 +385,7 @@ def distance(of: Mapping[str, float] | None, reference: Mapping[str, tuple[float
 
 def _centroid(mask: np.ndarray) -> tuple[float, float]:
     """Return row and column of a mask's centre of area."""
-    moments = cv2.moments(mask.astype(np.uint8), binaryImage=True)
+    moments = cv2.moments(mask.view(np.uint8), binaryImage=True)
     return moments["m01"] / moments["m00"], moments["m10"] / moments["m00"]
 
 

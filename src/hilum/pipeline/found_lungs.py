@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import polars as pl
 
 from hilum import storage
@@ -91,7 +92,7 @@ class _Finding:
             changes=self.changes,
         )
         areas = {
-            f"{name}_pixels": int((found.labels == side).sum())
+            f"{name}_pixels": np.count_nonzero(found.labels == side)
             for name, side in lung_masks.SIDES.items()
         }
         checksum = self.rows.write(place.row, found.labels)

@@ -31,15 +31,14 @@ def quicker(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return `model` with the rewritings above done; the given one stays as it is."""
     changed = onnx.ModelProto()
     changed.CopyFrom(model)
-    graph = _Graph(changed)
     for rewrite in (
         _patches_by_convolution,
         _padding_in_convolution,
         _doubled_by_copies,
         _outputs_apart,
     ):
-        rewrite(graph)
-    graph.drop_unused()
+        rewrite(_Graph(changed))  # whose sides are those of what was rewritten before
+    _Graph(changed).drop_unused()
     return changed
 
 
@@ -48,9 +47,12 @@ class _Graph:
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self.proto, self.opsets = model.graph, model.opset_import
+        bare = onnx.ModelProto()
+        bare.CopyFrom(model)
+        del bare.graph.value_info[:]
         self.sides = {  # of what is computed; 0 where they are free
             value.name: tuple(side.dim_value for side in value.type.tensor_type.shape.dim)
-            for value in onnx.shape_inference.infer_shapes(model).graph.value_info
+            for value in onnx.shape_inference.infer_shapes(bare).graph.value_info
         }
 
     @property
