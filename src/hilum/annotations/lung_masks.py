@@ -87,9 +87,9 @@ def _largest(mask: np.ndarray) -> np.ndarray:
     """Return the largest connected component of a bool mask with its holes filled."""
     left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
     inside = slice(top, top + height), slice(left, left + width)  # beyond it there is nothing
-    parts, stats = cv2.connectedComponentsWithStats(
-        mask[inside].view(np.uint8), connectivity=4
-    )[1:3]
+    parts, stats = cv2.connectedComponentsWithStats(mask[inside].view(np.uint8), connectivity=4)[
+        1:3
+    ]
     if len(stats) == 1:
         return mask
     largest = np.zeros_like(mask)

@@ -342,16 +342,16 @@ def shape(
     `inside` is the image's place within the letterboxed square.
     """
     sides = [labels == side for side in (lung_masks.RIGHT, lung_masks.LEFT)]
-    areas = [np.count_nonzero(side) for side in sides]
+    areas = [int(np.count_nonzero(side)) for side in sides]
     if not all(areas):
         return None
     both = labels > 0
-    area = np.count_nonzero(both)
+    area = int(np.count_nonzero(both))
     left, top, width, height = cv2.boundingRect(both.view(np.uint8))
     (right_row, right_column), (left_row, left_column) = (_centroid(side) for side in sides)
     image = both[inside]
     rim = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
-    kept = np.count_nonzero(both & (before > 0))
+    kept = int(np.count_nonzero(both & (before > 0)))
     return {
         "area": math.log(area / image.size),
         "balance": math.log(areas[0] / areas[1]),
@@ -363,7 +363,7 @@ def shape(
         "left_column": (left_column - left) / width,
         "offset": (right_row - left_row) / height,
         "centre": ((right_row + left_row) / 2 - top) / height,
-        "scattered": 1 - kept / max(np.count_nonzero(before), 1),
+        "scattered": 1 - kept / max(int(np.count_nonzero(before)), 1),
         "holes": 1 - kept / area,
         "border": float(rim.mean()),
     }

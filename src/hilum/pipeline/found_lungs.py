@@ -92,7 +92,7 @@ class _Finding:
             changes=self.changes,
         )
         areas = {
-            f"{name}_pixels": np.count_nonzero(found.labels == side)
+            f"{name}_pixels": int(np.count_nonzero(found.labels == side))
             for name, side in lung_masks.SIDES.items()
         }
         checksum = self.rows.write(place.row, found.labels)

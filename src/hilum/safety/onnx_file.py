@@ -268,9 +268,7 @@ class _Walk:
         for name, value, _, _ in self._placed(message, span):
             yield name, value
 
-    def _placed(
-        self, message: str, span: tuple[int, int]
-    ) -> Iterator[tuple[str, Any, int, int]]:
+    def _placed(self, message: str, span: tuple[int, int]) -> Iterator[tuple[str, Any, int, int]]:
         """Yield the same with the first byte of each field, and the one behind its last."""
         known, seen, at = MESSAGES[message], set(), span[0]
         while at < span[1]:

@@ -242,9 +242,7 @@ def _doubled_by_copies(graph: _Graph) -> None:
         ):
             shape = [rows if len(made) == 2 else whole] if operator == "Reshape" else []
             output = name if len(made) == 5 else f"{name}_{len(made)}"
-            made.append(
-                helper.make_node(operator, [last] * inputs + shape, [output], output, **of)
-            )
+            made.append(helper.make_node(operator, [last] * inputs + shape, [output], output, **of))
             last = output
         graph.replace([resize, stored], made)
 
