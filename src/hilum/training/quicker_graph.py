@@ -79,8 +79,8 @@ class _Graph:
         """Say whether the tensor leaves the graph."""
         return any(output.name == name for output in self.proto.output)
 
-    def value(self, name: str) -> np.ndarray | None:
-        """Return the numbers of a tensor that no input changes; None of any other."""
+    def value(self, name: str) -> Any:
+        """Return the numbers of a tensor that no input changes, an array; None of any other."""
         nodes, needed = list[onnx.NodeProto](), {name}
         for node in reversed(self.proto.node):
             if needed & set(node.output):
@@ -95,7 +95,8 @@ class _Graph:
         found = helper.make_tensor_value_info(name, onnx.TensorProto.UNDEFINED, None)
         part = helper.make_graph(nodes[::-1], "constant", [], [found], weights)
         model = helper.make_model(part, opset_imports=self.opsets)
-        return np.asarray(ReferenceEvaluator(model).run(None, {})[0])
+        answers: Any = ReferenceEvaluator(model).run(None, {})
+        return np.asarray(answers[0])
 
     def add_weight(self, name: str, value: np.ndarray) -> str:
         """Add a weight and return its name."""
@@ -122,12 +123,10 @@ class _Graph:
                 nodes.append(node)
                 needed |= set(node.input)
         self._put(nodes[::-1])
-        weights = [tensor for tensor in self.proto.initializer if tensor.name in needed]
-        values = [value for value in self.proto.value_info if value.name in needed]
-        for field, kept in ((self.proto.initializer, weights), (self.proto.value_info, values)):
-            copies = [type(one).FromString(one.SerializeToString()) for one in kept]
-            del field[:]
-            field.extend(copies)
+        for field in (self.proto.initializer, self.proto.value_info):
+            for at in reversed(range(len(field))):
+                if field[at].name not in needed:
+                    del field[at]
 
     def _put(self, nodes: Sequence[onnx.NodeProto]) -> None:
         copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
@@ -220,7 +219,7 @@ def _doubled_by_copies(graph: _Graph) -> None:
             continue
         steps = [[graph.value(name) for name in node.input[1:]] for node in (real, stored)]
         sides = graph.sides.get(resize.input[0], ())
-        if not np.array_equal(*steps) or len(sides) != 4 or not all(sides[1:]):
+        if not np.array_equal(steps[0], steps[1]) or len(sides) != 4 or not all(sides[1:]):
             continue
         _, channels, height, width = sides
         features, name = real.input[0], stored.output[0]
@@ -232,14 +231,15 @@ def _doubled_by_copies(graph: _Graph) -> None:
             )
         )
         made, last = list[onnx.NodeProto](), features
-        for operator, inputs, of in (
+        copies: list[tuple[str, int, dict[str, Any]]] = [
             ("Transpose", 1, {"perm": [0, 2, 3, 1]}),
             ("Concat", 2, {"axis": 3}),
             ("Reshape", 1, {}),
             ("Concat", 2, {"axis": 2}),
             ("Reshape", 1, {}),
             ("Transpose", 1, {"perm": [0, 3, 1, 2]}),
-        ):
+        ]
+        for operator, inputs, of in copies:
             shape = [rows if len(made) == 2 else whole] if operator == "Reshape" else []
             output = name if len(made) == 5 else f"{name}_{len(made)}"
             made.append(helper.make_node(operator, [last] * inputs + shape, [output], output, **of))
@@ -249,7 +249,7 @@ def _doubled_by_copies(graph: _Graph) -> None:
 
 def _doubles(graph: _Graph, resize: onnx.NodeProto) -> bool:
     """Say whether a resizing gives each pixel twice, and each row."""
-    given = [graph.value(name) if name else None for name in resize.input[1:]]
+    given: list[Any] = [graph.value(name) if name else None for name in resize.input[1:]]
     return (
         len(given) == 2
         and np.array_equal(given[1], [1, 1, 2, 2])
@@ -269,10 +269,10 @@ def _outputs_apart(graph: _Graph) -> None:
         if shuffled is None or likely is None or _attribute(shuffled, "mode") != b"CRD":
             continue
         cuts = graph.takers(likely.output[0])
-        spans = [_span(graph, cut) for cut in cuts]
+        spans = [span for span in (_span(graph, cut) for cut in cuts) if span]
         weight, bias = (graph.value(name) for name in convolution.input[1:])
         whole = all(graph.is_output(cut.output[0]) for cut in cuts)
-        if weight is None or bias is None or len(cuts) < 2 or None in spans or not whole:
+        if weight is None or bias is None or len(cuts) < 2 or len(spans) < len(cuts) or not whole:
             continue
         each = _attribute(shuffled, "blocksize") ** 2
         made = list[onnx.NodeProto]()
