@@ -171,8 +171,7 @@ def _segment_once(
     model: OnnxModel, image: np.ndarray, size: Size, protocol: str, clear: float
 ) -> tuple[np.ndarray, np.ndarray, dict[str, float], dict[str, float] | None]:
     """Return what `segment_with_tta` does, of the image alone: whatever is `clear`, all agree."""
-    likely = _likely(model, image[None], model.lung_output(protocol))
-    return _with_signs(likely[0], 1.0, size)
+    return _with_signs(_likely(model, image[None], model.lung_output(protocol))[0], 1.0, size)
 
 
 def _likely(model: OnnxModel, images: np.ndarray, output: str) -> np.ndarray:
@@ -286,10 +285,8 @@ def _mean(first: np.ndarray, again: Sequence[np.ndarray]) -> np.ndarray:
 
 def _moved_back(values: np.ndarray, change: _Change) -> np.ndarray:
     """Map float32 (side, side) of a changed image back to the image; 0 where it saw nothing."""
-    side = values.shape[0]
-    return cv2.warpAffine(
-        values, _move(side, change), (side, side), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    )
+    move, how = _move(len(values), change), cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return cv2.warpAffine(values, move, values.shape, flags=how)
 
 
 @cache
@@ -345,8 +342,7 @@ def shape(
     areas = [int(np.count_nonzero(side)) for side in sides]
     if not all(areas):
         return None
-    both = labels > 0
-    area = int(np.count_nonzero(both))
+    both, area = labels > 0, sum(areas)
     left, top, width, height = cv2.boundingRect(both.view(np.uint8))
     (right_row, right_column), (left_row, left_column) = (_centroid(side) for side in sides)
     image = both[inside]

@@ -211,7 +211,7 @@ def _around(graph: _Graph, pad: onnx.NodeProto) -> list[int] | None:
 def _doubled_by_copies(graph: _Graph) -> None:
     """Double rows and columns of 8-bit features by copies of pixels and of rows."""
     for resize in graph.nodes:
-        if resize.op_type != "Resize" or not _doubles(graph, resize):
+        if resize.op_type != "Resize" or not _is_doubling(graph, resize):
             continue
         real = graph.maker(resize.input[0])
         stored = graph.only_taker(resize.output[0], "QuantizeLinear")
@@ -247,7 +247,7 @@ def _doubled_by_copies(graph: _Graph) -> None:
         graph.replace([resize, stored], made)
 
 
-def _doubles(graph: _Graph, resize: onnx.NodeProto) -> bool:
+def _is_doubling(graph: _Graph, resize: onnx.NodeProto) -> bool:
     """Say whether a resizing gives each pixel twice, and each row."""
     given: list[Any] = [graph.value(name) if name else None for name in resize.input[1:]]
     return (
