@@ -2,7 +2,8 @@
 
     python -m tools.build_models.quicken
 
-For models that were exported before `hilum.training.quicker_graph` was, or before it had a rewriting more.
+For models that were exported before `hilum.training.quicker_graph` was, or before it had one more
+rewriting.
 Each is rewritten in place where it changes; metadata and weights stay. First its outputs are
 compared on made-up films, one at a time and several at once: where a bit differs nothing is
 written.

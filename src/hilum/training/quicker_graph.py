@@ -231,18 +231,20 @@ def _doubled_by_copies(graph: _Graph) -> None:
             )
         )
         made, last = list[onnx.NodeProto](), features
-        copies: list[tuple[str, int, dict[str, Any]]] = [
-            ("Transpose", 1, {"perm": [0, 2, 3, 1]}),
-            ("Concat", 2, {"axis": 3}),
-            ("Reshape", 1, {}),
-            ("Concat", 2, {"axis": 2}),
-            ("Reshape", 1, {}),
-            ("Transpose", 1, {"perm": [0, 3, 1, 2]}),
+        copies: list[tuple[str, int, str, Any]] = [
+            ("Transpose", 1, "perm", [0, 2, 3, 1]),
+            ("Concat", 2, "axis", 3),
+            ("Reshape", 1, "", None),
+            ("Concat", 2, "axis", 2),
+            ("Reshape", 1, "", None),
+            ("Transpose", 1, "perm", [0, 3, 1, 2]),
         ]
-        for operator, inputs, of in copies:
+        for operator, inputs, attribute, of in copies:
             shape = [rows if len(made) == 2 else whole] if operator == "Reshape" else []
             output = name if len(made) == 5 else f"{name}_{len(made)}"
-            made.append(helper.make_node(operator, [last] * inputs + shape, [output], output, **of))
+            made.append(helper.make_node(operator, [last] * inputs + shape, [output], output))
+            if attribute:
+                made[-1].attribute.append(helper.make_attribute(attribute, of))
             last = output
         graph.replace([resize, stored], made)
 
