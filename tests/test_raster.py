@@ -153,7 +153,7 @@ def test_the_fast_way_equals_libpng_on_every_filter_colour_type_and_depth(
     seen = []
     monkeypatch.setattr(_png, "_PAYS_BELOW", 2000)
     monkeypatch.setattr(
-        _png, "restored", lambda *given, way=_png.restored: seen.append(1) or way(*given)
+        _png, "stored_in", lambda *given, way=_png.stored_in: seen.append(1) or way(*given)
     )
     values, _ = _png.decode(file, _png.read_header(file))
     monkeypatch.undo()
@@ -176,6 +176,40 @@ def test_all_bits_of_grey_and_equal_channels_are_kept(tmp_path, dtype, channels)
     assert ("alpha dropped" in found.processing_log) == (channels in (2, 4)) and (
         "three equal channels taken as one" in found.processing_log
     ) == (channels > 2)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    channels=st.sampled_from([3, 4]),
+    alpha=st.sampled_from([255, 254, 0]),
+    spot=st.sampled_from([None, 0, 1, 2, 3]),
+    height=st.integers(1, 9),
+    width=st.integers(1, 9),
+)
+def test_equal_channels_are_found_in_the_filtered_rows_and_no_others(
+    seed, channels, alpha, spot, height, width
+):
+    rng = np.random.default_rng(seed)
+    image = np.repeat(rng.integers(0, 256, (height, width, 1)).astype(np.uint8), channels, axis=2)
+    image[..., 3:] = alpha
+    if spot is not None and spot < channels:
+        image[rng.integers(height), rng.integers(width), spot] ^= 1
+    before = np.zeros((height + 1, width + 1, channels), np.int32)
+    before[1:, 1:] = image
+    left, above, corner = before[1:, :-1], before[:-1, 1:], before[:-1, :-1]
+    away = np.stack([abs(above - corner), abs(left - corner), abs(left + above - 2 * corner)])
+    nearest = np.choose(away.argmin(0), [left, above, corner])  # as Paeth predicts
+    predicted = np.stack([0 * left, left, above, (left + above) // 2, nearest])
+    filters = rng.integers(0, 5, height)
+    rows = (image - predicted[filters, np.arange(height)]).astype(np.uint8)
+    lines = np.column_stack([filters.astype(np.uint8), rows.reshape(height, -1)])
+    file = png(width, height, 8, {3: 2, 4: 6}[channels], lines.tobytes())
+    head = _png.read_header(file)
+    assert np.array_equal(_png.decode(file, head)[0], image)
+    merged = _png.decode(file, head, merge=True)[0]
+    grey = np.ptp(image[..., :3], axis=2).max() == 0 and image[..., 3:].min(initial=255) == 255
+    assert np.array_equal(merged, image[..., 0] if grey else image)
 
 
 def test_a_long_image_of_many_stored_blocks_is_read(tmp_path):

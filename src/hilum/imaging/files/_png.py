@@ -3,7 +3,8 @@
 imagecodecs' libpng undoes the filters, but its inflate is slow. Where it pays, the stream is
 inflated here by libdeflate, into a buffer of exactly the image's size, and given to libpng in
 stored blocks (RFC 1951, 3.2.4), which cost it little: three quarters of the time for the same
-values. On any irregularity (a checksum, a length) libpng alone decodes the file and decides.
+values. Of a grey image saved in colour it gets one channel alone, see `_png_channels`. On any
+irregularity (a checksum, a length) libpng alone decodes the file and decides.
 
 Missing or surplus rows are refused: libpng raises for the former, and warns of the latter.
 
@@ -18,7 +19,7 @@ import zlib
 
 import numpy as np
 
-from hilum.imaging.files import _decoder_warnings, _tiff
+from hilum.imaging.files import _decoder_warnings, _png_channels, _tiff
 from hilum.imaging.files._decoder_warnings import as_data
 from hilum.imaging.files._raster_header import Head, Stored, Unfit
 
@@ -26,6 +27,7 @@ SIGNATURES = (b"\x89PNG\r\n\x1a\n",)
 _CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}  # by colour type; a palette is applied
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 _PALETTE = 3
+_MERGED = (bytes([8, 2]), bytes([8, 6]))  # bits and colour types that `_png_channels` may merge
 _UP = 2  # the filter of a row less the one above
 _INTERLACED = 28  # offset of the byte that states it
 _MOST_INFLATED = 1 << 27  # bytes; larger ones are left to libpng, which needs no copy of all rows
@@ -65,18 +67,19 @@ def encode(pixels: np.ndarray) -> bytes:
     compress = imagecodecs.zlibng_encode if flat else imagecodecs.deflate_encode
     head = _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
     body = _chunk(b"IDAT", bytes(compress(as_data(rows.data.cast("B")), level=1)))
-    return b"".join([*SIGNATURES, head, body, _chunk(b"IEND", b"")])
+    return b"".join([*SIGNATURES, head, body, _END])
 
 
-def decode(data: bytes, head: Head) -> tuple[np.ndarray, list[str]]:
+def decode(data: bytes, head: Head, *, merge: bool = False) -> tuple[np.ndarray, list[str]]:
     """Return values uint8 or uint16 (height, width) or (height, width, channels), and notes.
 
-    1, 2 and 4 bits are stretched to 8, palettes applied. Raises `ValueError` for a broken file,
-    `Unfit` for an animation.
+    1, 2 and 4 bits are stretched to 8, palettes applied. `merge`: three equal channels may come as
+    one (height, width), where there is no alpha or an opaque one. Raises `ValueError` for a broken
+    file, `Unfit` for an animation.
     """
     palette, parts, notes = _parts(data)[:3]
     colours = _chunk(b"PLTE", palette) if palette else b""
-    return _pixels(data, head, data[:33], colours, parts), notes
+    return _pixels(data, head, data[:33], colours, parts, merge=merge), notes
 
 
 def stored(data: bytes, head: Head) -> Stored:
@@ -84,9 +87,7 @@ def stored(data: bytes, head: Head) -> Stored:
     palette, parts, _, transparency = _parts(data)
     bits, kind = data[24], data[25]
     # libpng applies a palette; declared as grey, its indices stay as they are.
-    grey = struct.pack(">BB", bits, 0)
-    ihdr = _chunk(b"IHDR", data[16:24] + grey + data[26:29])
-    start = data[:8] + ihdr if kind == _PALETTE else data[:33]
+    start = _declared_grey(data) if kind == _PALETTE else data[:33]
     colours = b"" if kind == _PALETTE or not palette else _chunk(b"PLTE", palette)
     values = _pixels(data, head, start, colours, parts)
     if bits < 8:
@@ -100,9 +101,15 @@ def stored(data: bytes, head: Head) -> Stored:
 
 
 def _pixels(
-    data: bytes, head: Head, header: bytes, colours: bytes, parts: list[memoryview]
+    data: bytes,
+    head: Head,
+    header: bytes,
+    colours: bytes,
+    parts: list[memoryview],
+    *,
+    merge: bool = False,
 ) -> np.ndarray:
-    """Decode the compressed stream behind the chunks `header` and `colours`."""
+    """Decode the compressed stream behind the chunks `header` and `colours`; see `decode`."""
     import imagecodecs
 
     needed = inflated_size(data)
@@ -113,18 +120,26 @@ def _pixels(
     stream = parts[0] if len(parts) == 1 else b"".join(parts)
     if not data[_INTERLACED] and needed <= min(_MOST_INFLATED, _PAYS_BELOW * compressed):
         try:
-            return imagecodecs.png_decode(
-                b"".join([*start, *restored(stream, needed), _chunk(b"IEND", b"")])
-            )
+            # Adler-32, at the end of the stream, is checked here.
+            rows = memoryview(imagecodecs.deflate_decode(as_data(stream), out=needed))
+            if merge and data[24:26] in _MERGED and (one := _png_channels.merged(rows, head)):
+                start, rows = [_declared_grey(data)], one
+            return imagecodecs.png_decode(b"".join([*start, *stored_in(rows), _END]))
         except (imagecodecs.DeflateError, imagecodecs.PngError):
             pass  # libpng alone reports what is wrong, or that nothing is
     with _decoder_warnings.collected() as warnings:
         values = imagecodecs.png_decode(
-            b"".join([*start, _chunk(b"IDAT", stream), _chunk(b"IEND", b"")])
+            b"".join([*start, _chunk(b"IDAT", stream), _END])
         )
     if faults := [warning for warning in warnings if "IDAT" in warning]:
         raise ValueError(faults[0])
     return values
+
+
+def _declared_grey(data: bytes) -> bytes:
+    """Return signature and header, in which the image is one of grey values."""
+    grey = struct.pack(">BB", data[24], 0)
+    return data[:8] + _chunk(b"IHDR", data[16:24] + grey + data[26:29])
 
 
 def inflated_size(data: bytes) -> int:
@@ -133,15 +148,10 @@ def inflated_size(data: bytes) -> int:
     return height * (1 + (width * bits * (1 if kind == _PALETTE else _CHANNELS[kind]) + 7) // 8)
 
 
-def restored(stream: bytes | memoryview, size: int) -> list[bytes | memoryview]:
-    """Return an IDAT chunk, in pieces, with the `size` bytes of the zlib stream in stored blocks.
-
-    Raises what imagecodecs raises where they are more or broken.
-    """
+def stored_in(rows: memoryview) -> list[bytes | memoryview]:
+    """Return an IDAT chunk, in pieces, with filtered rows in the stored blocks of a zlib stream."""
     import imagecodecs
 
-    # Adler-32, at the end of the stream, is checked here.
-    rows = memoryview(imagecodecs.deflate_decode(as_data(stream), out=size))
     pieces: list[bytes | memoryview] = [b"IDAT\x78\x01"]
     for start in range(0, len(rows), _STORED):
         length = min(_STORED, len(rows) - start)
@@ -149,7 +159,7 @@ def restored(stream: bytes | memoryview, size: int) -> list[bytes | memoryview]:
             struct.pack("<BHH", start + length == len(rows), length, length ^ 0xFFFF),
             rows[start : start + length],
         ]
-    pieces.append(stream[-4:])
+    pieces.append(struct.pack(">I", imagecodecs.deflate_adler32(as_data(rows))))
     check = 0
     for piece in pieces:
         check = imagecodecs.deflate_crc32(as_data(piece), check)
@@ -163,6 +173,9 @@ def _chunk(name: bytes, content: bytes | memoryview) -> bytes:
     if len(content):  # libdeflate's checksum takes a tenth of the time of zlib's
         check = imagecodecs.deflate_crc32(as_data(content), check)
     return b"".join([struct.pack(">I", len(content)), name, content, struct.pack(">I", check)])
+
+
+_END = _chunk(b"IEND", b"")
 
 
 def _parts(data: bytes) -> tuple[bytes, list[memoryview], list[str], bytes]:

@@ -41,6 +41,7 @@ ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif")
 MOST_PIXELS = 100_000_000
 MOST_COLOUR_BYTES = 1 << 28  # of images with several channels, which are averaged in memory
 _KINDS = {"PNG": _png, "JPEG": _jpeg, "TIFF": _tiff, "BMP": _bmp, "GIF": _gif}
+_EQUAL = "three equal channels taken as one"
 _TINT = 32  # channels of a grey image may differ by 1/32 of the range
 _HEAD = 1 << 16  # bytes that hold the size of nearly every file
 
@@ -95,7 +96,7 @@ def decoded(path: Path, data: bytes) -> Raster:
     with named(path, kind):
         head = module.read_header(data)
         refuse_giant(path, head)
-        values, account, colour = _grey(*_decoded(module, data, head))
+        values, account, colour = _grey(*_decoded(module, data, head, merge=True))
     if head.orientation != 1:
         values = oriented(values, head.orientation)
         account.append(f"rotated as its orientation {head.orientation} says")
@@ -250,12 +251,16 @@ def refuse_giant(path: Path, head: Head) -> None:
         )
 
 
-def _decoded(module: ModuleType, data: bytes, head: Head) -> tuple[np.ndarray, list[str]]:
+def _decoded(
+    module: ModuleType, data: bytes, head: Head, *, merge: bool = False
+) -> tuple[np.ndarray, list[str]]:
     """Decode values (height, width) or (height, width, channels), and notes on the decoding.
 
-    Raises `ValueError` where they are not what the header states.
+    `merge`: equal channels may come as one, see `_png`. Raises `ValueError` where the values are
+    not what the header states.
     """
-    values, notes = module.decode(data, head)
+    options = {"merge": True} if merge and module is _png else {}
+    values, notes = module.decode(data, head, **options)
     if (
         values.shape[:2] != head.size
         or values.dtype not in (np.uint8, np.uint16)
@@ -265,7 +270,11 @@ def _decoded(module: ModuleType, data: bytes, head: Head) -> tuple[np.ndarray, l
             f"its header states {head.size[0]}x{head.size[1]} pixels, it holds {values.dtype} of "
             f"shape {values.shape}"
         )
-    return values, [f"{values.dtype} {values.shape} decoded", *notes]
+    shape = values.shape
+    if options and values.ndim == 2 and head.channels > 2:
+        shape, dropped = (*shape, head.channels), ["alpha dropped"] * (head.channels == 4)
+        notes = [*notes, *dropped, _EQUAL]
+    return values, [f"{values.dtype} {shape} decoded", *notes]
 
 
 def _grey(values: np.ndarray, account: list[str]) -> tuple[np.ndarray, list[str], bool]:
@@ -282,7 +291,7 @@ def _grey(values: np.ndarray, account: list[str]) -> tuple[np.ndarray, list[str]
     if channels <= 2:
         return first, account, False
     if all(np.array_equal(first, other) for other in others):
-        account.append("three equal channels taken as one")
+        account.append(_EQUAL)
         return first, account, False
     return _averaged([first, *others], account)
 
