@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from hilum.imaging.files._dicom_tags import Facts
+from hilum.imaging.files._dicom_tags import Texts
 
 FLAGS = BURNT_IN, RECOGNIZABLE, CAPTURE, IDENTITY = (
     "burnt in",
@@ -44,28 +44,27 @@ _NOBODY = frozenset(
 _LONG_NUMBER = re.compile(r"\d{5,}")
 
 
-def flags(facts: Facts) -> tuple[str, ...]:
+def flags(texts: Texts) -> tuple[str, ...]:
     """Return the flags that the header raises, in the order of `FLAGS`.
 
     They hold no name and no number of the patient.
     """
-    image_type = _word(facts, 0x00080008).split("\\")
-    by_class = _SECONDARY_CAPTURE.fullmatch(_word(facts, 0x00080016))
-    by_type = image_type[:2] == ["DERIVED", "SECONDARY"]
-    captured = by_class or by_type or _word(facts, 0x00080064) in _FROM_SCREEN_OR_PAPER
-    name, number = _word(facts, 0x00100010), _word(facts, 0x00100020)
-    kept = _word(facts, 0x00120062) == "NO" and (
-        _of_a_person(name) or _of_a_person(number) or _LONG_NUMBER.fullmatch(number)
-    )
-    holds = (_word(facts, 0x00280301) == "YES", _word(facts, 0x00280302) == "YES", captured, kept)
+    by_class = _SECONDARY_CAPTURE.fullmatch(_word(texts, 0x00080016))
+    by_type = _word(texts, 0x00080008).split("\\")[:2] == ["DERIVED", "SECONDARY"]
+    captured = by_class or by_type or _word(texts, 0x00080064) in _FROM_SCREEN_OR_PAPER
+    kept = _word(texts, 0x00120062) == "NO" and _names_a_person(texts)
+    holds = (_word(texts, 0x00280301) == "YES", _word(texts, 0x00280302) == "YES", captured, kept)
     return tuple(word for word, is_so in zip(FLAGS, holds, strict=True) if is_so)
 
 
-def _word(facts: Facts, tag: int) -> str:
-    value = facts.get(tag)
-    if not isinstance(value, str):
-        return ""
-    return "\\".join(part.strip(" \0") for part in value.upper().split("\\"))
+def _names_a_person(texts: Texts) -> bool:
+    """Return whether the patient has a name, or an ID that is a name or a long number."""
+    name, number = _word(texts, 0x00100010), _word(texts, 0x00100020)
+    return _of_a_person(name) or _of_a_person(number) or _LONG_NUMBER.fullmatch(number) is not None
+
+
+def _word(texts: Texts, tag: int) -> str:
+    return texts.get(tag, "").upper()
 
 
 def _of_a_person(text: str) -> bool:

@@ -76,6 +76,10 @@ def _behind_opened(data: bytes, place: int, form: Form, level: int) -> int:
     while level > outside:
         group, element, vr, length = unpack(data, place)
         place += 8
+        within_item = not level % 2
+        if within_item and vr in SHORT_VRS and not implicit and group != _DELIMITERS:
+            place += length  # most elements
+            continue
         if implicit or group == _DELIMITERS:
             (length,) = unpack_long(data, place - 4)
         elif vr in LONG_VRS:
@@ -84,13 +88,13 @@ def _behind_opened(data: bytes, place: int, form: Form, level: int) -> int:
         elif vr not in SHORT_VRS:
             raise Odd
         tag = group << 16 | element
-        if tag == (SEQUENCE_END if level % 2 else _ITEM_END):
+        if tag == (_ITEM_END if within_item else SEQUENCE_END):
             level -= 1
-        elif level % 2 and tag != ITEM:
+        elif not within_item and tag != ITEM:
             raise Odd
         elif length != UNKNOWN_LENGTH:
             place += length
-        elif level % 2 or implicit or vr == b"SQ":
+        elif not within_item or implicit or vr == b"SQ":
             level += 1
         else:
             place = behind_unknown(data, place, form, vr)

@@ -13,7 +13,14 @@ from hilum import storage
 from hilum.annotations.vocabulary import SEX_NAMES
 from hilum.imaging.files import _dicom_age, _dicom_burned_in, _dicom_moment, _dicom_view
 from hilum.imaging.files._dicom_decimal import decimals, positive
-from hilum.imaging.files._dicom_tags import MEDIA_CLASS, PIXELS, SYNTAX, WHOLE_PIXELS, Facts
+from hilum.imaging.files._dicom_tags import (
+    MEDIA_CLASS,
+    PIXELS,
+    SYNTAX,
+    WHOLE_PIXELS,
+    Facts,
+    Texts,
+)
 
 _VIEW_CODES = (0x00540220, 0x00185104)
 _DESCRIPTIONS = {
@@ -21,6 +28,8 @@ _DESCRIPTIONS = {
     0x00181030: "Protocol Name",
     0x00181400: "Acquisition Device Processing Description",
 }
+# Day and time of acquisition, content and study.
+_MOMENTS = ((0x00080022, 0x00080032), (0x00080023, 0x00080033), (0x00080020, 0x00080030))
 _DATES = (0x00080020, 0x00080021, 0x00080022, 0x00080023)  # of study, series, acquisition, content
 
 
@@ -62,74 +71,86 @@ class Header:
 
 def header(facts: Facts) -> Header:
     """Return the header that the facts, by tag, make up."""
+    texts = _texts(facts)
+    text = texts.get
     rows, columns = _number(facts, 0x00280010), _number(facts, 0x00280011)
-    orientation = _orientation(facts)
+    orientation = _orientation(texts)
     codes = tuple((code[0], code[2]) for code in (_code(facts, tag) for tag in _VIEW_CODES))
-    descriptions = tuple((name, _text(facts, tag) or "") for tag, name in _DESCRIPTIONS.items())
-    view, view_from = _dicom_view.stated(
-        _text(facts, 0x00185101) or "", codes, orientation, descriptions
-    )
-    spacing, spacing_from = _spacing(facts)
-    studied = next((found for tag in _DATES if (found := _dicom_age.day(_text(facts, tag)))), None)
+    descriptions = tuple((name, text(tag, "")) for tag, name in _DESCRIPTIONS.items())
+    view, view_from = _dicom_view.stated(text(0x00185101, ""), codes, orientation, descriptions)
+    spacing, spacing_from = _spacing(texts)
+    studied = next((found for tag in _DATES if (found := _dicom_age.day(text(tag)))), None)
     pixels = facts.get(PIXELS)
     kind = "integer" if pixels == WHOLE_PIXELS else "float"
     return Header(
-        instance=_text(facts, 0x00080018),
-        series=_text(facts, 0x0020000E),
-        study=_text(facts, 0x0020000D),
-        patient=_text(facts, 0x00100020),
-        sex=SEX_NAMES.get((_text(facts, 0x00100040) or "").upper()),
-        age_years=_dicom_age.years(
-            _text(facts, 0x00101010), _dicom_age.day(_text(facts, 0x00100030)), studied
-        ),
+        instance=text(0x00080018),
+        series=text(0x0020000E),
+        study=text(0x0020000D),
+        patient=text(0x00100020),
+        sex=SEX_NAMES.get(text(0x00100040, "").upper()),
+        age_years=_dicom_age.years(text(0x00101010), _dicom_age.day(text(0x00100030)), studied),
         view=view,
         size=(rows, columns) if rows and columns else None,
         spacing_mm=spacing,
         view_from=view_from,
         spacing_from=spacing_from,
         orientation=orientation,
-        laterality=_text(facts, 0x00200062) or _text(facts, 0x00200060),
-        modality=_text(facts, 0x00080060),
-        body_part=_text(facts, 0x00180015) or _code(facts, 0x00082218)[2] or None,
-        syntax=_text(facts, SYNTAX),
-        text=_dicom_burned_in.flags(facts),
-        sop_class=_text(facts, 0x00080016) or _text(facts, MEDIA_CLASS),
-        frames=_frames(facts),
+        laterality=text(0x00200062) or text(0x00200060),
+        modality=text(0x00080060),
+        body_part=text(0x00180015) or _code(facts, 0x00082218)[2] or None,
+        syntax=text(SYNTAX),
+        text=_dicom_burned_in.flags(texts),
+        sop_class=text(0x00080016) or text(MEDIA_CLASS),
+        frames=_frames(texts),
         pixels=kind if pixels else None,
         study_date=studied,
-        accession=_text(facts, 0x00080050),
-        institution=_text(facts, 0x00080080),
-        manufacturer=_text(facts, 0x00080070),
-        person=_person(facts),
-        issuer=_text(facts, 0x00100021),
-        acquired=_acquired(facts),
-        intent=(_text(facts, 0x00080068) or "").upper() or None,
-        descriptions=(*filter(None, (text for _, text in descriptions)), *_studied_as(facts)),
+        accession=text(0x00080050),
+        institution=text(0x00080080),
+        manufacturer=text(0x00080070),
+        person=_person(texts),
+        issuer=text(0x00100021),
+        acquired=_acquired(texts),
+        intent=text(0x00080068, "").upper() or None,
+        descriptions=(*(said for _, said in descriptions if said), *_studied_as(texts)),
     )
 
 
-def _studied_as(facts: Facts) -> tuple[str, ...]:
+def _texts(facts: Facts) -> Texts:
+    """Return the texts that say something, each value of them without its padding."""
+    texts = {}
+    for tag, value in facts.items():
+        if isinstance(value, str) and (
+            kept := value.strip(" \0")
+            if "\\" not in value
+            else "\\".join(part.strip(" \0") for part in value.split("\\"))
+        ):
+            texts[tag] = kept
+    return texts
+
+
+def _studied_as(texts: Texts) -> tuple[str, ...]:
     """Return Study Description, which often names the body part, as a tuple of one or none."""
-    text = _text(facts, 0x00081030)
+    text = texts.get(0x00081030)
     return (text,) if text else ()
 
 
-def _acquired(facts: Facts) -> datetime | None:
+def _acquired(texts: Texts) -> datetime | None:
     """Return when the image was acquired, else made, else studied: the first that is a date."""
-    moments = [_dicom_moment.of_datetime(_text(facts, 0x0008002A))]
-    pairs = ((0x00080022, 0x00080032), (0x00080023, 0x00080033), (0x00080020, 0x00080030))
-    moments += [_dicom_moment.of_pair(_text(facts, day), _text(facts, time)) for day, time in pairs]
-    return next((moment for moment in moments if moment), None)
+    if moment := _dicom_moment.of_datetime(texts.get(0x0008002A)):
+        return moment
+    for day, time in _MOMENTS:
+        if moment := _dicom_moment.of_pair(texts.get(day), texts.get(time)):
+            return moment
+    return None
 
 
-def _person(facts: Facts) -> str | None:
+def _person(texts: Texts) -> str | None:
     """Return a digest of Patient's Name and Birth Date; None without a name.
 
     It distinguishes persons without naming them.
     """
-    name = _text(facts, 0x00100010)
-    words = " ".join((name or "").replace("^", " ").casefold().split())
-    return storage.digest(f"{words}/{_text(facts, 0x00100030) or ''}") if words else None
+    words = " ".join(texts.get(0x00100010, "").replace("^", " ").casefold().split())
+    return storage.digest(f"{words}/{texts.get(0x00100030, '')}") if words else None
 
 
 def _number(facts: Facts, tag: int) -> int | None:
@@ -143,42 +164,33 @@ def _code(facts: Facts, tag: int) -> tuple[str, str, str]:
     return value if isinstance(value, tuple) else ("", "", "")
 
 
-def _text(facts: Facts, tag: int) -> str | None:
-    value = facts.get(tag)
-    if not isinstance(value, str) or not value:
-        return None
-    if "\\" not in value:
-        return value.strip(" \0") or None
-    return "\\".join(part.strip(" \0") for part in value.split("\\")) or None
-
-
-def _frames(facts: Facts) -> int | None:
-    text = _text(facts, 0x00280008) or ""
+def _frames(texts: Texts) -> int | None:
+    text = texts.get(0x00280008, "")
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else None
 
 
-def _orientation(facts: Facts) -> tuple[str, str] | None:
-    parts = (_text(facts, 0x00200020) or "").upper().split("\\")
+def _orientation(texts: Texts) -> tuple[str, str] | None:
+    parts = texts.get(0x00200020, "").upper().split("\\")
     return (parts[0], parts[1]) if len(parts) == 2 and all(parts) else None
 
 
-def _spacing(facts: Facts) -> tuple[tuple[float, float] | None, str | None]:
+def _spacing(texts: Texts) -> tuple[tuple[float, float] | None, str | None]:
     """Return the spacing and the attributes that state it.
 
     Pixel Spacing comes first, then Imager Pixel Spacing, which is at the detector and is divided by
     the magnification where that is known.
     """
-    if spacing := _pair(facts, 0x00280030):
-        kind = (_text(facts, 0x00280A02) or "").upper()
+    if spacing := _pair(texts, 0x00280030):
+        kind = texts.get(0x00280A02, "").upper()
         if kind in ("GEOMETRY", "FIDUCIAL"):
             at = f"calibrated: {kind}"
-        elif spacing == _pair(facts, 0x00181164):
+        elif spacing == _pair(texts, 0x00181164):
             at = "at the detector"
         else:
             at = "calibration not stated"
         return spacing, f"Pixel Spacing ({at})"
-    if spacing := _pair(facts, 0x00181164):
-        factor = positive(_text(facts, 0x00181114))
+    if spacing := _pair(texts, 0x00181164):
+        factor = positive(texts.get(0x00181114))
         # The distance from source to detector over that from source to patient: never below 1.
         if factor and 1 < factor < 5:
             return (
@@ -187,12 +199,12 @@ def _spacing(facts: Facts) -> tuple[tuple[float, float] | None, str | None]:
                 f"{factor:g}",
             )
         return spacing, "Imager Pixel Spacing (at the detector)"
-    spacing = _pair(facts, 0x00182010)
+    spacing = _pair(texts, 0x00182010)
     return spacing, "Nominal Scanned Pixel Spacing (on the film)" if spacing else None
 
 
-def _pair(facts: Facts, tag: int) -> tuple[float, float] | None:
-    values = [value for value in decimals(_text(facts, tag)) if value is None or value > 0]
+def _pair(texts: Texts, tag: int) -> tuple[float, float] | None:
+    values = [value for value in decimals(texts.get(tag)) if value is None or value > 0]
     if len(values) != 2:
         return None
     first, second = values

@@ -2,10 +2,10 @@
 
 `walked` follows the elements of PS3.5 section 7 (explicit, implicit, big endian, deflated;
 sequences of known and unknown length) up to the pixels, and keeps those in `WANTED`. Whatever it
-cannot follow with certainty it leaves to pydicom by returning None: no preamble, no transfer
-syntax, a VR that does not exist or does not fit the tag, tags out of order, a length beyond the
+cannot follow with certainty it leaves to pydicom by returning None: no preamble, a VR that does not exist or does not fit the tag, tags out of order, a length beyond the
 end, a character set other than Latin-1 and UTF-8. Like pydicom it goes by the first element where a
-data set has VRs and its transfer syntax says otherwise. So both give the same facts.
+data set has VRs and its transfer syntax says otherwise, or none is stated. So both give the same
+facts.
 
 Facts are by tag: whole numbers, text as stored (several values separated by backslashes), a code as
 (value, scheme, meaning); and under `PIXELS` the tag of the pixels, where there are any.
@@ -93,7 +93,8 @@ _NUMBERS, _CODED = (0x00280010, 0x00280011), (0x00082218, 0x00185104, 0x00540220
 WANTED = dict.fromkeys(_TEXTS, TEXT) | dict.fromkeys(_NUMBERS, NUMBER) | dict.fromkeys(_CODED, CODE)
 PIXELS = 0x7FE00000  # not an element's tag: the group's
 PIXEL_TAGS = FLOAT_PIXELS, DOUBLE_PIXELS, WHOLE_PIXELS = 0x7FE00008, 0x7FE00009, 0x7FE00010
-_COMMANDS, _BEHIND_META = 0x0000FFFF, 0x00030000  # the last of group 0, the first behind group 2
+# The last of group 0, of commands; the group of the file meta information, around which are
+_COMMANDS, _META, _BEFORE_META, _BEHIND_META = 0x0000FFFF, 2, 0x0001FFFF, 0x00030000
 CODES = (0x00080100, 0x00080102, 0x00080104)  # value, scheme, meaning
 # Text of an unknown VR is that of its tag (PS3.5 6.2.2).
 FITTING = {TEXT: TEXT_VRS | {b"UN"}, NUMBER: frozenset((b"US",)), CODE: frozenset((b"SQ",))}
@@ -101,11 +102,15 @@ _FITTING_TAG = {tag: FITTING[kind] for tag, kind in WANTED.items()}
 BIG_ENDIAN, DEFLATED = "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"
 _FORMS = {"1.2.840.10008.1.2": IMPLICIT_LITTLE, BIG_ENDIAN: EXPLICIT_BIG}
 _ENCODINGS = {"": "latin-1", "ISO_IR 6": "latin-1", "ISO_IR 100": "latin-1", "ISO_IR 192": "utf-8"}
+# Where no transfer syntax is stated: a first group as high is that of a big endian data set.
+_BIG_ENDIAN_GROUP = 1024 >> 8
 _HEAD = 8192  # bytes read at first, which most headers fit
+_MORE = 64  # times as many bytes are read of an element that did not fit: each reading begins anew
 _MOST = 8 << 20  # bytes read of one element
 
 Fact = str | int | tuple[str, str, str]
 Facts = Mapping[int, Fact]
+Texts = Mapping[int, str]  # those of the facts that say something, without padding
 
 
 class _Window:
@@ -124,11 +129,12 @@ class _Window:
 
         Raises `Odd` where there are no more.
         """
-        length = 8 * len(self.data) if place == self.start else _HEAD
-        if self._read is None or self.size is None or length > _MOST or place >= self.size:
+        again, length = place == self.start, len(self.data)
+        if self._read is None or self.size is None or place >= self.size:
             raise Odd
-        if place == self.start and place + len(self.data) >= self.size:
+        if again and (length >= _MOST or place + length >= self.size):
             raise Odd
+        length = min(_MORE * length, _MOST) if again else _HEAD
         self.start, self.data = place, self._read(place, length)
 
 
@@ -173,18 +179,24 @@ def _facts(window: _Window) -> Facts:
     else:
         _collect(_Window(head[:deflated], deflated), 132, EXPLICIT_LITTLE, found, _BEHIND_META)
         place, window = 0, _inflated(head[deflated : deflated + 8 * _HEAD])
-    syntax = found.get(SYNTAX, b"").strip(b"\0 ").decode("ascii")
-    if not syntax.replace(".", "").isdigit() or (syntax == DEFLATED) != (deflated is not None):
+    stated = found.get(SYNTAX)
+    syntax = (stated or b"").strip(b"\0 ").decode("ascii")
+    if stated is not None and not syntax.replace(".", "").isdigit():
         raise Odd
-    form = _FORMS.get(syntax, EXPLICIT_LITTLE)
+    if (syntax == DEFLATED) != (deflated is not None):
+        raise Odd
     if place - window.start + 6 > len(window.data):
         window.move(place)
-    written = place - window.start + 4
-    if form.implicit == is_vr(window.data[written : written + 2]):
+    at = place - window.start
+    written = is_vr(window.data[at + 4 : at + 6])
+    form = _FORMS.get(syntax, EXPLICIT_LITTLE)
+    if form.implicit == written:
         # Not written as the transfer syntax says; the first element decides.
         if form is EXPLICIT_BIG:
             raise Odd
         form = EXPLICIT_LITTLE if form.implicit else IMPLICIT_LITTLE
+    if stated is None and written and window.data[at + 1] >= _BIG_ENDIAN_GROUP:
+        raise Odd
     _, pixels = _collect(window, place, form, found, FLOAT_PIXELS)
     encoding = encoding_of(found.get(CHARSET, b""))
     facts: dict[int, Fact] = {PIXELS: pixels} if pixels else {}
@@ -218,37 +230,37 @@ def _collect(
 
     Returns place and tag of the first element at or after `behind`, or the file's end and 0.
     """
-    (implicit, unpack, unpack_long), fitting_of, last = form, _FITTING_TAG.get, _COMMANDS
-    in_meta = behind == _BEHIND_META
+    (implicit, unpack, unpack_long), in_meta = form, behind == _BEHIND_META
+    last = _BEFORE_META if in_meta else _COMMANDS
     while True:
         data, at = window.data, place - window.start
         try:
+            # As few steps as there can be: most of the time goes into this loop.
             while True:
                 group, element, vr, length = unpack(data, at)
-                tag, value = group << 16 | element, at + 8
-                if tag >= behind or (in_meta and group != 2):
-                    if behind == FLOAT_PIXELS and tag not in PIXEL_TAGS:
+                tag = group << 16 | element
+                if not last < tag < behind:
+                    out_of_order = group == _META if in_meta else tag <= last
+                    if out_of_order or (behind == FLOAT_PIXELS and tag not in PIXEL_TAGS):
                         raise Odd
                     return window.start + at, tag
-                if tag <= last or (group == 2) != in_meta:
-                    raise Odd
-                if implicit:
-                    (length,) = unpack_long(data, at + 4)
-                elif vr not in SHORT_VRS:
-                    if vr not in LONG_VRS:
+                if vr in SHORT_VRS and not implicit:
+                    value = at + 8
+                    end = value + length
+                else:
+                    value = at + (8 if implicit else 12)
+                    if not implicit and vr not in LONG_VRS:
                         raise Odd
-                    (length,) = unpack_long(data, at + 8)
-                    value = at + 12
-                end = (
-                    value + length
-                    if length != UNKNOWN_LENGTH
-                    else behind_unknown(data, value, form, vr)
-                )
-                if (fitting := fitting_of(tag)) is not None:
+                    (length,) = unpack_long(data, value - 4)
+                    unknown = length == UNKNOWN_LENGTH
+                    end = behind_unknown(data, value, form, vr) if unknown else value + length
+                if tag in _FITTING_TAG:
                     if end > len(data):
                         raise IndexError
+                    if group == _META and not in_meta:
+                        raise Odd
                     if not implicit and (
-                        vr not in fitting or (vr == b"UN" and length == UNKNOWN_LENGTH)
+                        vr not in _FITTING_TAG[tag] or (vr == b"UN" and length == UNKNOWN_LENGTH)
                     ):
                         raise Odd
                     found[tag] = data[value:end]

@@ -128,9 +128,7 @@ def _pixels(
         except (imagecodecs.DeflateError, imagecodecs.PngError):
             pass  # libpng alone reports what is wrong, or that nothing is
     with _decoder_warnings.collected() as warnings:
-        values = imagecodecs.png_decode(
-            b"".join([*start, _chunk(b"IDAT", stream), _END])
-        )
+        values = imagecodecs.png_decode(b"".join([*start, _chunk(b"IDAT", stream), _END]))
     if faults := [warning for warning in warnings if "IDAT" in warning]:
         raise ValueError(faults[0])
     return values
