@@ -18,7 +18,7 @@ from hilum.training.augmentation import (
     draw,
     draw_many,
 )
-from hilum.training.batches import TrainingImages, ahead, as_float, epoch
+from hilum.training.batches import TrainingImages, ahead, as_float, epoch, threads_for
 from hilum.training.transforms import SpatialTransform
 
 STILL = Augmentation(rotation_degrees=0, scale=0, shift=0, contrast=0, brightness=0, gamma=0)
@@ -187,6 +187,16 @@ def test_a_stack_gives_the_batches_that_the_array_gives(tmp_path) -> None:
         )
         for first, second in zip(*both, strict=True):
             assert np.array_equal(first.images, second.images)
+
+
+@pytest.mark.parametrize("name", GEOMETRY)
+def test_a_second_thread_prepares_batches_only_where_pixels_change(name, monkeypatch) -> None:
+    monkeypatch.setattr("hilum.safety.threads.cores", lambda: 2)
+    cuts = name in ("mirrored", "cut", "mirrored and cut")
+    assert threads_for(GEOMETRY[name]) == (1 if cuts else 2)
+    assert threads_for(None) == 1 and threads_for(Augmentation(0, 0, 0, 0, 0, 0, noise=0.1)) == 2
+    monkeypatch.setattr("hilum.safety.threads.cores", lambda: 1)
+    assert threads_for(GEOMETRY[name]) == 1
 
 
 def test_a_fault_in_the_second_thread_reaches_the_caller() -> None:

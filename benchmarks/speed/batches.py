@@ -154,7 +154,7 @@ def ways(
 
 
 def ours(
-    stack: ImageStack, rows: np.ndarray, settings: Augmentation, workers: int = 2
+    stack: ImageStack, rows: np.ndarray, settings: Augmentation, workers: int | None = None
 ) -> Iterator[torch.Tensor]:
     """Yield float32 tensors (b, 1, 224, 224), scaled by PyTorch as in a training; their memory is
     used again, as a training step is done with one before it takes the next.

@@ -34,6 +34,15 @@ class Augmentation(OcclusionLimits):
 
     crop: int = 0
 
+    @property
+    def only_cuts(self) -> bool:
+        """Whether images are cut out and mirrored at most: no pixel gets another value."""
+        return not any(
+            getattr(self, limit.name)
+            for limit in fields(self)
+            if limit.name not in ("crop", "flip")
+        )
+
     @classmethod
     def from_settings(cls, settings: object) -> Augmentation:
         """Return the limits that a model's settings name; the default for the others."""

@@ -3,7 +3,7 @@
 The draw of a row changes its image, mask, boxes and points alike. Images are uint8 or uint16 (b,
 height, width) and masks uint8 until `as_float`: a quarter of the memory, and OpenCV moves them
 faster than floats. Nothing is decoded here, so one or two threads that prepare the next batches
-are enough; worker processes would have to receive every batch as a copy. All randomness comes from
+are enough (`threads_for`); worker processes would have to receive every batch as a copy. All randomness comes from
 the given generator in the order of the batches, so it does not depend on threads.
 
     for batch in epoch(TrainingImages(cache.images, cache.masks), rows, 32, rng, Augmentation()):
@@ -93,13 +93,12 @@ def epoch(
     changes: Augmentation | None = None,
     *,
     shuffled: bool = True,
-    workers: int = 2,
+    workers: int | None = None,
 ) -> Iterator[Batch]:
     """Yield all `rows` once in batches of `size`, the last perhaps shorter.
 
-    The next `workers` batches are prepared, each in a thread of its own, while the caller works on
-    the current one. One thread alone holds up a caller that does little: interpolating an image
-    takes ten times as long as reading it or scaling it to floats.
+    The next `workers` batches, by default as many as `threads_for` says, are prepared, each in a
+    thread of its own, while the caller works on the current one.
     """
     order = rng.permutation(rows) if shuffled else np.asarray(rows)
 
@@ -114,7 +113,18 @@ def epoch(
             chosen = order[start : start + size]
             yield partial(work, chosen, changes and numbers_for(changes, rng, len(chosen)))
 
-    return ahead(works(), workers)
+    return ahead(works(), threads_for(changes) if workers is None else workers)
+
+
+def threads_for(changes: Augmentation | None) -> int:
+    """Return how many threads prepare batches fastest beside a caller that does little, 1 or 2.
+
+    One alone holds such a caller up where pixels are interpolated or changed, which takes several
+    times as long as reading an image or scaling it to floats. What reads, cuts and mirrors alone
+    has Python's lock for most of its time: a second thread would hand it to and fro, image by
+    image, and wait for it longer than it works.
+    """
+    return 1 if changes is None or changes.only_cuts or threads.cores() == 1 else 2
 
 
 def ahead(works: Iterable[Callable[[], Made]], workers: int = 1) -> Iterator[Made]:
