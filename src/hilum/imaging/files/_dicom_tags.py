@@ -100,10 +100,14 @@ CODES = (0x00080100, 0x00080102, 0x00080104)  # value, scheme, meaning
 FITTING = {TEXT: TEXT_VRS | {b"UN"}, NUMBER: frozenset((b"US",)), CODE: frozenset((b"SQ",))}
 _FITTING_TAG = {tag: FITTING[kind] for tag, kind in WANTED.items()}
 BIG_ENDIAN, DEFLATED = "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"
+_DEFLATED = DEFLATED.encode()
+# The prefix, and the head of the element that states the length of what follows (PS3.10 7.1).
+_META_BEGINS = b"DICM\x02\0\0\0UL\x04\0"
 _FORMS = {"1.2.840.10008.1.2": IMPLICIT_LITTLE, BIG_ENDIAN: EXPLICIT_BIG}
 _ENCODINGS = {"": "latin-1", "ISO_IR 6": "latin-1", "ISO_IR 100": "latin-1", "ISO_IR 192": "utf-8"}
 # Where no transfer syntax is stated: a first group as high is that of a big endian data set.
 _BIG_ENDIAN_GROUP = 1024 >> 8
+_SHORTEST = 8  # bytes of the head of an element
 _HEAD = 8192  # bytes read at first, which most headers fit
 _MORE = 64  # times as many bytes are read of an element that did not fit: each reading begins anew
 _MOST = 8 << 20  # bytes read of one element
@@ -200,17 +204,17 @@ def _facts(window: _Window) -> Facts:
     _, pixels = _collect(window, place, form, found, FLOAT_PIXELS)
     encoding = encoding_of(found.get(CHARSET, b""))
     facts: dict[int, Fact] = {PIXELS: pixels} if pixels else {}
-    for tag, value in found.items():
-        kind = WANTED[tag]
-        if kind is TEXT:
-            # As in `decoded`: this saves a call for each element.
-            plain = value.isascii() and b"\x1b" not in value
-            facts[tag] = value.decode("ascii") if plain else decoded(value, encoding)
-        elif kind is NUMBER:
-            if value:
-                facts[tag] = number(value, form is EXPLICIT_BIG)
-        elif code := _first_code(value, form, encoding):
+    for tag in _NUMBERS:
+        if value := found.pop(tag, None):
+            facts[tag] = number(value, form is EXPLICIT_BIG)
+    for tag in _CODED:
+        if code := _first_code(found.pop(tag, b""), form, encoding):
             facts[tag] = code
+    together = b"".join(found.values())
+    if together.isascii() and b"\x1b" not in together:  # as `decoded` sees it, but all at once
+        facts |= {tag: value.decode("ascii") for tag, value in found.items()}
+    else:
+        facts |= {tag: decoded(value, encoding) for tag, value in found.items()}
     return facts
 
 
@@ -267,8 +271,9 @@ def _collect(
                 last, at = tag, end
         except (struct.error, IndexError):  # the elements go on behind these bytes
             place = window.start + at
-            if place == window.size:
-                return place, 0
+            if window.size is not None and place + _SHORTEST > window.size:
+                # The file ends, perhaps within an unwanted value or a head, as pydicom allows too.
+                return window.size, 0
             window.move(place)
 
 
@@ -315,11 +320,10 @@ def number(value: bytes, big_endian: bool) -> int:
 
 def behind_deflated_meta(data: bytes) -> int | None:
     """Return where the deflated part of a deflated file begins; None for any other file."""
-    if data[128:132] != b"DICM" or DEFLATED.encode() not in data[:2048]:
+    if data[128:140] != _META_BEGINS:
         return None
-    if data[132:140] != b"\x02\0\0\0UL\x04\0":  # the length of the meta information (PS3.10 7.1)
-        return None
-    return 144 + int.from_bytes(data[140:144], "little")
+    end = 144 + int.from_bytes(data[140:144], "little")
+    return end if data.find(_DEFLATED, 144, min(end, 2048)) >= 0 else None
 
 
 def stated_pixels(data: bytes) -> int:
