@@ -2,9 +2,9 @@
 
 The draw of a row changes its image, mask, boxes and points alike. Images are uint8 or uint16 (b,
 height, width) and masks uint8 until `as_float`: a quarter of the memory, and OpenCV moves them
-faster than floats. Nothing is decoded here, so one or two threads that prepare the next batches
-are enough (`threads_for`); worker processes would have to receive every batch as a copy. All randomness comes from
-the given generator in the order of the batches, so it does not depend on threads.
+faster than floats. Nothing is decoded here, so one or two threads that prepare the next batches are
+enough (`threads_for`); worker processes would have to receive every batch as a copy. All randomness
+comes from the given generator in the order of the batches, so it does not depend on threads.
 
     for batch in epoch(TrainingImages(cache.images, cache.masks), rows, 32, rng, Augmentation()):
         x = as_float(batch.images)

@@ -2,10 +2,10 @@
 
 `walked` follows the elements of PS3.5 section 7 (explicit, implicit, big endian, deflated;
 sequences of known and unknown length) up to the pixels, and keeps those in `WANTED`. Whatever it
-cannot follow with certainty it leaves to pydicom by returning None: no preamble, a VR that does not exist or does not fit the tag, tags out of order, a length beyond the
-end, a character set other than Latin-1 and UTF-8. Like pydicom it goes by the first element where a
-data set has VRs and its transfer syntax says otherwise, or none is stated. So both give the same
-facts.
+cannot follow with certainty it leaves to pydicom by returning None: no preamble, a VR that does not
+exist or does not fit the tag, tags out of order, a length beyond the end, a character set other
+than Latin-1 and UTF-8. Like pydicom it goes by the first element where a data set has VRs and its
+transfer syntax says otherwise, or none is stated. So both give the same facts.
 
 Facts are by tag: whole numbers, text as stored (several values separated by backslashes), a code as
 (value, scheme, meaning); and under `PIXELS` the tag of the pixels, where there are any.

@@ -7,6 +7,8 @@ channel of one value has filtered bytes that depend on the filters alone.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
@@ -38,7 +40,7 @@ def merged(rows: memoryview, head: Head) -> memoryview | None:
     return one.data.cast("B")
 
 
-def _equal(planes: tuple[np.ndarray, ...]) -> bool:
+def _equal(planes: Sequence[np.ndarray]) -> bool:
     """Return whether the first three channels are equal."""
     return all(np.array_equal(planes[0], other) for other in planes[1:3])
 
