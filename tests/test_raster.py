@@ -5,6 +5,7 @@ refused from their head.
 import struct
 import tracemalloc
 import zlib
+from importlib.util import find_spec
 
 import imagecodecs
 import numpy as np
@@ -161,6 +162,51 @@ def test_the_fast_way_equals_libpng_on_every_filter_colour_type_and_depth(
         seen
         and values.dtype == (np.uint16 if bits == 16 else np.uint8)
         and np.array_equal(values, imagecodecs.png_decode(file))
+    )
+
+
+def quickly(values: np.ndarray, used: list) -> dict:
+    """What the extra [fast] would give: decoders that return `values`, and note their use."""
+
+    def decode(plain: bytes, size: tuple[int, int], form: str) -> np.ndarray:
+        assert np.array_equal(imagecodecs.png_decode(plain), np.squeeze(values))
+        used.append((size, form))
+        return values.copy()
+
+    return {8 * values.dtype.itemsize: decode}
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize(("form", "channels"), [("mono", 1), ("rgb", 3), ("rgba", 4)])
+def test_the_extra_fast_decodes_what_libpng_does_where_no_other_thread_decodes(
+    tmp_path, monkeypatch, dtype, form, channels
+):
+    values = RNG.integers(0, 256, (20, 30, channels)).astype(dtype)
+    file, used = imagecodecs.png_encode(np.squeeze(values)), []
+    monkeypatch.setattr(_png, "_quick_decoders", lambda: quickly(values, used))
+    found = _png.decode(file, _png.read_header(file))[0]
+    assert used == [((20, 30), form)] and np.array_equal(found, np.squeeze(values))
+    with _png._counted():  # as another thread does
+        assert np.array_equal(_png.decode(file, _png.read_header(file))[0], np.squeeze(values))
+    assert len(used) == 1 and _png._decoding == 0
+    rows = bytes([5, *bytes(30 * channels * values.itemsize)]) * 20  # no such filter
+    kind = {1: 0, 3: 2, 4: 6}[channels]
+    with pytest.raises(BadData, match="bad adaptive filter"):
+        read(tmp_path, png(30, 20, 8 * values.itemsize, kind, rows))
+    assert len(used) == 1
+
+
+@pytest.mark.skipif(not find_spec("kornia_rs"), reason="the extra [fast] is not installed")
+@settings(max_examples=100, deadline=None)
+@given(seed=st.integers(0, 2**31), kind=st.sampled_from([0, 2, 6]), bits=st.sampled_from([8, 16]))
+def test_the_extra_fast_equals_libpng_on_every_filter(seed, kind, bits):
+    rng = np.random.default_rng(seed)
+    height, width = rng.integers(1, 30, 2)
+    rows = rng.integers(0, 256, (height, 1 + width * CHANNELS[kind] * bits // 8)).astype(np.uint8)
+    rows[:, 0] = rng.integers(0, 5, height)
+    file = png(int(width), int(height), bits, kind, rows.tobytes())
+    assert np.array_equal(
+        _png.decode(file, _png.read_header(file))[0], imagecodecs.png_decode(file)
     )
 
 
