@@ -115,6 +115,12 @@ SCRIPTS = (
         ("--data", f"{DATA}/kaggle-masks-and-labels", "--record"),
         folders=("kaggle-masks-and-labels",),
     ),
+    Script(
+        "benchmarks.speed.training_ddp",
+        2.0,
+        ("--record",),
+        ("--images", "32", "--size", "96", "--record"),
+    ),
     Script("benchmarks.speed.shards", apart="needs both cores, and 20 minutes"),
     Script("benchmarks.speed.nih_size", apart="takes an hour"),
     Script("benchmarks.speed.training_gpu", apart="needs a GPU"),
@@ -191,7 +197,7 @@ def _made_up(kind: str, row: str, target: float) -> Row:
 
 _MILLION, _FILMS = "A million rows", "Audit of images: 112,120 made-up films"
 _SHARDS, _WHOLE = "Two processes against one", "A whole job of 112,120 images"
-_GPU = "Training on a GPU"
+_GPU, _RANKS = "Training on a GPU", "Training on two ranks"
 _TABLES = tuple(Cell(_MILLION, (step,), "wall (s)") for step in ("ingest", "split", "checks"))
 _LUNGS = "Lungs: speed of compact_unet"
 _COPIES = "Duplicates: speed"
@@ -373,6 +379,30 @@ ROWS = (
         "times",
         Cell(_GPU, ("DenseNet-121", "bfloat16", "no"), "ratio", of=min),
         0.9,
+    ),
+    _alone(
+        "training on two ranks beside one process: largest difference of the losses",
+        "speed.training_ddp",
+        "",
+        Cell(_RANKS, ("two ranks",), "small network: losses differ by", of=max),
+        1e-5,
+    ),
+    _alone(
+        "training on two ranks, one killed: sets of weights that differ from those undisturbed",
+        "speed.training_ddp",
+        "sets",
+        Cell(_RANKS, ("two ranks, one killed",), "sets of weights that differ"),
+        0.0,
+    ),
+    Row(
+        "training of EfficientNet-Lite0, 128, on two ranks of one core each",
+        "benchmarks.speed.training_ddp",
+        "images/s",
+        Cell(_RANKS, ("two ranks",), "images/s"),
+        1.3,
+        "one process",
+        Cell(_RANKS, ("one process",), "images/s"),
+        more_is_better=True,
     ),
     _alone(
         "kills of workers, schedulers and commands after which results differ",

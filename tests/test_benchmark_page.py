@@ -17,12 +17,14 @@ PAGE = "\n".join((results.RESULTS / f"{name}.md").read_text() for name in regist
 
 
 APART = {script.module for script in registry.SCRIPTS if script.apart}
+RECORDED = {figure.row for figure in Report.read(report_module.LAST).figures}
 
 
 @pytest.mark.parametrize("row", registry.ROWS, ids=lambda row: row.name)
 def test_each_row_is_found_in_what_its_script_recorded_last(row):
     figure = Figure.of(row, PAGE)
-    if row.script in APART and figure.ours is None:  # such a script is run by itself, or not yet
+    # A script apart is run by itself, or not yet; a row may be newer than the last recorded run.
+    if (row.script in APART or row.name not in RECORDED) and figure.ours is None:
         assert figure.why.startswith("there is no section") or "holds no number" in figure.why
         return
     assert figure.why == ""

@@ -1,4 +1,4 @@
-"""Trainings on two ranks of this machine, of one thread each, for benchmarks and tests.
+"""Trainings on two ranks of this machine, for benchmarks and tests.
 
 The ranks are started, watched and once started again by what torchrun starts them by, and find the
 same environment; they are forked, so that PyTorch is imported once and not five times. They talk by
@@ -17,23 +17,21 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {
     "GLOO_SOCKET_IFNAME": "lo",
-    "OMP_NUM_THREADS": "1",
     "OPENCV_FOR_THREADS_NUM": "1",
     "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)]),
 }
 
 
-def start(module: str, folder: Path, *arguments: str, limit: float) -> None:
+def start(module: str, folder: Path, *arguments: str, limit: float, threads: int = 1) -> None:
     """Run a module with a folder and further arguments as a program, and wait until it ends.
 
-    Raises `RuntimeError` with the end of what it said where it fails, and
+    Each of its processes computes on so many threads. Raises `RuntimeError` with the end of what it said where it fails, and
     `subprocess.TimeoutExpired` where it takes more than `limit` seconds; neither leaves processes.
     """
     command = [sys.executable, "-m", module, str(folder), *arguments]
+    environment = os.environ | ENVIRONMENT | {"OMP_NUM_THREADS": str(threads)}
     with open(folder / "log", "w+b") as log:
-        started = subprocess.Popen(
-            command, env=os.environ | ENVIRONMENT, stderr=log, start_new_session=True
-        )
+        started = subprocess.Popen(command, env=environment, stderr=log, start_new_session=True)
         try:
             started.wait(limit)
         finally:
