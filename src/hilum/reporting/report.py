@@ -14,6 +14,7 @@ no time and no name of a machine except the folder that the recipe names.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from types import ModuleType
 from typing import Any
 
@@ -138,6 +139,7 @@ def _passed_on(context: Context, module: ModuleType, content: Any) -> Any:
     return replace(passed, **{name: getattr(content, name) for name in kept}) if kept else passed
 
 
+@lru_cache(maxsize=1)  # each chapter asks for it, and compiling a template takes milliseconds
 def _environment() -> Environment:
     pages = templates.environment(autoescape=True)
     macros = pages.get_template(MACROS).module
