@@ -51,16 +51,16 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--record", action="store_true")
-    asked = parser.parse_args()
-    shape = (str(asked.images), str(asked.size), str(asked.epochs))
+    requested = parser.parse_args()
+    shape = (str(requested.images), str(requested.size), str(requested.epochs))
     found = {way: trained(way, *shape) for way in WAYS}
     text = "\n".join(
         [
-            f"`python -m benchmarks.speed.training_ddp --images {asked.images} "
-            f"--size {asked.size} --epochs {asked.epochs}` on {machine('torch', 'numpy')}.",
+            f"`python -m benchmarks.speed.training_ddp --images {requested.images} "
+            f"--size {requested.size} --epochs {requested.epochs}` on {machine('torch', 'numpy')}.",
             "",
-            f"EfficientNet-Lite0, float32, batches of {BATCH}, {asked.epochs} epochs of "
-            f"{asked.images} images of {asked.size} x {asked.size}; the small network, "
+            f"EfficientNet-Lite0, float32, batches of {BATCH}, {requested.epochs} epochs of "
+            f"{requested.images} images of {requested.size} x {requested.size}; the small network, "
             f"{SMALL_EPOCHS} epochs. Differences are the largest of the mean losses of epochs, "
             "beside one process with one thread.",
             "",
@@ -68,7 +68,7 @@ def main() -> None:
         ]
     )
     print(text)
-    if asked.record:
+    if requested.record:
         record("Training on two ranks", text)
     sys.exit(found[KILLED]["weights"] != found[BOTH]["weights"])
 
