@@ -1,4 +1,4 @@
-"""A training on two ranks: `tests/test_distributed.py` runs this file, and trains alike by itself."""
+"""A training on two ranks: `tests/test_distributed.py` runs this file, and trains alike itself."""
 
 from __future__ import annotations
 

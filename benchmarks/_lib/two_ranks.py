@@ -25,8 +25,9 @@ ENVIRONMENT = {
 def start(module: str, folder: Path, *arguments: str, limit: float, threads: int = 1) -> None:
     """Run a module with a folder and further arguments as a program, and wait until it ends.
 
-    Each of its processes computes on so many threads. Raises `RuntimeError` with the end of what it said where it fails, and
-    `subprocess.TimeoutExpired` where it takes more than `limit` seconds; neither leaves processes.
+    Each of its processes computes on so many threads. Raises `RuntimeError` with the end of what it
+    said where it fails, and `subprocess.TimeoutExpired` where it takes more than `limit` seconds;
+    neither leaves processes.
     """
     command = [sys.executable, "-m", module, str(folder), *arguments]
     environment = os.environ | ENVIRONMENT | {"OMP_NUM_THREADS": str(threads)}

@@ -9,8 +9,8 @@ once more, and rank 1 is killed (SIGKILL) in the second epoch: torchrun starts b
 go on from the last checkpoint. Each process computes on one thread; another one makes its batches.
 
 To reach: losses of the small network's epochs that differ by 1e-5 at most, and weights after the
-kill that are those of two ranks undisturbed, to the bit. In a deep network each step multiplies what
-rounding differs by; how far that goes without ranks is shown by one process with two threads.
+kill that are those of two ranks undisturbed, to the bit. In a deep network each step multiplies
+what rounding differs by; how far that goes without ranks is shown by one process with two threads.
 Images a second are those of the quickest epoch but the first, by the wall clock; the machine should
 do nothing else.
 """
