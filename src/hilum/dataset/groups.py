@@ -41,6 +41,14 @@ def starts(names: pl.Series) -> np.ndarray:
     return np.flatnonzero((names != names.shift()).fill_null(value=True).to_numpy())
 
 
+def duplicated(table: pl.DataFrame, column: str, where: pl.Expr | None = None) -> pl.DataFrame:
+    """Return the rows that, among those for which `where` holds, share their value of a column."""
+    if not repeats(table[column]):  # which is known without a copy of the table
+        return table.clear()
+    chosen = table if where is None else table.filter(where)
+    return chosen.filter(pl.col(column).is_duplicated())
+
+
 def repeats(values: pl.Series) -> bool:
     """Say whether a value, or null, occurs several times."""
     # Hashes that all differ show that the values do, in a fifth of the time.

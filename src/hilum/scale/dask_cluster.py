@@ -61,7 +61,7 @@ class DaskCluster:
     `LOCAL`; `count` the workers of a local cluster.
     """
 
-    shard_seconds = 2.0  # scheduler, client and worker take 25 ms for each
+    shard_seconds = 2.0  # scheduler, client and worker take 7 to 15 ms for each
 
     def __init__(self, address: str, count: int) -> None:
         """Raise `MissingExtra` without the extra, `HilumError` where no scheduler answers."""

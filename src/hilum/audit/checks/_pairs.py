@@ -9,7 +9,7 @@ from typing import Literal
 
 import polars as pl
 
-from hilum.dataset.groups import repeats
+from hilum.dataset.groups import duplicated
 
 
 def with_facts(
@@ -68,10 +68,8 @@ def copies(images: pl.DataFrame, digest: str = "pixel_digest") -> pl.DataFrame:
 
     Constant images are left out: they are equal, but show nobody.
     """
-    if not repeats(images[digest]):  # which is known without a copy of the table
-        return images.clear()
-    shown = images.filter(pl.col(digest).is_not_null() & (pl.col("minimum") < pl.col("maximum")))
-    return shown.filter(pl.col(digest).is_duplicated())
+    shown = pl.col(digest).is_not_null() & (pl.col("minimum") < pl.col("maximum"))
+    return duplicated(images, digest, shown)
 
 
 def wide(rows: pl.DataFrame, alike: Sequence[str], value: str, widest: float) -> pl.DataFrame:

@@ -22,7 +22,7 @@ import polars as pl
 
 from hilum.audit.duplicates import registration
 from hilum.audit.duplicates.registered_pairs import Side, registered
-from hilum.dataset.groups import repeats
+from hilum.dataset.groups import duplicated
 from hilum.dataset.pixel_cache import Cache
 from hilum.imaging import hash_search, spectrum_search
 from hilum.imaging.perceptual_hash import decode
@@ -105,8 +105,7 @@ def _usable(table: pl.DataFrame) -> pl.DataFrame:
 def _equal(usable: pl.DataFrame) -> Iterator[pl.DataFrame]:
     for kind, digest in EQUAL.items():
         usable = usable.drop_nulls(digest)
-        again = repeats(usable[digest])
-        alike = usable.filter(pl.col(digest).is_duplicated()) if again else usable.clear()
+        alike = duplicated(usable, digest)
         first = alike.unique(digest, keep="first", maintain_order=True)
         pairs = alike.join(
             first.select(digest, other_image_id="image_id"), on=digest, maintain_order="left"
