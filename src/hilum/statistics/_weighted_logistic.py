@@ -25,9 +25,15 @@ ORDER = 10  # of the series
 RADIUS, LARGEST = 3.0, 1 / math.sin(3.0)
 
 
-def _dot(one: np.ndarray, other: np.ndarray) -> float:
+def dot(one: np.ndarray, other: np.ndarray) -> float:
+    """Return the sum of products of two float64 rows of the same length."""
     # Not `@`: for one product of two rows BLAS wakes all of its threads, which then spin.
     return float(np.einsum("i,i", one, other))
+
+
+def _largest(*steps: np.ndarray) -> float:
+    """Return the largest size of a step; one that is nan, of a resample that has none, is none."""
+    return max(float(np.fmax.reduce(np.abs(step), initial=0.0)) for step in steps)
 
 
 def _coefficients(value: np.ndarray) -> list[np.ndarray]:
@@ -89,7 +95,7 @@ class Slope:
                     (curve[2] * gradient[0] - curve[1] * gradient[1]) / size,
                 )
                 a, b = a + step[0], b + step[1]
-                if not max(np.abs(step[0]).max(), np.abs(step[1]).max()) > 1e-14:
+                if _largest(*step) <= 1e-14:
                     break
             reach = np.maximum(np.abs(a), np.abs(b)) / RADIUS
             most = reach * (np.abs(self.z).max(initial=0.0) + 1)
@@ -152,12 +158,12 @@ def _newton(z: np.ndarray, y: np.ndarray, weight: np.ndarray, a: float, b: float
     for _ in range(STEPS):
         p = calibration.sigmoid(a * z + b)
         left = weight * (y - p)
-        by_slope, by_shift = _dot(left, z), left.sum()
+        by_slope, by_shift = dot(left, z), left.sum()
         if not max(abs(by_slope), abs(by_shift)) >= calibration.CONVERGED * rows:
             return a
         curve = weight * (p * (1 - p))
         tilted = curve * z
-        zz, zc, cc = _dot(tilted, z), tilted.sum(), curve.sum()
+        zz, zc, cc = dot(tilted, z), tilted.sum(), curve.sum()
         if not (size := zz * cc - zc * zc) >= 1e-12 * rows**2:
             break
         a += (cc * by_slope - zc * by_shift) / size
@@ -204,7 +210,7 @@ class Intercept:
                     power = power * shift
                     excess = excess + one * power
                 shift = shift - excess / curve
-                if not np.abs(excess / curve).max() > 1e-14:
+                if _largest(excess / curve) <= 1e-14:
                     break
             reach = np.abs(shift) / RADIUS
             beyond = LARGEST * reach ** (ORDER + 1) / (1 - reach)
@@ -217,10 +223,10 @@ class Intercept:
     def _row_by_row(self, times: np.ndarray) -> float:
         weight = times[self.patient]
         drawn, shift = weight.astype(np.float64), self.start
-        positives = _dot(drawn, self.present.astype(np.float64))
+        positives = dot(drawn, self.present.astype(np.float64))
         for _ in range(STEPS):
             p = calibration.sigmoid(self.value + shift)
-            step = (positives - _dot(drawn, p)) / _dot(drawn, p * (1 - p))
+            step = (positives - dot(drawn, p)) / dot(drawn, p * (1 - p))
             shift += step
             if abs(step) < 1e-9:  # the error left is of its square
                 return float(shift)

@@ -20,7 +20,7 @@ import numpy as np
 
 from hilum.statistics import calibration
 from hilum.statistics._ranked_rows import RankedRows
-from hilum.statistics._weighted_logistic import Intercept, Slope
+from hilum.statistics._weighted_logistic import Intercept, Slope, dot
 from hilum.statistics.bootstrap import Counted, Linear
 from hilum.statistics.metrics import calibration as calibrated
 from hilum.statistics.metrics._validation import checked, ratio
@@ -210,8 +210,8 @@ def expected_calibration_error(
             rows = slice(min(edge, nominal), max(edge, nominal))
             weight = times[owner[rows]].astype(np.float64)
             sign = 1.0 if edge > nominal else -1.0
-            until[0, at] += sign * _dot(weight, rising[rows])
-            until[1, at] += sign * _dot(weight, truly[rows])
+            until[0, at] += sign * dot(weight, rising[rows])
+            until[1, at] += sign * dot(weight, truly[rows])
         sums = np.diff([*until, np.append(count, drawn.total)], axis=1, prepend=0)
         return calibrated.error_of_bins(sums.T)
 
@@ -221,11 +221,6 @@ def expected_calibration_error(
         return np.array([_of(*one) for one in zip(block, until, strict=True)])
 
     return Counted(_of_block)
-
-
-def _dot(one: np.ndarray, other: np.ndarray) -> float:
-    # Not `@`: for one product of two rows BLAS wakes all of its threads, which then spin.
-    return float(np.einsum("i,i", one, other))
 
 
 def calibration_slope(

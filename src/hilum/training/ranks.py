@@ -10,7 +10,7 @@ one process with the whole batch, up to rounding:
 - the loss is that of the whole batch: outputs and targets are gathered first (`whole`),
   so a mean over known labels or a Dice over the batch is what it would be in one process;
 - gradients are summed by PyTorch's DistributedDataParallel;
-- batch normalisation uses mean and variance of the whole batch (`shared_norms`).
+- batch normalisation uses mean and variance of the whole batch (`hilum.training.shared_norms`).
 
 Only dropout differs, as each rank draws its own. Processors exchange with gloo, GPUs with NCCL.
 """
@@ -23,13 +23,11 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
-from functools import partial
 from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx
 from torch.distributed.distributed_c10d import Store
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
@@ -148,58 +146,3 @@ def whole(part: Tensor, counts: Sequence[int]) -> Tensor:
             for at, (rows, many) in enumerate(zip(found, counts, strict=True))
         ]
     )
-
-
-@contextmanager
-def shared_norms(network: nn.Module) -> Iterator[None]:
-    """Let batch normalisation see the batches of all ranks inside the block.
-
-    PyTorch's SyncBatchNorm does the same, on GPUs only and with modules that must be replaced.
-    """
-    norms = [part for part in network.modules() if isinstance(part, nn.BatchNorm2d) and count() > 1]
-    for norm in norms:
-        vars(norm)["forward"] = partial(_normalised, norm)
-    try:
-        yield
-    finally:
-        for norm in norms:
-            del vars(norm)["forward"]
-
-
-class _Sum(torch.autograd.Function):
-    """The sum over all ranks, and in reverse the sum of the gradients of all."""
-
-    @staticmethod
-    def forward(context: FunctionCtx, part: Tensor) -> Tensor:
-        """Return the sum."""
-        return _Sum.backward(context, part)
-
-    @staticmethod
-    def backward(context: FunctionCtx, part: Tensor) -> Tensor:
-        """Return the sum."""
-        whole = part.clone()
-        dist.all_reduce(whole)
-        return whole
-
-
-def _normalised(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
-    """Normalise by mean and variance over all ranks; update the running statistics."""
-    if not norm.training:
-        return nn.BatchNorm2d.forward(norm, x)
-    mean, variance = norm.running_mean, norm.running_var
-    assert mean is not None and variance is not None and norm.num_batches_tracked is not None
-    # About the running mean, so that the difference of two large numbers does not cost precision.
-    about = mean.detach().clone()
-    off = x.float() - about[:, None, None]
-    size = off.new_tensor([x.numel() / x.shape[1]])
-    sums = _Sum.apply(torch.cat([off.sum((0, 2, 3)), off.square().sum((0, 2, 3)), size]))
-    first, second = sums[:-1].view(2, -1) / sums[-1]
-    spread = (second - first.square()).clamp_min(0)
-    with torch.no_grad():
-        norm.num_batches_tracked.add_(1)
-        momentum = 1 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
-        mean.lerp_(about + first, momentum)
-        variance.lerp_(spread * sums[-1] / (sums[-1] - 1), momentum)
-    gain, bias = norm.weight, norm.bias
-    scale = torch.rsqrt(spread + norm.eps) * gain
-    return (off - first[:, None, None]).mul(scale[:, None, None]).add(bias[:, None, None]).to(x)

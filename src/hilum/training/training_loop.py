@@ -33,6 +33,7 @@ from hilum.training import ranks, sampling
 from hilum.training.batches import ahead
 from hilum.training.sampling import Part, Plan
 from hilum.training.schedule import Schedule, rate_factor
+from hilum.training.shared_norms import shared_norms
 from hilum.training.training_state import Epoch, TrainingState
 
 # Fewest batches between two evaluations of the tune images: with few images, evaluating more often
@@ -213,7 +214,7 @@ def _run(training: _Training, caller: Caller) -> list[float]:
         state.resume(content)
     for epoch in state.epochs:
         caller.on_epoch(epoch)
-    with seeded(training.seed) if training.draws else nullcontext(), ranks.shared_norms(network):
+    with seeded(training.seed) if training.draws else nullcontext(), shared_norms(network):
         loop = _Loop(training, caller, state)
         while not state.finished(training.patience):
             loop.run_epoch()
