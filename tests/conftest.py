@@ -5,6 +5,7 @@ from here.
 from __future__ import annotations
 
 import fcntl
+import functools
 import gc
 import io
 import os
@@ -16,6 +17,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typer.main
+import typer.testing
 
 from benchmarks._lib.small_job import small_job
 from hilum import __main__, storage
@@ -39,6 +42,7 @@ if os.environ.get("PYTEST_XDIST_WORKER"):
     os.environ.setdefault("OPENCV_FOR_THREADS_NUM", "1")
 
 os.environ.setdefault("HILUM_EXECUTOR", "serial")  # what is replaced in a test is so here alone
+gc.set_threshold(__main__.COLLECTION_THRESHOLD)  # as the command line does
 
 CERTAINTY = 4.0  # of the same model: so that its masks of phantoms are trusted
 # Files are dealt out whole, in this order and then by name: one that takes long would keep a worker
@@ -145,6 +149,19 @@ def _long_lived_is_not_searched_for_garbage():
     """
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _the_command_line_is_built_once():
+    """Keep the tree of verbs and options, which a process builds once, for all calls in this one.
+
+    Building it takes longer than most verbs do; what is parsed and said goes through it each time.
+    """
+    build = functools.cache(typer.main.get_command)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(typer.main, "get_command", build)
+        patch.setattr(typer.testing, "_get_command", build)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -16,6 +16,7 @@ from hilum.safety import untrusted_files
 
 _Made = TypeVar("_Made")
 _Table = TypeVar("_Table", pl.DataFrame, pl.LazyFrame)
+_SMALL = 10_000  # rows of a table of which all columns are unpacked at once
 _REMEDY = "copy the file again, or repeat the command that wrote it"
 
 
@@ -57,15 +58,17 @@ class StoredTable:
         names = list(self.schema)
         if len(names) < 2:
             return self.unpacked(lambda: pl.read_parquet(io.BytesIO(self.data)))
+        first = self._columns(names[:1])
         # Column by column: all of a large table at once take several times what is kept of them.
+        at_once = len(names) if first.height <= _SMALL else 1
+        rest = (
+            self._columns(names[start : start + at_once]) for start in range(1, len(names), at_once)
+        )
+        return pl.concat([first, *rest], how="horizontal")
+
+    def _columns(self, names: list[str]) -> pl.DataFrame:
         return self.unpacked(
-            lambda: pl.concat(
-                (
-                    constants_once(pl.read_parquet(io.BytesIO(self.data), columns=[name]))
-                    for name in names
-                ),
-                how="horizontal",
-            )
+            lambda: constants_once(pl.read_parquet(io.BytesIO(self.data), columns=names))
         )
 
     def unpacked(self, unpack: Callable[[], _Made]) -> _Made:

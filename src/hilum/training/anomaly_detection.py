@@ -27,6 +27,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -91,7 +92,7 @@ class NormalFeatures:
         self.images, self.rows = images, rows
         self.size, self.grid = height, height // CELL
         self.extractor, self.progress = Features(), progress
-        self.frozen = FrozenFeatures(self.extractor, self.size)
+        self.frozen = _exported(self.size)
         self.done, self.total = 0, passes * len(rows)
 
     def __len__(self) -> int:
@@ -103,6 +104,12 @@ class NormalFeatures:
             yield torch.from_numpy(found), visible(torch.from_numpy(images))
             self.done += len(images)
             self.progress(self.done, self.total)
+
+
+@lru_cache(maxsize=1)
+def _exported(size: int) -> FrozenFeatures:
+    """Export the features once for all folds of a run; their weights are those of the package."""
+    return FrozenFeatures(Features(), size)
 
 
 class Anomaly(nn.Module, ABC):

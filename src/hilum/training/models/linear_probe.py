@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,7 @@ CARD = Card(
 QUICK: Mapping[str, int | float] = {}
 
 DEPTHS = (2, 3, 4, 5)  # stages, counted from 1: 24, 40, 80 and 112 channels
+CHANNELS = 2 * sum(efficientnet_backbone.STAGES[depth - 1][-1] for depth in DEPTHS)
 GRID = 16  # pixels per cell of the map
 BATCH = 64  # images whose features are handed on at once
 # Tried from the strongest on, each starting from the solution of the previous one.
@@ -108,7 +110,7 @@ def fit(
     if tune is not None and not settings.strength:
         columns = classification.watchable(targets[tune])
         watched = tune if len(columns) else watched
-    features = _features(network, images, np.concatenate([rows, watched]), progress)
+    features = _features(images, np.concatenate([rows, watched]), progress)
     network.mean.copy_(features[: len(rows)].mean(0))
     network.deviation.copy_(features[: len(rows)].std(0, correction=0) + FAINT)
     features.sub_(network.mean.double()).div_(network.deviation.double())
@@ -133,13 +135,16 @@ def fit(
     return classification.ExportableClassifier(network).eval()
 
 
-def _features(
-    network: Probe, images: np.ndarray, rows: np.ndarray, progress: Callable[[int, int], None]
-) -> Tensor:
-    """Compute the features of rows, float64 (rows, channels)."""
-    found = torch.empty((len(rows), len(network.mean)), dtype=torch.float64)
-    frozen, done = FrozenFeatures(_Means(network), images.shape[1]), 0
-    for _, some in frozen.batches(images, rows, BATCH):
+@lru_cache(maxsize=1)
+def _exported(size: int) -> FrozenFeatures:
+    """Export the features once for all folds of a run; their weights are those of the package."""
+    return FrozenFeatures(_Means(Probe(0)), size)
+
+
+def _features(images: np.ndarray, rows: np.ndarray, progress: Callable[[int, int], None]) -> Tensor:
+    """Compute the features of rows, float64 (rows, CHANNELS)."""
+    found, done = torch.empty((len(rows), CHANNELS), dtype=torch.float64), 0
+    for _, some in _exported(images.shape[1]).batches(images, rows, BATCH):
         found[done : done + len(some)] = torch.from_numpy(some)
         done += len(some)
         progress(done, len(rows))
@@ -244,10 +249,9 @@ class Probe(classification.MappingClassifier):
         self.backbone = efficientnet_backbone.Backbone(max(DEPTHS))
         efficientnet_backbone.load_imagenet(self.backbone)
         self.backbone.freeze(max(DEPTHS))
-        channels = 2 * sum(efficientnet_backbone.STAGES[depth - 1][-1] for depth in DEPTHS)
-        self.register_buffer("mean", torch.zeros(channels))
-        self.register_buffer("deviation", torch.ones(channels))
-        self.register_buffer("weights", torch.zeros(concepts, channels))
+        self.register_buffer("mean", torch.zeros(CHANNELS))
+        self.register_buffer("deviation", torch.ones(CHANNELS))
+        self.register_buffer("weights", torch.zeros(concepts, CHANNELS))
         self.register_buffer("bias", torch.zeros(concepts))
         self.eval().requires_grad_(False)
 
