@@ -19,7 +19,7 @@ from hilum.config import LungCrop, Recipe  # noqa: E402
 from hilum.errors import BadRecipe, MissingExtra, TooFew  # noqa: E402
 from hilum.imaging import geometry, synthetic  # noqa: E402
 from hilum.inference import lung_crop  # noqa: E402
-from hilum.training import anomaly_detection, onnx_export  # noqa: E402
+from hilum.training import anomaly_detection, onnx_export, training_loop  # noqa: E402
 from hilum.training.models import feature_reconstruction, padim, patchcore  # noqa: E402
 
 MODELS = {"padim": padim, "patchcore": patchcore, "feature_reconstruction": feature_reconstruction}
@@ -265,6 +265,18 @@ def test_progress_is_reported_to_the_end(name):
         and heard[-1][0] == heard[-1][1]
         and len({of for _, of in heard}) == 1
     )
+
+
+def test_the_features_are_exported_once_for_all_folds_of_a_size():
+    def normal(images):
+        rows = np.arange(len(images))
+        return anomaly_detection.NormalFeatures(images, rows, training_loop.ignore)
+
+    images = chests(6, 8)
+    assert normal(images).frozen is normal(images[:4]).frozen
+    for size in (64, SIZE):
+        [(found, _)] = normal(np.zeros((2, size, size), np.uint8))
+        assert found.shape == (2, (size // anomaly_detection.CELL) ** 2, anomaly_detection.CHANNELS)
 
 
 def test_the_score_is_the_mean_of_the_worst_fraction_of_the_seen_cells():

@@ -38,6 +38,21 @@ def test_columns_of_one_value_are_the_same_table_and_digest(tmp_path):
     assert storage.digest_of_table(again) == storage.digest_of_table(table)
 
 
+@pytest.mark.parametrize(("rows", "at_once"), [(100, 3), (100_000, 1)])
+def test_a_large_table_is_unpacked_a_column_at_a_time(tmp_path, monkeypatch, rows, at_once):
+    table = pl.DataFrame({name: range(rows) for name in "abcd"})
+    storage.write_table(tmp_path / "table.parquet", table)
+    unpack, together = pl.read_parquet, []
+
+    def noted(source, columns):
+        together.append(len(columns))
+        return unpack(source, columns=columns)
+
+    monkeypatch.setattr(pl, "read_parquet", noted)
+    assert_frame_equal(storage.read_table(tmp_path / "table.parquet"), table)
+    assert max(together) == at_once and sum(together) == table.width
+
+
 @pytest.mark.parametrize("words", [["mass", None, "a", "mass"], [None, None], []])
 def test_words_that_are_held_as_numbers_are_stored_as_text(tmp_path, words):
     kind = pl.Enum(["a", "mass", "of no row"])
