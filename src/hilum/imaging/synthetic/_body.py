@@ -41,6 +41,7 @@ _SPINE_BOW, _SPINE_WIDTH = np.sin(np.pi * _SPINE), 0.05 + 0.016 * _SPINE
 _CLAVICLE = np.linspace(0, 1, 16)
 _TRACHEA = np.linspace(0, 1, 12) * 0.36
 _BEND = np.linspace(0.1, 0.9, 3)[:, None]
+_LAST_BEND = float(_BEND[-1, 0])
 _FRONT_REACH = np.asarray(RIB_REACHES)[:, None] * (1 - 0.6 * _FRONT**2)
 _FRONT_DROP = (0.6 + 0.06 * _NUMBERS) * (1 + 1.15 * _FRONT)
 _INNER = np.array([1.0, 0.62])[:, None, None, None]  # a rib, and what its dense rims enclose
@@ -218,14 +219,14 @@ def _vessels(view: View, body: Anatomy, rng: np.random.Generator) -> np.ndarray:
     """
     # Points are complex numbers, and vessels columns: several times as fast as rows of pairs.
     at = _SIDE_OF_ROOT * 0.07 + 1j * (body.apex + 0.27 + rng.uniform(-0.015, 0.045, 16))
-    side, heading = _SIDE_OF_ROOT, _HEADINGS + rng.normal(0, 0.1, 16)
+    side, heading = _SIDE_OF_ROOT, _HEADINGS + 0.1 * rng.standard_normal(16)
     grown, forks = [], []
     for _ in _REACH:
         curl, stretch = 0.28 * rng.standard_normal(len(side)), rng.random(len(side))
         grown.append((curl, stretch, side, heading))
-        fork = (rng.random(2 * len(side)) < 0.8).nonzero()[0] // 2
+        fork = (rng.random(2 * len(side)) < 0.8).nonzero()[0] >> 1
         turn = 0.45 * rng.standard_normal(len(fork))
-        side, heading = side[fork], (_BEND[-1] * curl + heading)[fork] + turn
+        side, heading = side[fork], (_LAST_BEND * curl + heading)[fork] + turn
         forks.append(fork)
     numbers = [len(curl) for curl, *_ in grown]
     curl, stretch, side, heading = map(np.concatenate, zip(*grown, strict=True))
