@@ -210,6 +210,22 @@ def test_the_extra_fast_equals_libpng_on_every_filter(seed, kind, bits):
     )
 
 
+@pytest.mark.parametrize(
+    "extra",
+    [False, pytest.param(True, marks=pytest.mark.skipif(not find_spec("isal"), reason="[fast]"))],
+)
+@pytest.mark.parametrize("size", [(1, 1), (70, 64), (300, 257)])
+def test_a_quickly_encoded_png_keeps_every_pixel_with_the_extra_fast_and_without(
+    monkeypatch, extra, size
+):
+    monkeypatch.setattr(_png, "find_spec", find_spec if extra else lambda name: None)
+    monkeypatch.setattr(_png, "_compressor", _png._compressor.__wrapped__)
+    noise = RNG.integers(0, 256, size, np.uint8)
+    for pixels in (noise, noise[::-1], noise > 200, np.ones(size, bool)):
+        wanted = pixels * np.uint8(255) if pixels.dtype == bool else pixels
+        assert np.array_equal(imagecodecs.png_decode(raster.png(pixels, quick=True)), wanted)
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_all_bits_of_grey_and_equal_channels_are_kept(tmp_path, dtype, channels):

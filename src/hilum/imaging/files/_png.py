@@ -21,7 +21,8 @@ import threading
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
+from importlib import import_module
 from importlib.util import find_spec
 
 import numpy as np
@@ -64,10 +65,9 @@ def encode(pixels: np.ndarray) -> bytes:
     """Encode uint8 (height, width), or bool as 0 and 255, each row less the one above it.
 
     A film is noise, with few repeats: libdeflate takes three quarters of the time of libpng, for a
-    file a sixth larger. A mask is even: zlib-ng takes a quarter, for twice as much.
+    file a sixth larger. A mask is even: zlib-ng takes a quarter, for twice as much. Where the extra
+    [fast] is installed, ISA-L takes half the time of the one and two thirds of that of the other.
     """
-    import imagecodecs
-
     flat = pixels.dtype == bool
     values = pixels.view(np.uint8) * np.uint8(255) if flat else pixels
     height, width = values.shape
@@ -75,10 +75,19 @@ def encode(pixels: np.ndarray) -> bytes:
     rows[:, 0] = _UP
     rows[0, 1:] = values[0]
     np.subtract(values[1:], values[:-1], out=rows[1:, 1:])
-    compress = imagecodecs.zlibng_encode if flat else imagecodecs.deflate_encode
     head = _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
-    body = _chunk(b"IDAT", bytes(compress(as_data(rows.data.cast("B")), level=1)))
+    body = _chunk(b"IDAT", _compressor(flat=flat)(rows.data.cast("B")))
     return b"".join([*SIGNATURES, head, body, _END])
+
+
+@lru_cache(2)
+def _compressor(*, flat: bool) -> Callable[[memoryview], bytes | bytearray]:
+    """Return what makes zlib streams of filtered rows in the least time; of a mask where `flat`."""
+    if find_spec("isal"):
+        return partial(import_module("isal.isal_zlib").compress, level=1)
+    import imagecodecs
+
+    return partial(imagecodecs.zlibng_encode if flat else imagecodecs.deflate_encode, level=1)
 
 
 def decode(data: bytes, head: Head, *, merge: bool = False) -> tuple[np.ndarray, list[str]]:
@@ -213,7 +222,7 @@ def stored_in(rows: memoryview) -> list[bytes | memoryview]:
     return [struct.pack(">I", sum(map(len, pieces)) - 4), *pieces, struct.pack(">I", check)]
 
 
-def _chunk(name: bytes, content: bytes | memoryview) -> bytes:
+def _chunk(name: bytes, content: bytes | bytearray | memoryview) -> bytes:
     import imagecodecs
 
     check = zlib.crc32(name)
