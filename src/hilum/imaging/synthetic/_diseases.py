@@ -8,6 +8,9 @@ import numpy as np
 from hilum.imaging.synthetic._anatomy import View, band, blob, blobs, spot
 
 DISEASES = ("tuberculosis", "pneumonia", "effusion")
+_ALONG = np.linspace(0, 1.3, 8)[:, None]  # a bronchus, from the hilum to beyond a consolidation
+_BRONCHUS = np.linspace(0.012, 0.004, 8)  # its widths
+_TOP = np.linspace(0, 1, 16)  # of pleural fluid, from the midline to the side wall
 
 
 def displaced_air(
@@ -60,14 +63,9 @@ def pneumonia(
     centres = focus + rng.normal(0, spread * 0.6, (4, 2))
     shapes, grid = blobs(centres, spread * rng.uniform(0.6, 1.2, 4), rng), view.coarse
     haze = grid.haze(0.02, *shapes) * (1 + 0.25 * grid.cloud(rng, 21))
-    hilum, t = (
-        np.array([np.sign(focus[0]) * 0.08, outline[:, 1].min() + 0.3]),
-        np.linspace(0, 1.3, 8)[:, None],
-    )
-    lines = [hilum + (focus + rng.normal(0, spread, 2) - hilum) * t for _ in range(5)]
-    bronchi = view.soft(
-        view.fill(*(band(line, np.linspace(0.012, 0.004, 8)) for line in lines)), 0.002
-    )
+    hilum = np.array([np.sign(focus[0]) * 0.08, outline[:, 1].min() + 0.3])
+    lines = hilum + (focus + rng.normal(0, spread, (5, 1, 2)) - hilum) * _ALONG
+    bronchi = view.soft(view.fill(*band(lines, _BRONCHUS)), 0.002)
     haze *= np.float32(0.17 + 0.6 * severity)
     return view.enlarged(haze) * (1 - 0.45 * bronchi)
 
@@ -81,7 +79,6 @@ def effusion(
     """
     bottom, reach = outline[:, 1].max(), 1.1 * np.abs(outline[:, 0]).max() * np.sign(outline[0, 0])
     level = bottom - 0.01 - 0.075 * severity - 0.12 * max(0.0, severity - 0.5) * rng.uniform(0.5, 1)
-    t = np.linspace(0, 1, 16)
-    top = np.column_stack([reach * t, level - (0.005 + 0.085 * severity) * t**4])
+    top = np.column_stack([reach * _TOP, level - (0.005 + 0.085 * severity) * _TOP**4])
     pool = np.vstack([top, [(reach, bottom + 0.1), (0, bottom + 0.1)]])
     return view.soft(view.fill(pool), 0.004) * np.float32(rng.uniform(0.88, 1))
