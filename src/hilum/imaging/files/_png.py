@@ -76,7 +76,7 @@ def encode(pixels: np.ndarray) -> bytes:
     rows[0, 1:] = values[0]
     np.subtract(values[1:], values[:-1], out=rows[1:, 1:])
     head = _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
-    body = _chunk(b"IDAT", _compressor(flat=flat)(rows.data.cast("B")))
+    body = _chunk(b"IDAT", bytes(_compressor(flat=flat)(rows.data.cast("B"))))
     return b"".join([*SIGNATURES, head, body, _END])
 
 
@@ -222,7 +222,7 @@ def stored_in(rows: memoryview) -> list[bytes | memoryview]:
     return [struct.pack(">I", sum(map(len, pieces)) - 4), *pieces, struct.pack(">I", check)]
 
 
-def _chunk(name: bytes, content: bytes | bytearray | memoryview) -> bytes:
+def _chunk(name: bytes, content: bytes | memoryview) -> bytes:
     import imagecodecs
 
     check = zlib.crc32(name)
