@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from hilum.errors import BadData, BadRecipe, CannotWrite, HilumError, MissingExtra
-from hilum.scale import executor, shards
+from hilum.scale import executor, in_groups, shards
 from hilum.scale.executor import Executor, executing
 from hilum.scale.journal import opened
 from hilum.scale.unkept import Unkept
@@ -245,6 +245,22 @@ def test_an_image_that_kills_its_process_is_set_aside_by_name_and_all_others_are
     assert [one.result for one in ended if not one.poisoned] == [
         result for number, result in enumerate(EXPECTED) if number not in (11, 12)
     ]
+
+
+def test_groups_of_items_come_back_in_order_without_the_one_at_fault_and_the_one_that_kills(
+    in_two, counted
+):
+    items = {f"{number:03}": number for number in range(2 * in_groups.TOGETHER + 5)}
+    deadly = in_groups.TOGETHER + 1
+    work = Counted(counted.folder, faulty=frozenset({7}), deadly=frozenset({deadly}))
+    ended = dict(in_groups.run(work, items))
+    assert list(ended) == list(items)
+    faults = {name: str(one) for name, one in ended.items() if isinstance(one, BadData)}
+    assert faults.pop("007") == "number 7 is at fault"
+    ((name, fault),) = faults.items()
+    assert name == f"{deadly:03}" and fault.startswith(f"{name}: each of the {shards.TRIES}")
+    sound = items.keys() - {"007", name}
+    assert {one: ended[one] for one in sound} == {one: squared(items[one]) for one in sound}
 
 
 def test_a_poisoned_image_is_tried_again_by_the_next_call(in_two, counted, tmp_path):

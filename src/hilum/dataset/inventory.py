@@ -46,6 +46,7 @@ _SIGNATURES = (
 )
 _CLUTTER_NAMES = {"thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r", "made-up.txt"}
 _CLUTTER_FOLDERS = {"__macosx", "__pycache__", "$recycle.bin", "system volume information"}
+_CLUTTER = _CLUTTER_NAMES | _CLUTTER_FOLDERS
 _RASTER_ENDINGS = (
     ".png",
     ".jpg",
@@ -101,6 +102,12 @@ def survey(root: Path) -> Inventory:
     return Inventory(root, tuple(sorted(_walk(root, opened.follows_links(), _kind))))
 
 
+def regular(root: Path) -> list[str]:
+    """Return the paths of which `survey` reads the kind (`kind_at`), sorted, without reading it."""
+    listed = _walk(root, opened.follows_links(), _kind_of_entry)
+    return sorted(file.path for file in listed if not file.kind)
+
+
 def names(root: Path) -> list[str]:
     """Return the paths that `survey` finds, sorted, without reading a byte of the files."""
     return sorted(file.path for file in _walk(root, opened.follows_links(), lambda *_: ""))
@@ -149,10 +156,15 @@ def _leads_to_new_folder(entry: Entry, top: str, entered: set[tuple[int, int]]) 
 
 
 def _is_clutter(name: str) -> bool:
-    return name.startswith(".") or name.casefold() in _CLUTTER_NAMES | _CLUTTER_FOLDERS
+    return name.startswith(".") or name.casefold() in _CLUTTER
 
 
 def _kind(entry: Entry, path: str, top: str, links: bool) -> str:
+    return _kind_of_entry(entry, path, top, links) or kind_at(entry.path, path)
+
+
+def _kind_of_entry(entry: Entry, path: str, top: str, links: bool) -> str:
+    """Return the kind of what is no regular file of the folder; "" for one that is to be read."""
     if entry.is_symlink():
         target = os.path.realpath(entry.path)
         if (
@@ -162,15 +174,19 @@ def _kind(entry: Entry, path: str, top: str, links: bool) -> str:
         ):
             return "link"
     try:
-        if not entry.is_file():
-            return "special"
-        head = untrusted_files.read_head(entry.path, HEAD_BYTES)
-    except (OSError, HilumError):
+        return "" if entry.is_file() else "special"
+    except OSError:  # reported by name by whoever reads it
+        return ""
+
+
+def kind_at(file: Path | str, path: str) -> str:
+    """Return the kind of a regular file, whose path below the surveyed folder is `path`."""
+    try:
+        head = untrusted_files.read_head(file, HEAD_BYTES)
+    except HilumError:
         # Whether it can be read is found again, and reported by name, by whoever reads it.
         head = b""
-    if path == SETTINGS:
-        return "settings"
-    return kind_of(path, head)
+    return "settings" if path == SETTINGS else kind_of(path, head)
 
 
 def kind_of(path: str, head: bytes) -> str:

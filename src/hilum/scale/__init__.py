@@ -11,4 +11,5 @@ repeats only the shards that were running, and its results are the same to the b
     worker      what a process does with a shard; the process itself
     executor    which executor `shards.run` uses, by `executing`
     in_process, processes, dask_cluster    the executors
+    in_groups   items of which each is so quick that many go together
 """

@@ -112,14 +112,18 @@ class Collector:
     """Collects headers, in any order, into an index."""
 
     def __init__(self) -> None:
-        self._films: list[Film] = []
+        self.films: list[Film] = []
         self._notes: list[str] = []
 
     def add(self, header: Header, place: str) -> Film:
         """Add the image that a header describes, and return it."""
         found = film(header, place)
-        self._films.append(found)
+        self.take(found)
         return found
+
+    def take(self, film: Film) -> None:
+        """Add an image."""
+        self.films.append(film)
 
     def note(self, sentence: str) -> None:
         """Keep a sentence on what could not be read, or is missing."""
@@ -129,32 +133,36 @@ class Collector:
         """Return the index of all that was added."""
         first: dict[str, Film] = {}
         copies = []
-        for one in sorted(self._films, key=lambda one: one.place):
+        for one in sorted(self.films, key=lambda one: one.place):
             uid = one.sop_instance_uid or f"place {one.place}"
             if first.setdefault(uid, one) is not one:
                 copies.append(one.place)
         images = sorted(first.values(), key=lambda one: (one.patient or ("", ""), _moment(one)))
         return FilmIndex(
-            tuple(images), tuple(contradictions(self._films)), tuple(copies), tuple(self._notes)
+            tuple(images), tuple(contradictions(self.films)), tuple(copies), tuple(self._notes)
         )
 
 
 def contradictions(films: Iterable[Film]) -> Iterator[Contradiction]:
     """Yield what the headers of these images state that cannot all be true."""
     listed = list(films)
+    fields = ("sop_instance_uid", "study_uid", "patient", "person")
+    columns = {field: [getattr(one, field) for one in listed] for field in fields}
     for kind, key, stated in (
         ("one image, several patients", "sop_instance_uid", "patient"),
         ("one image, several studies", "sop_instance_uid", "study_uid"),
         ("one study, several patients", "study_uid", "patient"),
         ("one patient, several persons", "patient", "person"),
     ):
-        values: dict[object, set[object]] = defaultdict(set)
-        places: dict[object, list[str]] = defaultdict(list)
-        for one in listed:
-            of, value = getattr(one, key), getattr(one, stated)
-            if of and value:
-                values[of].add(value)
-                places[of].append(one.place)
-        for of in sorted((of for of, found in values.items() if len(found) > 1), key=str):
+        first: dict[object, object] = {}
+        several: dict[object, list[str]] = {}
+        pairs = list(zip(columns[key], columns[stated], strict=True))
+        for of, value in pairs:
+            if of and value and first.setdefault(of, value) != value:
+                several[of] = []
+        for (of, value), one in zip(pairs, listed, strict=True) if several else ():
+            if value and of in several:
+                several[of].append(one.place)
+        for of in sorted(several, key=str):
             name = of[1] if isinstance(of, tuple) else str(of)
-            yield Contradiction(kind, name, tuple(sorted(places[of])))
+            yield Contradiction(kind, name, tuple(sorted(several[of])))

@@ -6,25 +6,25 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from hilum.dataset.dicom_index import dicomdir
-from hilum.imaging.files.dicom import Header
+from hilum.dataset.dicom_index.film import Film
 
 MOST_NAMED = 20  # files that a remark names; more are counted
 
 
 def of_directory(
-    directory: Path, entries: Iterable[dicomdir.Entry], headers: Mapping[Path, Header]
+    directory: Path, entries: Iterable[dicomdir.Entry], films: Mapping[Path, Film]
 ) -> list[str]:
     """Return what a DICOMDIR states that its files do not: missing ones, and contradictions.
 
-    `headers` are those of files that were read, by resolved path.
+    `films` are those of files that were read, by resolved path.
     """
     missing, other, medium = [], [], dicomdir.Medium(directory.parent)
     for entry in entries:
         found = medium.located(entry.path)
-        header = headers.get(found.resolve()) if found else None
+        film = films.get(found.resolve()) if found else None
         if found is None:
             missing.append(entry.path)
-        elif header and _differs(entry, header):
+        elif film and _differs(entry, film):
             other.append(entry.path)
     return [
         f"{directory}: {len(paths)} of the files that it lists {what}: {_named(paths)}"
@@ -36,8 +36,8 @@ def of_directory(
     ]
 
 
-def _differs(entry: dicomdir.Entry, header: Header) -> bool:
-    pairs = ((entry.instance, header.instance), (entry.patient, header.patient))
+def _differs(entry: dicomdir.Entry, film: Film) -> bool:
+    pairs = ((entry.instance, film.sop_instance_uid), (entry.patient, film.patient_id))
     return any(listed and stated and listed != stated for listed, stated in pairs)
 
 

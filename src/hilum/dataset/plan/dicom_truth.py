@@ -20,15 +20,15 @@ def compare(reading: Reading, directories: Sequence[str]) -> None:
 
     Adds what does not fit to the remarks on headers, and a decision for either.
     """
-    headers = {
-        reading.folder.located(path)[0].resolve(): header
-        for path, header in reading.headers.items()
-    }
+    films = {path: film(header, path) for path, header in reading.headers.items()}
+    # Most folders hold no DICOMDIR, and to resolve a path takes half as long as to read its header.
+    listing = films if directories else {}
+    known = {reading.folder.located(path)[0].resolve(): one for path, one in listing.items()}
     for place in directories:
         path, root = reading.folder.located(place)
         try:
             listed = dicomdir.entries(path, root)
-            faults = of_directory(path, listed, headers)
+            faults = of_directory(path, listed, known)
         except HilumError as error:
             listed, faults = [], [str(error)]
         said = f"lists {len(listed)} files" + ("" if faults else ", which are all there")
@@ -36,7 +36,7 @@ def compare(reading: Reading, directories: Sequence[str]) -> None:
         reading.header_remarks += [
             Remark(place, "warning", DIRECTORY_RULE, fault) for fault in faults
         ]
-    found = list(contradictions(film(header, path) for path, header in reading.headers.items()))
+    found = list(contradictions(films.values()))
     reading.header_remarks += [
         Remark(one.places[0], "warning", CONTRADICTION, f"its header states {one}") for one in found
     ]
