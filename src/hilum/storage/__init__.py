@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 # 64 bits: enough to name folders and distinguish artefacts and images; not a security measure.
 DIGEST_CHARACTERS = 16
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC  # how a file is opened to be written
+_LARGE = 1 << 16  # bytes of a file that is written out at once; smaller ones are, several together
 _BLOCK = 1 << 18  # bytes of a file hashed at a time: read and hashed in the cache of one core
 _SORTED = json.JSONEncoder(sort_keys=True, ensure_ascii=False)  # made once: it takes as long as use
 # As it is read from JSON or TOML, before anything has checked its keys and values.
@@ -205,8 +206,9 @@ def write_bytes(path: Path, data: bytes) -> None:
 def add_bytes(path: Path, data: bytes) -> None:
     """Write a file of a folder that `filling` gives, for `flush_all` to flush with its others.
 
-    A flush of each file by itself takes longer than making a small image. Raises as `replacing`
-    does.
+    A flush of each file by itself takes longer than making a small image. The system begins to
+    write a large file out at once, where it can, so that little is left to be flushed. Raises as
+    `replacing` does.
     """
     with _os_errors_translated(path):
         try:
@@ -216,8 +218,19 @@ def add_bytes(path: Path, data: bytes) -> None:
             descriptor = os.open(path, _NEW, 0o666)
         try:
             write_at(descriptor, data, 0)
+            if len(data) >= _LARGE:
+                _begin_to_write_out(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _begin_to_write_out(descriptor: int) -> None:
+    """Let Linux write a file's bytes out from now on, without waiting for it.
+
+    It also lets go of what is written out already, which of a new file is nothing.
+    """
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def flush_all() -> None:

@@ -39,6 +39,7 @@ def whole(folder: Path) -> Iterator[Path]:
         raise HilumError(f"{folder} is not empty; choose another folder, nothing was written")
     with storage.filling(folder) as beside:
         yield beside
+        storage.flush_all()
 
 
 def places(manifest: Manifest, ending: str | None = None) -> dict[str, str]:
@@ -158,13 +159,14 @@ class _Copying:
         path, root = self.folder.located(source.place)
         form = _form(path, root, display)
         if form in (DICOM, CORRECTED):
-            raster.write_png(target, _displayed(image_file.read(path, root, display)))
+            data = raster.png(_displayed(image_file.read(path, root, display)))
         elif form == ROTATED:
-            raster.write_png(target, raster.read(path, root).values)
+            data = raster.png(raster.read(path, root).values)
         elif form:
-            raster.write_png(target, raster.channels(path, root))
+            data = raster.png(raster.channels(path, root))
         else:
-            storage.write_bytes(target, without_metadata.copied(path, root))
+            data = without_metadata.copied(path, root)
+        storage.add_bytes(target, data)
         return (form or "").encode()
 
 
@@ -183,7 +185,7 @@ class _WritingGrey:
 
     def __call__(self, source: Source) -> bytes:
         file = image_file.read(*self.folder.located(source.place), source.display)
-        raster.write_png(self.to / source.to, to_uint8(file.radiograph().pixels))
+        storage.add_bytes(self.to / source.to, raster.png(to_uint8(file.radiograph().pixels)))
         return b""
 
 
