@@ -360,6 +360,7 @@ def test_an_example_that_is_cut_short_leaves_no_data_set(tmp_path, monkeypatch):
 
 WRITERS = {
     "storage/__init__": "the place for writing",
+    "storage/flushing": "opens a written file to flush it",
     "api/datasets": "a temporary folder for a cache that nobody named",
     "training/training_state": "a stream in memory",
     "scale/journal": "makes the folder of a file that SQLite writes",

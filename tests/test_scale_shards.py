@@ -15,12 +15,13 @@ from pathlib import Path
 
 import pytest
 
+from hilum import storage
 from hilum.errors import BadData, BadRecipe, CannotWrite, HilumError, MissingExtra
-from hilum.scale import executor, in_groups, shards
+from hilum.scale import executor, in_groups, shards, worker
 from hilum.scale.executor import Executor, executing
 from hilum.scale.journal import opened
 from hilum.scale.unkept import Unkept
-from hilum.scale.worker import ENVIRONMENT, Outcome
+from hilum.scale.worker import ENVIRONMENT, Outcome, Task
 
 ITEMS = {f"image {number:03}": number for number in range(40)}
 
@@ -261,6 +262,29 @@ def test_groups_of_items_come_back_in_order_without_the_one_at_fault_and_the_one
     assert name == f"{deadly:03}" and fault.startswith(f"{name}: each of the {shards.TRIES}")
     sound = items.keys() - {"007", name}
     assert {one: ended[one] for one in sound} == {one: squared(items[one]) for one in sound}
+
+
+def test_a_shard_is_done_when_all_that_it_wrote_is_flushed_and_a_flush_that_fails_is_its_error(
+    tmp_path, monkeypatch
+):
+    flushed = []
+
+    def slow(descriptor: int) -> None:
+        time.sleep(0.01)
+        flushed.append(os.fstat(descriptor).st_ino)
+
+    def written(number: int) -> bytes:
+        storage.write_text(tmp_path / f"{number}", "x")
+        return squared(number)
+
+    monkeypatch.setattr(os, "fsync", slow)
+    ended = worker.done(written, Task(1, range(3)))
+    assert [one.result for one in ended.outcomes] == EXPECTED[:3]
+    assert flushed == [(tmp_path / f"{number}").stat().st_ino for number in range(3)]
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (_ for _ in ()).throw(full))
+    ended = worker.done(written, Task(2, range(3)))
+    assert isinstance(ended.error, CannotWrite) and not ended.outcomes
 
 
 def test_a_poisoned_image_is_tried_again_by_the_next_call(in_two, counted, tmp_path):

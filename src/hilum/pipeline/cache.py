@@ -338,12 +338,15 @@ def _forms(cache: Cache) -> dict[str, int]:
     return {} if set(count["mask_form"]) <= {"binary"} else dict(count.iter_rows())
 
 
-def opened(run: Run, recipe: Recipe) -> Cache:
-    """Open the run's finished cache. Raises `NotFound` where it is not finished."""
+def opened(run: Run, recipe: Recipe, manifest: Manifest | None = None) -> Cache:
+    """Open the run's finished cache; `manifest` is the run's own, where it was read before.
+
+    Raises `NotFound` where the cache is not finished.
+    """
     run.made("cache")
     folder = run.data / "cache" / name(recipe.pixels)
     run.file("cache", f"cache/{folder.name}/{pixel_cache.INDEX}")
-    return Cache.open(folder, recipe.pixels.size, run.manifest())
+    return Cache.open(folder, recipe.pixels.size, manifest or run.manifest())
 
 
 def damage(run: Run, recipe: Recipe) -> str:

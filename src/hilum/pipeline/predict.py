@@ -30,7 +30,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TypedDict
 
 import numpy as np
 import polars as pl
@@ -39,21 +38,19 @@ from hilum import storage
 from hilum.config import Recipe
 from hilum.errors import BadData, Mismatch
 from hilum.imaging.files import dicom, image_file, raster
-from hilum.imaging.geometry import resize
-from hilum.imaging.image_stack import ImageStack
 from hilum.imaging.radiograph import Radiograph
 from hilum.inference import acceptance, lung_crop, orientation
 from hilum.inference.domain import Placement, farther
 from hilum.inference.examination import examine
 from hilum.inference.onnx_model import OnnxModel
 from hilum.pipeline import _sharded, audit, crop, division, segment, train
+from hilum.pipeline._region_scores import MAP, Answer, Scoring, by_concept
 from hilum.pipeline._training import digests
 from hilum.pipeline.step import Inputs, StepResult
 from hilum.progress import Progress
 from hilum.run_folder import Run
 
 VERSION = 5
-MAP = 56  # side of the stored anomaly maps: finer than the models' own grids
 SCORES, MAPS = "scores.parquet", "predict/maps.npy"
 COLUMNS = {
     "image_id": pl.String,
@@ -162,7 +159,7 @@ class RunModels:
         cut = examined.crop(self.recipe.crop, self.typical)
         found = {task: self.models[task](cut.image) for task in STAGES if task in self.models}
         to_file = cut.to_file(radiograph.size)
-        scores = {task: _by_concept(self.models[task], outputs) for task, outputs in found.items()}
+        scores = {task: by_concept(self.models[task], outputs) for task, outputs in found.items()}
         return Prediction(
             scores=scores,
             concept=next(iter(scores.get("finding", {})), ""),
@@ -187,10 +184,6 @@ class RunModels:
             before = list(placed.values())
             placed[task] = farther(before[-1], own) if before else own
         return placed
-
-
-def _by_concept(model: OnnxModel, outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
-    return dict(zip(model.contract.concepts, np.atleast_1d(outputs["score"]).tolist(), strict=True))
 
 
 # ---------------------------------------------------------------------------------------- the step
@@ -229,7 +222,7 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> StepResult:
     images = dict(zip(table["image_id"], map(int, places), strict=True))
     answers = _sharded.results(
         run / "predict",
-        _Scoring(models, regions.images),
+        Scoring(models, regions.images),
         images,
         progress,
         made_from=made_from(run, recipe),
@@ -238,7 +231,7 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> StepResult:
     maps = np.empty((len(answers) * ("anomaly" in models), MAP, MAP), np.float16)
     parts = table.select("image_id", "part").iter_rows()
     for place, ((image_id, part), answer) in enumerate(zip(parts, answers, strict=True)):
-        of_tasks: dict[str, _Answer] = json.loads(answer)
+        of_tasks: dict[str, Answer] = json.loads(answer)
         for task, one in of_tasks.items():
             about = [flags[image_id], one["percentile"], one["reason"]]
             rows[task] += [
@@ -256,41 +249,6 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> StepResult:
         "images with quality flags": sum(map(bool, flags.values())),
     }
     return StepResult(digests(run, [SCORES, MAPS]), counts)
-
-
-class _Answer(TypedDict):
-    """What one model says of one image; `map` is float16 (MAP, MAP) in base 64, or ""."""
-
-    scores: dict[str, float]
-    percentile: float
-    reason: str
-    map: str
-
-
-@dataclass(frozen=True)
-class _Scoring:
-    """Scores the region in one row by all models; gives an `_Answer` by task as JSON."""
-
-    models: Mapping[str, OnnxModel]
-    images: np.ndarray | ImageStack
-
-    def __call__(self, row: int) -> bytes:
-        image, answers = self.images[row], dict[str, _Answer]()
-        outside: Placement | None = None  # by the models so far; an anomaly model sees no features
-        for task, model in self.models.items():
-            found = model(image)
-            placed = model.place(image, found)
-            outside = placed if outside is None else farther(outside, placed)
-            drawn = b""
-            if task == "anomaly":
-                drawn = resize(found["map"], (MAP, MAP)).astype(np.float16).tobytes()
-            answers[task] = {
-                "scores": _by_concept(model, found),
-                "percentile": outside.percentile,
-                "reason": outside.reason,
-                "map": base64.b64encode(drawn).decode(),
-            }
-        return json.dumps(answers).encode()
 
 
 def _write(run: Run, scores: pl.DataFrame, maps: np.ndarray) -> None:

@@ -14,7 +14,8 @@ import polars as pl
 from hilum import storage
 from hilum.audit.duplicates.known_images import KnownImages
 from hilum.config import Recipe
-from hilum.dataset.manifest import DISPLAY
+from hilum.dataset.manifest import DISPLAY, Manifest
+from hilum.dataset.pixel_cache import Cache
 from hilum.errors import HilumError
 from hilum.imaging.files import dicom, image_file, raster
 from hilum.imaging.files.pose import AS_READ, Display
@@ -80,14 +81,25 @@ class ScoringRun:
         return image_file.read(path, display=self.displays.get(path.resolve(), AS_READ))
 
     @cached_property
+    def manifest(self) -> Manifest:
+        """The table of the run's data."""
+        return self.run.manifest()
+
+    @cached_property
+    def cached(self) -> Cache | None:
+        """The run's cache; None where it has none."""
+        if not (self.run / "cache").exists():
+            return None
+        return cache.opened(self.run, self.recipe, self.manifest)
+
+    @cached_property
     def displays(self) -> dict[Path, Display]:
         """How corrections display files of the run, by path; all others are as read."""
-        manifest = self.run.manifest()
-        corrected = manifest.table.filter(
+        corrected = self.manifest.table.filter(
             pl.any_horizontal(pl.col(column).is_not_null() for column in DISPLAY)
         )
         return {
-            manifest.located(row["path"])[0].resolve(): Display.of(row)
+            self.manifest.located(row["path"])[0].resolve(): Display.of(row)
             for row in corrected.iter_rows(named=True)
         }
 
@@ -210,21 +222,18 @@ class ScoringRun:
     @cached_property
     def known(self) -> KnownImages | None:
         """The run's training and tune images; None where the run has no cache."""
-        if not (self.run / "cache").exists():
-            return None
-        return KnownImages(cache.opened(self.run, self.recipe), self.parts)
+        return None if self.cached is None else KnownImages(self.cached, self.parts)
 
     @cached_property
     def people(self) -> acceptance.People | None:
         """Whom the run was trained on, by stated ages or else the images; None if unknown."""
         trained = [image_id for image_id, part in self.parts.items() if part == "train"]
-        table = self.run.manifest().table.filter(pl.col("image_id").is_in(trained))
+        table = self.manifest.table.filter(pl.col("image_id").is_in(trained))
         ages = table["age_years"].to_list()
         if people := acceptance.people_by_ages(ages, "the people of its training part"):
             return people
-        if not (self.run / "cache").exists():
+        if (cached := self.cached) is None:
             return None
-        cached = cache.opened(self.run, self.recipe)
         known = set(cached.readable["image_id"])
         some = [image_id for image_id in sorted(trained) if image_id in known]
         chosen = cached.rows(some[:: max(1, len(some) // SAMPLED)])

@@ -22,6 +22,7 @@ from typing import Any
 
 from hilum.errors import BadData
 from hilum.safety import freed_memory, threads
+from hilum.storage import flushing
 
 Work = Callable[[Any], bytes]  # of one item; raises `BadData` for an item at fault
 # Each worker has one core: threads of its own would make it wait for others. With one arena of the
@@ -92,9 +93,14 @@ def outcome(work: Work, item: Any) -> Outcome:
 
 
 def done(work: Work, task: Task) -> Ended:
-    """Do a shard. An error that is no fault of an item becomes part of the answer."""
+    """Do a shard. An error that is no fault of an item becomes part of the answer.
+
+    The files that were written for one item are flushed while the next is done.
+    """
     try:
-        return Ended(task.number, [outcome(work, item) for item in task.items])
+        with flushing.beside():
+            outcomes = [outcome(work, item) for item in task.items]
+        return Ended(task.number, outcomes)
     except Exception as error:  # noqa: BLE001 (raised again where the shards are handed out)
         return Ended(task.number, error=_portable(error))
 

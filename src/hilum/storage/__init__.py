@@ -23,6 +23,7 @@ import xxhash
 
 from hilum.errors import BadData, CannotWrite, HilumError, on_one_line, refused
 from hilum.safety import untrusted_files
+from hilum.storage import flushing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,8 +52,7 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield beside
-        _settle(beside)
-        os.replace(beside, path)
+        flushing.settle(beside, path)
     except BaseException as error:
         with suppress(OSError):  # the first error is the one to report
             beside.unlink(missing_ok=True)
@@ -76,7 +76,7 @@ def creating(path: Path) -> Iterator[Path]:
         beside = Path(name)
         yield beside
         beside.chmod(0o644)
-        _settle(beside)
+        flushing.flush(beside)
         with suppress(FileExistsError):
             os.link(beside, path)
         flush_names(path.parent)
@@ -152,8 +152,7 @@ def in_place(path: Path) -> Iterator[int]:
 def settle(beside: Path, path: Path) -> None:
     """Flush a finished file and give it its name. Raises as `replacing` does."""
     with _os_errors_translated(path):
-        _settle(beside)
-        os.replace(beside, path)
+        flushing.settle(beside, path)
 
 
 def extend(descriptor: int, length: int) -> None:
@@ -188,15 +187,6 @@ def _os_errors_translated(path: Path) -> Iterator[None]:
         raise refused(path, error) from error
 
 
-def _settle(path: Path) -> None:
-    """Flush the bytes to the disk.
-
-    Without it, a power cut after the rename could leave an empty file of the final name.
-    """
-    with open(path, "rb+") as stream:
-        os.fsync(stream.fileno())
-
-
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file, complete or not at all."""
     with replacing(path) as beside:
@@ -219,18 +209,9 @@ def add_bytes(path: Path, data: bytes) -> None:
         try:
             write_at(descriptor, data, 0)
             if len(data) >= _LARGE:
-                _begin_to_write_out(descriptor)
+                flushing.begin(descriptor)
         finally:
             os.close(descriptor)
-
-
-def _begin_to_write_out(descriptor: int) -> None:
-    """Let Linux write a file's bytes out from now on, without waiting for it.
-
-    It also lets go of what is written out already, which of a new file is nothing.
-    """
-    if hasattr(os, "posix_fadvise"):
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def flush_all() -> None:
