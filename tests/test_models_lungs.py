@@ -18,10 +18,11 @@ import onnx  # noqa: E402
 import onnxruntime  # noqa: E402
 
 from hilum import plugins  # noqa: E402
+from hilum.annotations.lung_masks import IGNORE, LEFT, RIGHT  # noqa: E402
 from hilum.dataset.pixel_cache import MasksWithIgnore  # noqa: E402
 from hilum.errors import BadRecipe  # noqa: E402
 from hilum.safety import onnx_file  # noqa: E402
-from hilum.training import lung_segmentation, onnx_export, training_loop  # noqa: E402
+from hilum.training import lung_loss, lung_segmentation, onnx_export, training_loop  # noqa: E402
 from hilum.training.models import compact_unet  # noqa: E402
 from hilum.training.schedule import Schedule  # noqa: E402
 from hilum.training.settings import SegmenterSettings  # noqa: E402
@@ -283,7 +284,7 @@ def test_the_best_averaged_weights_are_kept() -> None:
     losses = training_loop.fit(
         network,
         training_loop.Examples(lambda rows, rngs: (images[rows], masks[rows]), rows),
-        lung_segmentation.loss,
+        lung_loss.loss,
         schedule,
         seed=0,
         caller=training_loop.Caller(watch=training_loop.EarlyStopping(score, 0)),
@@ -299,18 +300,41 @@ def test_the_best_averaged_weights_are_kept() -> None:
     ]
 
 
+@pytest.mark.parametrize("over", [(0, 2, 3), (2, 3)])
+def test_the_losss_gradient_is_that_of_its_formula(over) -> None:
+    draw = torch.Generator().manual_seed(0)
+    labels = torch.randint(0, 3, (3, 32, 32), generator=draw, dtype=torch.uint8)
+    labels[0, :, :9] = IGNORE
+    logits = 5 * torch.randn((3, 2, 32, 32), generator=draw, dtype=torch.float64)
+    logits.requires_grad_()
+    known = (labels != IGNORE)[:, None].double()
+    truth = torch.stack([labels == RIGHT, labels == LEFT], 1).double()
+    likely = torch.sigmoid(logits) * known
+    dice = (2 * (likely * truth).sum(over) + 1) / (likely.sum(over) + truth.sum(over) + 1)
+    entropy = torch.nn.functional.binary_cross_entropy_with_logits(
+        logits, truth, known.expand_as(truth), reduction="sum"
+    )
+    expected = entropy / (2 * known.sum()) + (1 - dice).mean()
+    (2 * expected).backward()
+    own = logits.detach().float().requires_grad_()
+    found = lung_loss.loss(own, labels, over)
+    (2 * found).backward()
+    assert found.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert torch.allclose(own.grad.double(), logits.grad, rtol=1e-4, atol=1e-8)
+
+
 def test_unknown_pixels_are_not_trained_on() -> None:
     labels = torch.from_numpy(ellipses(2)[1]).clone()
-    labels[:, :, SIZE // 2 :] = lung_segmentation.IGNORE
+    labels[:, :, SIZE // 2 :] = IGNORE
     logits = torch.randn(
         (2, 2, SIZE, SIZE), generator=torch.Generator().manual_seed(0), requires_grad=True
     )
     for over in ((0, 2, 3), (2, 3)):
         logits.grad = None
-        lung_segmentation.loss(logits, labels, over).backward()
+        lung_loss.loss(logits, labels, over).backward()
         assert not logits.grad[..., SIZE // 2 :].any() and logits.grad[..., : SIZE // 2].all()
-    whole = torch.full((1, SIZE, SIZE), lung_segmentation.IGNORE, dtype=torch.uint8)
-    assert torch.isfinite(lung_segmentation.loss(logits[:1], whole))
+    whole = torch.full((1, SIZE, SIZE), IGNORE, dtype=torch.uint8)
+    assert torch.isfinite(lung_loss.loss(logits[:1], whole))
 
 
 def test_one_lung_of_each_image_is_enough_to_learn_both() -> None:
@@ -334,7 +358,7 @@ def test_one_lung_of_each_image_is_enough_to_learn_both() -> None:
 def test_the_score_counts_reference_masks_only() -> None:
     images, masks = ellipses(5)
     masks[0][masks[0] == 2] = 0
-    masks[1, :, SIZE // 2 :] = lung_segmentation.IGNORE
+    masks[1, :, SIZE // 2 :] = IGNORE
 
     def right_and_everything(requested: np.ndarray) -> torch.Tensor:
         found = torch.full((len(requested), 2, SIZE, SIZE), 1.0)

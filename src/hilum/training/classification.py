@@ -31,7 +31,7 @@ from torch.nn import functional as F
 from hilum import storage
 from hilum.errors import BadRecipe, TooFew
 from hilum.statistics.metrics import discrimination
-from hilum.training import augmentation, training_loop
+from hilum.training import augmentation, batch_parts, training_loop
 from hilum.training.batches import TrainingImages
 from hilum.training.device_augmentation import DeviceAugmentation
 from hilum.training.schedule import Schedule
@@ -271,7 +271,7 @@ class Classifier(MappingClassifier):
     ) -> None:
         super().__init__()
         self.features = features
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = batch_parts.Dropout(dropout)
         self.last = nn.Linear(channels, concepts)
 
     def forward(self, x: Tensor) -> Tensor:

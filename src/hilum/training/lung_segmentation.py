@@ -1,4 +1,4 @@
-"""Train lung segmenters: loss, batches, early stopping and export form.
+"""Train lung segmenters: batches, early stopping and export form.
 
 Masks are uint8 (n, size, size): 0 background, 1 the patient's right lung, 2 the left, 255 ignored:
 where an image has a reference mask of one lung only, the other side. Outputs are (n, 2, size,
@@ -10,18 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from hilum.annotations.lung_masks import IGNORE, LEFT, RIGHT
 from hilum.errors import BadRecipe
-from hilum.training import augmentation, training_loop
+from hilum.training import augmentation, lung_loss, training_loop
 from hilum.training.batches import TrainingImages
 from hilum.training.schedule import Schedule
 from hilum.training.settings import SegmenterSettings
@@ -84,7 +81,7 @@ def fit(
     training_loop.fit(
         made,
         training_loop.Examples(batch, rows),
-        _loss(settings.dice_over),
+        lung_loss.of(settings.dice_over),
         Schedule.of(settings, len(rows)),
         seed=seed,
         caller=training_loop.Caller(checkpoint, "", progress, watch, on_epoch),
@@ -140,41 +137,11 @@ def score(
     for at in range(0, len(rows), TOGETHER):
         chosen = rows[at : at + TOGETHER]
         lung, labels = predict(images[chosen]) > 0, torch.from_numpy(masks[chosen])
-        truth, known = _truth(labels)
-        lung, truth = lung & known.bool(), truth.bool()
+        lung, truth = lung & lung_loss.known(labels).bool(), lung_loss.truth(labels).bool()
         area = truth.sum((2, 3))
         dice = 2 * (lung & truth).sum((2, 3)) / (lung.sum((2, 3)) + area).clamp(min=1)
         found.append(dice[area > 0])
     return float(torch.cat(found).mean())
-
-
-def _loss(over: str) -> Callable[[Tensor, Tensor], Tensor]:
-    if over not in ("batch", "image"):
-        raise BadRecipe(f"dice_over is '{over}'; expected 'batch' or 'image'")
-    axes = (0, 2, 3) if over == "batch" else (2, 3)
-    return partial(loss, over=axes)
-
-
-def loss(logits: Tensor, labels: Tensor, over: tuple[int, ...] = (0, 2, 3)) -> Tensor:
-    """Compute cross-entropy per pixel plus 1 - soft Dice per lung over the axes `over`.
-
-    `labels` are uint8 (n, height, width). Soft Dice: Milletari et al. 2016.
-    """
-    truth, known = _truth(labels)
-    logits = logits.contiguous()  # as the truth is: two layouts in one operator cost twice the time
-    lung = torch.sigmoid(logits) * known
-    both = (lung * truth).sum(over)
-    dice = (2 * both + 1) / (lung.sum(over) + truth.sum(over) + 1)
-    entropy = F.binary_cross_entropy_with_logits(
-        logits, truth, known.expand_as(truth), reduction="sum"
-    ) / (2 * known.sum()).clamp(min=1)
-    return entropy + (1 - dice).mean()
-
-
-def _truth(labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return right and left lung, float32 (n, 2, h, w), and what is known, (n, 1, h, w); 0 or 1."""
-    lungs = torch.stack([labels == RIGHT, labels == LEFT], 1)
-    return lungs.float(), (labels != IGNORE).unsqueeze(1).float()
 
 
 class ExportableNetwork(nn.Module):

@@ -15,9 +15,8 @@ import copy
 import hashlib
 import math
 import os
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -27,14 +26,21 @@ import torch
 from torch import Tensor, nn
 
 from hilum import storage
-from hilum.errors import BadRecipe, HilumError, TooFew, notice
+from hilum.errors import BadRecipe, HilumError, TooFew
 from hilum.safety import threads
-from hilum.training import ranks, sampling
+from hilum.training import batch_parts, random_state, ranks, sampling
+from hilum.training.batch_parts import Replicas
 from hilum.training.batches import ahead
+from hilum.training.random_state import DRAWING, seeded
 from hilum.training.sampling import Part, Plan
 from hilum.training.schedule import Schedule, rate_factor
 from hilum.training.shared_norms import shared_norms
-from hilum.training.training_state import Epoch, TrainingState
+from hilum.training.training_state import (
+    Epoch,
+    TrainingState,
+    read_checkpoint,
+    set_memory_format,
+)
 
 # Fewest batches between two evaluations of the tune images: with few images, evaluating more often
 # would cost more than training.
@@ -53,24 +59,8 @@ Predict = Callable[[np.ndarray], Tensor]
 """images uint8 or uint16 (n, height, width) -> the network's output, float32 on the CPU"""
 
 
-_ONE_STATE = threading.RLock()
-DRAWING = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.RReLU)
-
-
 def ignore(done: int, of: int) -> None:
     """Ignore progress."""
-
-
-@contextmanager
-def seeded(*seeds: int) -> Iterator[None]:
-    """Seed PyTorch's random numbers, for one thread at a time; restore their state afterwards."""
-    with _ONE_STATE, torch.random.fork_rng():
-        _seed(*seeds)
-        yield
-
-
-def _seed(*seeds: int) -> None:
-    torch.manual_seed(int(np.random.SeedSequence(seeds).generate_state(1, np.uint64)[0]))
 
 
 @dataclass(frozen=True)
@@ -151,6 +141,12 @@ class _Training:
         on_device = self.examples.finish is not as_fractions
         return on_device or any(getattr(part, "p", 1) for part in parts)
 
+    @property
+    def at_once(self) -> int:
+        """Parts of a batch that one process computes at once on a processor, 1 elsewhere."""
+        alone = ranks.count() == 1 and ranks.device().type == "cpu" and not self.schedule.compiled
+        return self.schedule.accumulate if alone and self.examples.finish is as_fractions else 1
+
 
 def fit(
     network: nn.Module,
@@ -208,21 +204,25 @@ def _run(training: _Training, caller: Caller) -> list[float]:
     network.to(device)
     if isinstance(training.loss, nn.Module):
         training.loss.to(device)
-    _set_memory_format(network, torch.channels_last)  # faster convolutions
+    set_memory_format(network, torch.channels_last)  # faster convolutions
     state = TrainingState(network, schedule, training.identity)
-    if (content := ranks.from_first(_read(caller.checkpoint))) is not None:
+    if (content := ranks.from_first(read_checkpoint(caller.checkpoint))) is not None:
         state.resume(content)
     for epoch in state.epochs:
         caller.on_epoch(epoch)
-    with seeded(training.seed) if training.draws else nullcontext(), shared_norms(network):
-        loop = _Loop(training, caller, state)
+    with (
+        seeded(training.seed) if training.draws else nullcontext(),
+        shared_norms(network),
+        batch_parts.replicated(network, training.at_once) as replicas,
+    ):
+        loop = _Loop(training, caller, state, replicas)
         while not state.finished(training.patience):
             loop.run_epoch()
             caller.on_epoch(state.epochs[-1])
             loop.save()
     network.load_state_dict(state.kept())
     network.to("cpu")
-    _set_memory_format(network, torch.contiguous_format)
+    set_memory_format(network, torch.contiguous_format)
     network.eval()
     if len(state.epochs) < schedule.epochs:
         caller.progress(schedule.epochs * loop.steps, schedule.epochs * loop.steps)
@@ -234,8 +234,15 @@ def _run(training: _Training, caller: Caller) -> list[float]:
 class _Loop:
     """The batches of a training, on one rank."""
 
-    def __init__(self, training: _Training, caller: Caller, state: TrainingState) -> None:
+    def __init__(
+        self,
+        training: _Training,
+        caller: Caller,
+        state: TrainingState,
+        replicas: Replicas | None,
+    ) -> None:
         self.training, self.caller, self.state = training, caller, state
+        self.replicas = replicas
         self.schedule, self.device = training.schedule, state.device
         self.precision = self.schedule.precision_on(self.device)
         self.plan = Plan(
@@ -258,11 +265,11 @@ class _Loop:
         plan = self.plan.batches(order, training.seed, epoch, done)
         for step, parts in enumerate(self._loaded(plan), done):
             if training.draws:  # dropout, and noise on the device
-                _seed(training.seed, epoch, step, ranks.rank())
+                random_state.seed(training.seed, epoch, step, ranks.rank())
             number = epoch * self.steps + step
             for group in state.optimiser.param_groups:
                 group["lr"] = schedule.learning_rate * rate_factor(number, whole)
-            state.losses.append(self._step(parts))
+            state.losses.append(self._step(parts, (training.seed, epoch, step)))
             state.blend(number)
             self.caller.progress(number + 1, whole)
             every = schedule.checkpoint_steps
@@ -270,27 +277,39 @@ class _Loop:
                 self.save()
         self._end_epoch(epoch + 1)
 
-    def _step(self, parts: Sequence[_Loaded]) -> Tensor:
+    def _step(self, parts: Sequence[_Loaded], seeds: tuple[int, ...]) -> Tensor:
         """Move the weights by one batch and return its loss."""
-        state, total = self.state, torch.zeros((), device=self.device)
+        state = self.state
         state.optimiser.zero_grad()
-        for at, part in enumerate(parts):
-            images, targets, *further = (
-                tensor.to(self.device, non_blocking=True) for tensor in part.tensors
-            )
-            counts, last = part.of.counts, at == len(parts) - 1
-            with nullcontext() if last else ranks.unsynchronised(self.parallel):
-                output = self._output(self.forward, self.training.examples.finish(images, *further))
-                error = self.training.loss(
-                    ranks.whole(output, counts), ranks.whole(targets, counts)
-                )
-                error = error * part.of.weight
-                # DistributedDataParallel averages the gradients, of which each rank has a part.
-                (error * len(counts)).backward()
-            total += error.detach()
-        nn.utils.clip_grad_norm_(state.network.parameters(), GRADIENT_NORM)
+        if self.replicas:
+
+            def compute(network: nn.Module, at: int) -> Tensor:
+                """Compute one part, beside the others."""
+                with batch_parts.drawing(random_state.one_of(*seeds, at)):
+                    return self._part(network, parts[at])
+
+            losses = self.replicas.each(compute, len(parts))
+        else:
+            *first, last = parts
+            with ranks.unsynchronised(self.parallel) if first else nullcontext():
+                losses = [self._part(self.forward, part) for part in first]
+            losses.append(self._part(self.forward, last))
+        nn.utils.clip_grad_norm_(state.network.parameters(), GRADIENT_NORM, foreach=True)
         state.optimiser.step()
-        return total
+        return torch.stack(losses).sum()
+
+    def _part(self, network: Callable[[Tensor], Tensor], part: _Loaded) -> Tensor:
+        """Add the gradients of a part of a batch, and return its part of the loss."""
+        images, targets, *further = (
+            tensor.to(self.device, non_blocking=True) for tensor in part.tensors
+        )
+        counts = part.of.counts
+        output = self._output(network, self.training.examples.finish(images, *further))
+        error = self.training.loss(ranks.whole(output, counts), ranks.whole(targets, counts))
+        error = error * part.of.weight
+        # DistributedDataParallel averages the gradients, of which each rank has a part.
+        (error * len(counts)).backward()
+        return error.detach()
 
     def _end_epoch(self, number: int) -> None:
         state, watch = self.state, self.caller.watch
@@ -354,23 +373,6 @@ def _loaders() -> int:
     """Return the number of threads that make batches: the processors that no other rank needs."""
     here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     return max(1, min(LOADERS, threads.cores() // here - 1))
-
-
-def _read(checkpoint: Path | None) -> bytes | None:
-    """Return a checkpoint's content; None without one, or where it is damaged."""
-    if checkpoint is None or not checkpoint.is_file():
-        return None
-    content = storage.read_sealed(checkpoint)
-    if content is None:
-        notice(f"{checkpoint} is damaged or no checkpoint of Hilum; the training starts anew")
-    return content
-
-
-def _set_memory_format(network: nn.Module, memory_format: torch.memory_format) -> None:
-    """Lay out all kernels in a memory format, as `Module.to(memory_format=...)` does."""
-    for value in (*network.parameters(), *network.buffers()):
-        if value.dim() == 4:
-            value.data = value.data.to(value.device, memory_format=memory_format)
 
 
 def _identity(

@@ -5,11 +5,14 @@ from __future__ import annotations
 import io
 import math
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from hilum import storage
+from hilum.errors import notice
 from hilum.training.schedule import Schedule
 
 
@@ -32,11 +35,12 @@ class TrainingState:
     def __init__(self, network: nn.Module, schedule: Schedule, identity: str) -> None:
         self.network, self.schedule, self.identity = network, schedule, identity
         self.device = next(network.parameters()).device
-        # One kernel for all weights, where there is one; on processors the results stay the same.
+        # One kernel for all weights: hundreds of small ones take longer, and trainings side by side
+        # wait for each other's calls.
         self.optimiser = torch.optim.AdamW(
             _groups(network, schedule.weight_decay),
             lr=schedule.learning_rate,
-            fused=self.device.type == "cuda" or None,
+            fused=True,
         )
         present = network.state_dict()
         self.average = {name: value.clone() for name, value in present.items()}
@@ -122,6 +126,16 @@ class TrainingState:
         self.epochs = [Epoch(**epoch) for epoch in state["epochs"]]
 
 
+def read_checkpoint(checkpoint: Path | None) -> bytes | None:
+    """Return a checkpoint's content; None without one, or where it is damaged."""
+    if checkpoint is None or not checkpoint.is_file():
+        return None
+    content = storage.read_sealed(checkpoint)
+    if content is None:
+        notice(f"{checkpoint} is damaged or no checkpoint of Hilum; the training starts anew")
+    return content
+
+
 def _groups(network: nn.Module, weight_decay: float) -> list[dict[str, object]]:
     """Return the parameter groups: weight decay for kernels, none for biases and normalisation."""
     trained = [weight for weight in network.parameters() if weight.requires_grad]
@@ -129,3 +143,10 @@ def _groups(network: nn.Module, weight_decay: float) -> list[dict[str, object]]:
         {"params": [weight for weight in trained if weight.ndim > 1], "weight_decay": weight_decay},
         {"params": [weight for weight in trained if weight.ndim <= 1], "weight_decay": 0.0},
     ]
+
+
+def set_memory_format(network: nn.Module, memory_format: torch.memory_format) -> None:
+    """Lay out all kernels in a memory format, as `Module.to(memory_format=...)` does."""
+    for value in (*network.parameters(), *network.buffers()):
+        if value.dim() == 4:
+            value.data = value.data.to(value.device, memory_format=memory_format)

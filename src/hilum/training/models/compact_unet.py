@@ -81,7 +81,10 @@ class Compact(nn.Module):
             x = F.interpolate(self.narrow[level](x), scale_factor=2.0, mode="nearest")
             x = self.up[level](torch.cat([skips[level], x], 1))
         if self.detail is not None:
-            x = self.detail(torch.cat([x, F.pixel_unshuffle(image, PATCH)], 1))
+            pixels = F.pixel_unshuffle(image, PATCH)
+            if pixels.dtype != x.dtype:  # under autocast, where both would be joined in float32
+                pixels = pixels.to(x.dtype, memory_format=torch.channels_last)
+            x = self.detail(torch.cat([x, pixels], 1))
         return self.head(x)
 
 
