@@ -6,7 +6,7 @@ import gc
 import os
 import sys
 
-from hilum.cli import exit_status
+from hilum.cli import exit_status, large_pages
 
 COLLECTION_THRESHOLD = 200_000  # new objects
 
@@ -17,6 +17,7 @@ def main() -> None:
     # that the user has set is kept.
     """Run the command line and exit with its status."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    large_pages.request(sys.argv[1:])
 
     # Importing creates some hundred thousand objects that all stay alive. Collecting garbage every
     # 700 objects, as Python does, takes a twelfth of the time of a short command.

@@ -7,7 +7,7 @@ image, and a fifth of a training step. Without mallopt(3), on another system, no
 Trainings also ask for large pages (madvise(2)), which spare the processor misses of its table of
 pages: a third of a training's time on one machine, nothing on another (AMD EPYC, family 26). The
 memory of other threads than the main one is out of reach; GLIBC_TUNABLES set to
-glibc.malloc.hugetlb=1 before the process starts reaches all of it.
+glibc.malloc.hugetlb=1 before the process starts reaches all of it (`hilum.cli.large_pages`).
 """
 
 from __future__ import annotations

@@ -1,0 +1,35 @@
+"""Start verbs that train anew with large pages for all memory, which only a start can request.
+
+Networks that train side by side, and the parts of a batch, allocate from memory of their threads,
+which `hilum.safety.freed_memory` cannot reach: the GNU C library reads how to map it once, from
+GLIBC_TUNABLES (mallopt(3), "hugetlb"). A value that the user has set is kept.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+VERBS = ("run", "segment", "crop", "train", "predict", "evaluate", "report")  # all may train
+NAME, VALUE = "GLIBC_TUNABLES", "glibc.malloc.hugetlb=1"
+SWITCH = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+_HELP = {"-h", "--help"}
+
+
+def request(arguments: Sequence[str]) -> None:
+    """Replace this process by one with large pages where `arguments` name a verb that trains.
+
+    Returns where they do not, where the user has set the variable, and where the system has no
+    large pages that may be requested.
+    """
+    verb = next((one for one in arguments if not one.startswith("-")), "")
+    if verb not in VERBS or NAME in os.environ or _HELP & set(arguments) or not _may_be_requested():
+        return
+    os.environ[NAME] = VALUE
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def _may_be_requested() -> bool:
+    return SWITCH.is_file() and "[madvise]" in SWITCH.read_text()
