@@ -132,11 +132,11 @@ def _norms(network: nn.Module) -> list[nn.BatchNorm2d]:
 
 
 def _replica(network: nn.Module) -> nn.Module:
-    """Return a copy on the same weights, whose running statistics are those of its last batch."""
+    """Return a copy to train on the same weights; its running statistics are of its last batch."""
     weights = {
         id(one): nn.Parameter(one.detach(), one.requires_grad) for one in network.parameters()
     }
     replica = copy.deepcopy(network, weights)
     for norm in _norms(replica):
         norm.momentum = 1.0
-    return replica
+    return replica.train()
