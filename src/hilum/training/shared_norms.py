@@ -38,15 +38,15 @@ def _normalised(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
     """Normalise by mean and variance over all ranks; update the running statistics."""
     if not norm.training:
         return nn.BatchNorm2d.forward(norm, x)
-    running = norm.running_mean, norm.running_var
-    assert running[0] is not None and running[1] is not None
+    running_mean, running_variance = norm.running_mean, norm.running_var
+    assert running_mean is not None and running_variance is not None
     assert norm.num_batches_tracked is not None
-    size, mean, variance = _moments(x.detach(), *running)
+    size, mean, variance = _moments(x.detach(), running_mean, running_variance)
     with torch.no_grad():
         norm.num_batches_tracked.add_(1)
         momentum = 1 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
-        running[0].lerp_(mean, momentum)
-        running[1].lerp_(variance * size / (size - 1), momentum)
+        running_mean.lerp_(mean, momentum)
+        running_variance.lerp_(variance * size / (size - 1), momentum)
     return _Normalised.apply(x, norm.weight, norm.bias, mean, variance, size, norm.eps)
 
 
