@@ -18,6 +18,7 @@ from hilum.training import side_by_side, training_loop  # noqa: E402
 from hilum.training.schedule import Schedule  # noqa: E402
 
 ROWS = np.arange(12)
+LENGTHS = [4, 3, 3, 3]  # of which, on two cores, one is cut
 SCHEDULE = Schedule(
     epochs=3,
     batch_size=4,
@@ -69,7 +70,7 @@ def training(seed: int, *, dropout: bool):
 @pytest.mark.parametrize("dropout", [False, True])
 def test_networks_trained_side_by_side_are_those_trained_one_after_the_other(dropout):
     trainings = [training(seed, dropout=dropout) for seed in range(4)]
-    together = dict(side_by_side.as_finished(trainings, training_loop.ignore))
+    together = dict(side_by_side.as_finished(trainings, LENGTHS[: len(trainings)], training_loop.ignore))
     torch.set_num_threads(1)
     alone = {number: train(training_loop.ignore) for number, train in enumerate(trainings)}
     assert sorted(together) == sorted(alone)
@@ -84,7 +85,8 @@ def test_progress_is_heard_in_the_callers_thread_and_ends_at_the_whole():
     def progress(done: int, total: int) -> None:
         heard.append((done / total, threading.get_ident()))
 
-    list(side_by_side.as_finished([training(seed, dropout=False) for seed in (1, 2)], progress))
+    trainings = [training(seed, dropout=False) for seed in (1, 2)]
+    list(side_by_side.as_finished(trainings, LENGTHS[:2], progress))
     parts, threads = zip(*heard, strict=True)
     assert parts[-1] == 1 and list(parts) == sorted(parts)
     assert set(threads) == {threading.get_ident()}
@@ -105,7 +107,8 @@ def test_a_failure_ends_the_other_trainings_and_begins_no_further_one():
         raise ArithmeticError("diverged")
 
     with pytest.raises(ArithmeticError, match="diverged"):
-        list(side_by_side.as_finished([endless, failing, endless, endless], training_loop.ignore))
+        trainings = [endless, failing, endless, endless]
+        list(side_by_side.as_finished(trainings, [1] * 4, training_loop.ignore))
     assert ended == begun
     assert len(begun) < 3
     assert torch.get_num_threads() == 2
@@ -125,12 +128,44 @@ def test_an_error_of_the_caller_ends_the_trainings():
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        list(side_by_side.as_finished([endless, endless], interrupted))
+        list(side_by_side.as_finished([endless, endless], [1, 1], interrupted))
     assert ended == [True, True]
 
 
 def test_trainings_leave_the_state_of_pytorchs_random_numbers_as_it_was():
     before = torch.random.get_rng_state()
     trainings = [training(seed, dropout=True) for seed in range(3)]
-    list(side_by_side.as_finished(trainings, training_loop.ignore))
+    list(side_by_side.as_finished(trainings, LENGTHS[: len(trainings)], training_loop.ignore))
     assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_a_training_that_is_cut_rests_while_the_others_are_on_the_cores():
+    heard, both = [], threading.Barrier(2, timeout=60)
+
+    def work(number: int):
+        def train(progress) -> int:
+            for done in range(1, 7):
+                heard.append(number)
+                if number < 2:
+                    both.wait()
+                progress(done, 6)
+            return number
+
+        return train
+
+    trainings = [work(number) for number in range(3)]
+    found = dict(side_by_side.as_finished(trainings, [1, 1, 1], training_loop.ignore))
+    assert found == {0: 0, 1: 1, 2: 2}
+    assert heard.index(1) > 3 and heard[:5].count(2) == 3 and heard[-3:] == [2, 2, 2]
+    assert sorted(heard) == [0] * 6 + [1] * 6 + [2] * 6
+
+
+def test_a_training_that_holds_the_random_numbers_does_not_rest():
+    def drawing(progress) -> bool:
+        with training_loop.seeded(1):
+            for done in range(1, 7):
+                progress(done, 6)
+        return True
+
+    found = dict(side_by_side.as_finished([drawing] * 3, [1, 1, 1], training_loop.ignore))
+    assert found == dict.fromkeys(range(3), True)

@@ -4,8 +4,8 @@
 
 Two networks are trained on made-up images by one process without torchrun and by two ranks as
 torchrun starts them: the small one of tests/test_distributed.py, and EfficientNet-Lite0 with its
-default settings, but without dropout, of which each rank draws its own. Two ranks train the latter
-once more, and rank 1 is killed (SIGKILL) in the second epoch: torchrun starts both again, and they
+default settings, but in float32 and whole batches on every machine, and without dropout, of which
+each rank draws its own. Two ranks train the latter once more, and rank 1 is killed (SIGKILL) in the second epoch: torchrun starts both again, and they
 go on from the last checkpoint. Each process computes on one thread; another one makes its batches.
 
 To reach: losses of the small network's epochs that differ by 1e-5 at most, and weights after the
@@ -119,7 +119,13 @@ def training(way: str, images: int, size: int, epochs: int, folder: Path) -> Non
     small, _ = ranks_training.train(replace(ranks_training.SCHEDULE, epochs=SMALL_EPOCHS))
     pixels, targets = made_up(images, size)
     settings = efficientnet_lite0.Settings(
-        dropout=0.0, batch_size=BATCH, epochs=epochs, least_steps=0, checkpoint_steps=EVERY
+        dropout=0.0,
+        precision="float32",
+        accumulate=1,
+        batch_size=BATCH,
+        epochs=epochs,
+        least_steps=0,
+        checkpoint_steps=EVERY,
     )
     steps = -(-images // BATCH)
     ends, losses, begun = [time.perf_counter()], list[float](), list[int]()

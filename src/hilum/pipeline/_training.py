@@ -73,7 +73,8 @@ class TrainingJob:
                 from hilum.training import side_by_side
 
                 trainings = [partial(job._train, run) for job in due]
-                for number, network in side_by_side.as_finished(trainings, progress):
+                lengths = [len(job.image_ids) for job in due]
+                for number, network in side_by_side.as_finished(trainings, lengths, progress):
                     due[number]._finish(run, made_from, network)
         return [job._opened(run) for job in jobs]
 
