@@ -5,8 +5,9 @@
 Two networks are trained on made-up images by one process without torchrun and by two ranks as
 torchrun starts them: the small one of tests/test_distributed.py, and EfficientNet-Lite0 with its
 default settings, but in float32 and whole batches on every machine, and without dropout, of which
-each rank draws its own. Two ranks train the latter once more, and rank 1 is killed (SIGKILL) in the second epoch: torchrun starts both again, and they
-go on from the last checkpoint. Each process computes on one thread; another one makes its batches.
+each rank draws its own. Two ranks train the latter once more, and rank 1 is killed (SIGKILL) in the
+second epoch: torchrun starts both again, and they go on from the last checkpoint. Each process
+computes on one thread; another one makes its batches.
 
 To reach: losses of the small network's epochs that differ by 1e-5 at most, and weights after the
 kill that are those of two ranks undisturbed, to the bit. In a deep network each step multiplies
