@@ -70,7 +70,7 @@ def training(seed: int, *, dropout: bool):
 @pytest.mark.parametrize("dropout", [False, True])
 def test_networks_trained_side_by_side_are_those_trained_one_after_the_other(dropout):
     trainings = [training(seed, dropout=dropout) for seed in range(4)]
-    together = dict(side_by_side.as_finished(trainings, LENGTHS[: len(trainings)], training_loop.ignore))
+    together = dict(side_by_side.as_finished(trainings, LENGTHS, training_loop.ignore))
     torch.set_num_threads(1)
     alone = {number: train(training_loop.ignore) for number, train in enumerate(trainings)}
     assert sorted(together) == sorted(alone)
@@ -135,7 +135,7 @@ def test_an_error_of_the_caller_ends_the_trainings():
 def test_trainings_leave_the_state_of_pytorchs_random_numbers_as_it_was():
     before = torch.random.get_rng_state()
     trainings = [training(seed, dropout=True) for seed in range(3)]
-    list(side_by_side.as_finished(trainings, LENGTHS[: len(trainings)], training_loop.ignore))
+    list(side_by_side.as_finished(trainings, LENGTHS[:3], training_loop.ignore))
     assert torch.equal(before, torch.random.get_rng_state())
 
 

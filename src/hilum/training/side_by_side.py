@@ -49,7 +49,7 @@ def as_finished(
         turns.wait(number)
 
         def report(done: int, total: int) -> None:
-            """Note the progress, rest if another one's turn has come, end if nobody waits for it."""
+            """Note the progress; rest if it is another one's turn, end if nobody waits for it."""
             parts[number] = PARTS * done // total
             # Others may wait for random numbers that this one holds.
             if not random_state.held() and turns.until(number) <= done / total < 1:
