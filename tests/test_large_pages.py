@@ -15,8 +15,9 @@ def started(monkeypatch, tmp_path):
     """The commands that replaced this process, on a system whose large pages may be requested."""
     commands = []
     monkeypatch.setattr(os, "execv", lambda program, command: commands.append(command))
-    monkeypatch.setenv(large_pages.NAME, "")  # restored afterwards
-    monkeypatch.delenv(large_pages.NAME)
+    for name in (large_pages.NAME, large_pages.STARTED):
+        monkeypatch.setenv(name, "")  # restored afterwards
+        monkeypatch.delenv(name)
     monkeypatch.setattr(sys, "orig_argv", ["python", "-P", "-m", "hilum", "run", "folder"])
     switch = tmp_path / "enabled"
     switch.write_text("always [madvise] never\n")
@@ -24,11 +25,12 @@ def started(monkeypatch, tmp_path):
     return commands
 
 
-def test_a_verb_that_trains_is_started_anew_once(started):
-    for _ in range(2):
-        large_pages.request(["--traceback", "run", "folder"])
-    assert started == [[sys.executable, "-P", "-m", "hilum", "run", "folder"]]
+def test_a_verb_that_trains_is_started_anew_once_and_its_own_processes_without_large_pages(started):
+    large_pages.request(["--traceback", "run", "folder"])
     assert os.environ[large_pages.NAME] == large_pages.VALUE
+    large_pages.request(["--traceback", "run", "folder"])
+    assert started == [[sys.executable, "-P", "-m", "hilum", "run", "folder"]]
+    assert large_pages.NAME not in os.environ and large_pages.STARTED not in os.environ
 
 
 @pytest.mark.parametrize("arguments", [["lungs", "run"], ["run", "--help"], [], ["--version"]])

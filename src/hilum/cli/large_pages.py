@@ -2,7 +2,8 @@
 
 Networks that train side by side, and the parts of a batch, allocate from memory of their threads,
 which `hilum.safety.freed_memory` cannot reach: the GNU C library reads how to map it once, from
-GLIBC_TUNABLES (mallopt(3), "hugetlb"). A value that the user has set is kept.
+GLIBC_TUNABLES (mallopt(3), "hugetlb"). A value that the user has set is kept. Processes that are
+started to work on images do without: large pages would cost each of them memory and gain nothing.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 
 VERBS = ("run", "segment", "crop", "train", "predict", "evaluate", "report")  # all may train
 NAME, VALUE = "GLIBC_TUNABLES", "glibc.malloc.hugetlb=1"
+STARTED = "HILUM_STARTED_WITH_LARGE_PAGES"  # by `request`
 SWITCH = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 _HELP = {"-h", "--help"}
 
@@ -22,12 +24,16 @@ def request(arguments: Sequence[str]) -> None:
     """Replace this process by one with large pages where `arguments` name a verb that trains.
 
     Returns where they do not, where the user has set the variable, and where the system has no
-    large pages that may be requested.
+    large pages that may be requested. In the process that it has started, where the C library has
+    read the variable, it takes it out of the environment.
     """
+    if os.environ.pop(STARTED, ""):
+        del os.environ[NAME]
+        return
     verb = next((one for one in arguments if not one.startswith("-")), "")
     if verb not in VERBS or NAME in os.environ or _HELP & set(arguments) or not _may_be_requested():
         return
-    os.environ[NAME] = VALUE
+    os.environ.update({NAME: VALUE, STARTED: "1"})
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
