@@ -19,13 +19,14 @@ def started(monkeypatch, tmp_path):
         monkeypatch.setenv(name, "")  # restored afterwards
         monkeypatch.delenv(name)
     monkeypatch.setattr(sys, "orig_argv", ["python", "-P", "-m", "hilum", "run", "folder"])
+    monkeypatch.setattr(large_pages, "is_own_program", lambda: True)
     switch = tmp_path / "enabled"
     switch.write_text("always [madvise] never\n")
     monkeypatch.setattr(large_pages, "SWITCH", switch)
     return commands
 
 
-def test_a_verb_that_trains_is_started_anew_once_and_its_own_processes_without_large_pages(started):
+def test_a_verb_that_trains_is_started_anew_once_and_its_processes_without_large_pages(started):
     large_pages.request(["--traceback", "run", "folder"])
     assert os.environ[large_pages.NAME] == large_pages.VALUE
     large_pages.request(["--traceback", "run", "folder"])
@@ -37,6 +38,10 @@ def test_a_verb_that_trains_is_started_anew_once_and_its_own_processes_without_l
 def test_what_does_not_train_goes_on(started, arguments):
     large_pages.request(arguments)
     assert not started and large_pages.NAME not in os.environ
+
+
+def test_another_program_that_calls_the_command_line_goes_on():
+    assert not large_pages.is_own_program()
 
 
 def test_the_users_value_is_kept(started, monkeypatch):

@@ -23,18 +23,27 @@ _HELP = {"-h", "--help"}
 def request(arguments: Sequence[str]) -> None:
     """Replace this process by one with large pages where `arguments` name a verb that trains.
 
-    Returns where they do not, where the user has set the variable, and where the system has no
-    large pages that may be requested. In the process that it has started, where the C library has
-    read the variable, it takes it out of the environment.
+    Returns where they do not, where another program than `hilum` calls it, where the user has set
+    the variable, and where the system has no large pages that may be requested. In the process that
+    it has started, where the C library has read the variable, it takes it out of the environment.
     """
     if os.environ.pop(STARTED, ""):
         del os.environ[NAME]
         return
     verb = next((one for one in arguments if not one.startswith("-")), "")
-    if verb not in VERBS or NAME in os.environ or _HELP & set(arguments) or not _may_be_requested():
+    trains = verb in VERBS and not _HELP & set(arguments)
+    if NAME in os.environ or not (trains and is_own_program() and _may_be_requested()):
         return
     os.environ.update({NAME: VALUE, STARTED: "1"})
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def is_own_program() -> bool:
+    """Say whether this process was started as `hilum` or `python -m hilum`."""
+    program = sys.modules["__main__"]
+    started = getattr(program, "__spec__", None)
+    name = started.name if started else Path(getattr(program, "__file__", None) or "").name
+    return name in {"hilum", "hilum.__main__"}
 
 
 def _may_be_requested() -> bool:
