@@ -42,12 +42,14 @@ def run(
         if held or outcome.fault:  # another job can begin only when this one is over
             held.append((group, outcome))
         else:
-            yield from zip(group, _unpacked(outcome.result), strict=True)
+            yield from _of_group(group, outcome)
     for group, outcome in held:
-        if outcome.fault:
-            yield from _one_by_one(work, group)
-        else:
-            yield from zip(group, _unpacked(outcome.result), strict=True)
+        yield from _one_by_one(work, group) if outcome.fault else _of_group(group, outcome)
+
+
+def _of_group(group: _Named, outcome: Outcome) -> Iterator[tuple[str, Any]]:
+    """Yield name and result of the items of a group that was done."""
+    return zip(group, _unpacked(outcome.result), strict=True)
 
 
 def _ended(
