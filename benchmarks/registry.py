@@ -359,14 +359,14 @@ ROWS = (
         0.85,
     ),
     _more(
-        "lungs of 10,000 cached films with quality, two processes",
+        "lungs of cached films with quality, two processes",
         "speed.shards",
         "films/s",
         Cell(_SHARDS, ("with quality",), "films/s, 2 processes"),
         80.0,
     ),
     _more(
-        "lungs of 10,000 cached films without test-time changes, two processes",
+        "lungs of cached films without test-time changes, two processes",
         "speed.shards",
         "films/s",
         Cell(_SHARDS, ("without test-time changes",), "films/s, 2 processes"),
