@@ -611,3 +611,28 @@ def test_sources_are_balanced_and_images_changed_on_the_device_where_the_setting
     for wrong in ({"sampling": "even"}, {"augment_on": "gpu"}):
         with pytest.raises(BadRecipe, match="expected"):
             fit(**wrong)
+
+
+def test_relu6_of_bfloat16_has_the_values_and_gradients_of_pytorchs():
+    odd = torch.tensor([-torch.inf, -0.0, 0.0, 6.0, torch.inf])
+    given = torch.cat([torch.linspace(-8, 9, 401), odd]).to(torch.bfloat16).requires_grad_()
+    slopes = torch.linspace(-1, 1, len(given)).to(torch.bfloat16)
+    expected = torch.nn.functional.relu6(given)
+    found = efficientnet_backbone.relu6(given * 1)
+    assert torch.equal(found, expected)
+    (wanted,) = torch.autograd.grad(expected, given, slopes)
+    (had,) = torch.autograd.grad(found, given, slopes)
+    assert torch.equal(had, wanted)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_weights_that_are_no_numbers_reach_all_gradients_in_bfloat16():
+    images = torch.rand(4, 1, 64, 64)
+    backbone = efficientnet_backbone.Backbone().train()
+    with torch.no_grad():
+        backbone.stages[3][0].layers[2].convolution.weight[0] = torch.nan
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = backbone(images).float().sum()
+    loss.backward()
+    norm = torch.nn.utils.clip_grad_norm_(backbone.parameters(), 5.0)
+    assert norm.isnan() and backbone.head.convolution.weight.grad.isnan().all()
