@@ -170,8 +170,12 @@ class Segment:
         "name of the model; pretrained: no training, the lung model that comes with Hilum, which "
         "takes no settings",
     )
+    # Against the reference masks of training parts, three folds differ from four by -0.0002,
+    # -0.0010 and 0.0006 in Dice (Montgomery with Shenzhen, Kermany, Montgomery alone; 95 %
+    # intervals within 0.0011 of these), for 0.76 of the batches; two folds by -0.0025, -0.0040 and
+    # -0.0006.
     folds: int = setting(
-        4, "masks of training images come from the fold that did not see their patient; at least 2"
+        3, "masks of training images come from the fold that did not see their patient; at least 2"
     )
     seed: int = setting(0, "seed of weights, order and augmentation")
     test_time_changes: bool = setting(
