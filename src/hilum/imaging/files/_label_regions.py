@@ -7,6 +7,7 @@ and height, 0 left and top.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -77,6 +78,7 @@ def measure(mask: np.ndarray, share: float, border: np.ndarray) -> Region | None
         return None
     height, width = mask.shape
     across, down = _middle(mask)
+    parts = _Parts.of(mask)
     return Region(
         share,
         float(mask[border].mean()) if border.any() else 0.0,
@@ -86,9 +88,9 @@ def measure(mask: np.ndarray, share: float, border: np.ndarray) -> Region | None
         (rows[-1] + 1) / height,
         across,
         down,
-        _two(mask),
-        _like_bars(mask),
-        _like_lungs(mask),
+        _two(mask, parts),
+        _like_bars(parts),
+        _like_lungs(mask, parts),
         mask,
     )
 
@@ -100,47 +102,57 @@ def _middle(mask: np.ndarray) -> tuple[float, float]:
     return across, down
 
 
-def _two(mask: np.ndarray) -> bool:
-    count, _, stats, centres = cv2.connectedComponentsWithStats(
-        mask.astype(np.uint8), connectivity=8
-    )
-    areas = stats[1:, cv2.CC_STAT_AREA]
-    order = np.argsort(-areas, kind="stable")[:2]
-    if count > 2 and areas[order[1]] >= _SECOND * areas[order[0]]:
-        first, second = stats[1:][order]
-        apart = abs(centres[1:][order[0], 0] - centres[1:][order[1], 0])
-        return apart >= _APART * mask.shape[1] and _beside(first, second)
-    return stats[1 + order[0], cv2.CC_STAT_WIDTH] >= _WIDE * mask.shape[1] and not mask.all()
+class _Parts(NamedTuple):
+    """The connected parts of a label that has some, from the largest."""
+
+    boxes: np.ndarray  # int32 (parts, 5), by the constants of OpenCV
+    across: np.ndarray  # float64 (parts,), the column of each middle
+
+    @classmethod
+    def of(cls, mask: np.ndarray) -> _Parts:
+        """Find the parts of a label, bool (height, width)."""
+        _, _, stats, centres = cv2.connectedComponentsWithStats(
+            mask.astype(np.uint8), connectivity=8
+        )
+        order = 1 + np.argsort(-stats[1:, cv2.CC_STAT_AREA], kind="stable")
+        return cls(stats[order], centres[order, 0])
+
+    @property
+    def areas(self) -> np.ndarray:
+        """The pixels of each part."""
+        return self.boxes[:, cv2.CC_STAT_AREA]
 
 
-def _like_bars(mask: np.ndarray) -> bool:
-    stats = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)[2][1:]
-    areas = stats[:, cv2.CC_STAT_AREA]
-    large = stats[areas >= _SECOND * areas.max()]
+def _two(mask: np.ndarray, parts: _Parts) -> bool:
+    width = mask.shape[1]
+    if len(parts.boxes) > 1 and parts.areas[1] >= _SECOND * parts.areas[0]:
+        apart = abs(parts.across[0] - parts.across[1])
+        return apart >= _APART * width and _beside(*parts.boxes[:2])
+    return parts.boxes[0, cv2.CC_STAT_WIDTH] >= _WIDE * width and not mask.all()
+
+
+def _like_bars(parts: _Parts) -> bool:
+    large = parts.boxes[parts.areas >= _SECOND * parts.areas[0]]
     wide = large[:, cv2.CC_STAT_WIDTH] >= _BAR * large[:, cv2.CC_STAT_HEIGHT]
     return len(large) == 2 and bool(wide.all())
 
 
-def _like_lungs(mask: np.ndarray) -> bool:
-    count, _, stats, centres = cv2.connectedComponentsWithStats(
-        mask.astype(np.uint8), connectivity=8
-    )
-    if count < 3:
+def _like_lungs(mask: np.ndarray, parts: _Parts) -> bool:
+    if len(parts.boxes) < 2:
         return False
-    _height, width = mask.shape
-    order = 1 + np.argsort(-stats[1:, cv2.CC_STAT_AREA], kind="stable")[:2]
-    left, right = order[np.argsort(centres[order, 0])]
+    width = mask.shape[1]
+    left, right = np.argsort(parts.across[:2])
     sides = [
-        (stats[left, cv2.CC_STAT_AREA], stats[left], centres[left, 0] / width),
-        (stats[right, cv2.CC_STAT_AREA], stats[right], 1 - centres[right, 0] / width),
+        (parts.boxes[left], parts.across[left] / width),
+        (parts.boxes[right], 1 - parts.across[right] / width),
     ]
     start = int(0.45 * width)
     middle = mask[:, start : max(start + 1, round(0.55 * width))]
     return bool(middle.mean() <= 0.4) and all(
-        area >= _PART * mask.size
+        box[cv2.CC_STAT_AREA] >= _PART * mask.size
         and box[cv2.CC_STAT_HEIGHT] >= _SLENDER * box[cv2.CC_STAT_WIDTH]
         and 0.12 <= place <= 0.45
-        for area, box, place in sides
+        for box, place in sides
     )
 
 
