@@ -28,7 +28,7 @@ from hilum.privacy.dicom.listing import Listing, listed
 from hilum.privacy.dicom.one_file import deidentified
 from hilum.privacy.dicom.profile import Options
 from hilum.privacy.dicom.report import Outcome, Reported, Tally, digest
-from hilum.safety import untrusted_files
+from hilum.safety import threads, untrusted_files
 from hilum.scale import shards
 
 REPORT = "deidentification.json"
@@ -69,7 +69,10 @@ def deidentify(
         tally = Tally()
         outcomes = [tally.add(one) for one in _cleaned(files, staged, site, options, watch)]
         done = _settled(files, staged, outcomes, tally.report(options))
-        _search_again(staged, tally.everybody, done, watch)
+        with threads.pool(1, "hilum-flush") as beside:  # the search leaves the disk idle
+            flushed = beside.submit(storage.flush_all)
+            _search_again(staged, tally.everybody, done, watch)
+            flushed.result()
         if not done.report["files"]["written"]:
             raise BadData.listing(
                 f"{source}: no file could be de-identified, so {to} was not made",
@@ -134,7 +137,7 @@ def _one(path: Path, root: Path, to: Path, site: Keyed, options: Options) -> Out
             cleaned = deidentified(path, data, site, options)
     except HilumError as fault:
         return Outcome(None, str(fault))
-    storage.write_bytes(to, cleaned.data)
+    storage.add_bytes(to, cleaned.data)
     whole = frozenset(map(digest, cleaned.whole))
     return Outcome(
         cleaned.place, "", True, cleaned.account, cleaned.verdict, whole, cleaned.unsearchable
