@@ -1,4 +1,6 @@
-"""Intervals of many rows are those of listed rows, whichever way a resample is computed."""
+"""Intervals from times drawn are those of listed rows, whichever way a resample is computed."""
+
+from collections.abc import Callable
 
 import numpy as np
 import polars as pl
@@ -46,12 +48,34 @@ def test_weights_and_listed_rows_give_the_same_figures(seed, count, ties):
     cell = estimate.Subgroup("test", estimate.ALL, estimate.ALL, rows)
     few = Evaluate(bootstrap=25, prevalence=0.1)
 
-    def figures(many: int) -> list[dict]:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(bootstrap, "MANY", many)
-            return list(classification.of_cell(cell, fitted, few))
+    def figures() -> list[dict]:
+        return list(classification.of_cell(cell, fitted, few))
 
-    same(figures(1 << 40), figures(0), 30)
+    same(of_listed_rows(figures), figures(), 30)
+
+
+@pytest.mark.parametrize("positives", [0, 1, 2, 4])
+@pytest.mark.parametrize("folds", [1, 3])
+def test_a_rare_finding_has_the_same_figures_undefined_in_the_same_resamples(positives, folds):
+    # Resamples that hold one class only, or in which the score separates the two.
+    rows = rows_of(positives, 150, ties=False).with_columns(
+        state=(pl.int_range(pl.len()) < positives).cast(pl.Int8),
+        fold=pl.int_range(pl.len()) % folds,
+    )
+    cell = estimate.Subgroup("test", estimate.ALL, estimate.ALL, rows)
+
+    def figures() -> list[dict]:
+        fitted = [{"threshold": 0.4, "reason": ""}] * folds
+        return list(classification.of_cell(cell, fitted, Evaluate(bootstrap=60)))
+
+    same(of_listed_rows(figures), figures(), 30)
+
+
+def of_listed_rows(figures: Callable[[], list[dict]]) -> list[dict]:
+    """Return figures for which no statistic is computed from how often patients are drawn."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bootstrap, "Weighted", ())
+        return figures()
 
 
 def same(listed: list[dict], weighted: list[dict], least: int) -> None:
@@ -65,7 +89,8 @@ def same(listed: list[dict], weighted: list[dict], least: int) -> None:
                 "metric"
             ]
         if one["metric"] in ("auroc", "sensitivity", "ppv_at_prevalence", "error_of_calls"):
-            assert (one["ci_low"], one["ci_high"]) == (other["ci_low"], other["ci_high"])
+            for bound in ("ci_low", "ci_high"):
+                assert np.array_equal(one[bound], other[bound], equal_nan=True)
 
 
 def test_averages_over_findings_are_the_same_with_weights():
@@ -81,12 +106,10 @@ def test_averages_over_findings_are_the_same_with_weights():
         ]
     )
 
-    def figures(many: int) -> list[dict]:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(bootstrap, "MANY", many)
-            return list(classification.averages(rows, Evaluate(bootstrap=25)))
+    def figures() -> list[dict]:
+        return list(classification.averages(rows, Evaluate(bootstrap=25)))
 
-    same(figures(1 << 40), figures(0), 4)
+    same(of_listed_rows(figures), figures(), 4)
 
 
 @pytest.mark.parametrize("name", ["auroc", "brier"])
@@ -129,11 +152,18 @@ def calibration_of(logit: np.ndarray) -> np.ndarray:
 def test_ranked_rows_count_what_is_drawn_before_each_row():
     rng = np.random.default_rng(6)
     for count in (1, 15, 16, 17, 300):
-        patient, times = rng.integers(0, 9, count), rng.integers(0, 4, 9).astype(np.int32)
-        ranked, until = RankedRows.of(patient), np.cumsum(np.append(0, times[patient]))
-        drawn = ranked.drawn(times)
-        assert drawn.before(ranked.places(np.arange(count + 1))).tolist() == until.tolist()
-        assert drawn.total == until[-1]
-        sought = np.arange(1, until[-1] + 1)
-        first = np.searchsorted(until[1:], sought)
-        assert drawn.first_reaching(sought).tolist() == first.tolist()
+        patient, times = rng.integers(0, 9, count), rng.integers(0, 4, (3, 9)).astype(np.int32)
+        ranked = RankedRows.of(patient)
+        drawn, places = ranked.drawn(times), ranked.places(np.arange(count + 1))
+        before = drawn.before(places)
+        for at, one in enumerate(times):
+            until = np.cumsum(np.append(0, one[patient]))
+            assert before[at].tolist() == until.tolist()
+            assert drawn.total[at] == until[-1]
+        each = tuple(np.broadcast_to(one, before.shape) for one in places)
+        assert np.array_equal(drawn.before(each), before)
+        shares = np.linspace(0.01, 1, 7)
+        sought = np.ceil(np.maximum(drawn.total, 1)[:, None] * shares)
+        for at, first in enumerate(drawn.first_reaching(sought)):
+            if drawn.total[at]:
+                assert first.tolist() == np.searchsorted(before[at, 1:], sought[at]).tolist()

@@ -2,8 +2,9 @@
 
 A resample moves them little from those of all rows. There the sums over rows that Newton's method
 needs are expanded in a Taylor series, whose coefficients are sums over patients, so that all
-resamples are solved at once. The remainder of the series has a bound; a resample whose bound is
-not below `calibration.CONVERGED` for each row is solved row by row.
+resamples are solved at once. The remainder of the series has a bound; resamples whose bound is not
+below `calibration.CONVERGED` for each row, as of few rows or of a rare finding, are solved from the
+rows.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.polynomial import Polynomial
 
 from hilum.statistics import calibration
+from hilum.statistics._ranked_rows import parts
 from hilum.statistics.metrics import calibration as calibrated
 
 NAN = float("nan")
@@ -25,10 +27,10 @@ ORDER = 10  # of the series
 RADIUS, LARGEST = 3.0, 1 / math.sin(3.0)
 
 
-def dot(one: np.ndarray, other: np.ndarray) -> float:
-    """Return the sum of products of two float64 rows of the same length."""
+def _dot(weight: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Return the sums of products (resamples,) of weights (resamples, rows) and values (rows,)."""
     # Not `@`: for one product of two rows BLAS wakes all of its threads, which then spin.
-    return float(np.einsum("i,i", one, other))
+    return np.einsum("ij,j->i", weight, other)
 
 
 def _largest(*steps: np.ndarray) -> float:
@@ -86,7 +88,7 @@ class Slope:
         """Return the slope of each resample; nan where it has none."""
         left, of_order, rows, bound = self._sums(times)
         a, b = np.zeros(len(times)), np.zeros(len(times))
-        with np.errstate(all="ignore"):  # what is not finite is solved row by row
+        with np.errstate(all="ignore"):  # what is not finite is solved from its rows
             for _ in range(STEPS):
                 gradient, curve = _expanded(left, of_order, a, b)
                 size = curve[2] * curve[0] - curve[1] ** 2
@@ -107,8 +109,11 @@ class Slope:
                 & (beyond + left_over < calibration.CONVERGED * rows)
             )
         found = (self.start[0] + a) / self.scale
-        for at in np.flatnonzero(~near):
-            found[at] = self._row_by_row(times[at])
+        far = np.flatnonzero(~near)
+        # A series that has left its reach may still lie near the solution, or anywhere.
+        a, b = (np.where(most[far] < 1, one[far], 0.0) for one in (a, b))
+        for part in parts(far.size, self.x.size):
+            found[far[part]] = self._from_rows(times[far[part]], a[part], b[part])
         return found
 
     def _sums(
@@ -120,13 +125,26 @@ class Slope:
         left, *of_order, last = np.split(drawn, ends)
         return left, of_order, last[0], last[1]
 
-    def _row_by_row(self, times: np.ndarray) -> float:
-        weight = times[self.patient]
-        found = _newton(self.z, self.truth, weight.astype(np.float64), *self.start)
-        if np.isnan(found):  # as where a resample separates the classes
-            rows = np.repeat(np.arange(self.x.size), weight)
-            return calibration.logistic(self.x[rows], self.truth[rows])[0] if rows.size else NAN
-        return found / self.scale
+    def _from_rows(self, times: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        weight = np.take(times, self.patient, axis=1)
+        found = np.full(len(times), NAN)
+        mixed = np.flatnonzero(~self._separated(weight > 0))
+        a, b = self.start[0] + a[mixed], self.start[1] + b[mixed]
+        found[mixed] = _newton(self.z, self.truth, weight[mixed], a, b) / self.scale
+        for at in mixed[np.isnan(found[mixed])]:
+            rows = np.repeat(np.arange(self.x.size), weight[at])
+            found[at] = calibration.logistic(self.x[rows], self.truth[rows])[0]
+        return found
+
+    def _separated(self, drawn: np.ndarray) -> np.ndarray:
+        """Return which resamples hold one class, or two that lie apart: bool (resamples,)."""
+        ends = []
+        for rows in (self.truth == 1, self.truth == 0):
+            z, of_class = self.z[rows], drawn[:, rows]
+            ends.append(np.where(of_class, z, np.inf).min(axis=1, initial=np.inf))
+            ends.append(np.where(of_class, z, -np.inf).max(axis=1, initial=-np.inf))
+        lowest, highest, lowest_absent, highest_absent = ends
+        return (highest < lowest_absent) | (highest_absent < lowest)
 
 
 def _expanded(
@@ -152,23 +170,35 @@ def _expanded(
     return gradient, curve
 
 
-def _newton(z: np.ndarray, y: np.ndarray, weight: np.ndarray, a: float, b: float) -> float:
-    """Return the slope of the weighted logistic regression of `y` on `z`; nan: none was reached."""
-    rows = weight.sum()
+def _newton(
+    z: np.ndarray, y: np.ndarray, weight: np.ndarray, a: np.ndarray, b: np.ndarray
+) -> np.ndarray:
+    """Return the slopes (resamples,) of weighted logistic regressions of `y` on `z`.
+
+    `weight` (resamples, rows); the method begins at slopes `a` and intercepts `b` (resamples,).
+    nan where it reaches nothing.
+    """
+    found = np.full(len(weight), NAN)
+    left, weight = np.arange(len(weight)), weight.astype(np.float64)
+    rows = weight.sum(axis=1)
     for _ in range(STEPS):
-        p = calibration.sigmoid(a * z + b)
-        left = weight * (y - p)
-        by_slope, by_shift = dot(left, z), left.sum()
-        if not max(abs(by_slope), abs(by_shift)) >= calibration.CONVERGED * rows:
-            return a
+        p = calibration.sigmoid(a[:, None] * z + b[:, None])
+        residual = weight * (y - p)
+        by_slope, by_shift = _dot(residual, z), residual.sum(axis=1)
+        reached = np.maximum(np.abs(by_slope), np.abs(by_shift)) < calibration.CONVERGED * rows
+        found[left[reached]] = a[reached]
         curve = weight * (p * (1 - p))
         tilted = curve * z
-        zz, zc, cc = dot(tilted, z), tilted.sum(), curve.sum()
-        if not (size := zz * cc - zc * zc) >= 1e-12 * rows**2:
+        zz, zc, cc = _dot(tilted, z), tilted.sum(axis=1), curve.sum(axis=1)
+        size = zz * cc - zc * zc
+        goes = ~reached & (size >= 1e-12 * rows**2)
+        a, b, size = a[goes], b[goes], size[goes]
+        a += (cc * by_slope - zc * by_shift)[goes] / size
+        b += (zz * by_shift - zc * by_slope)[goes] / size
+        left, rows, weight = left[goes], rows[goes], weight[goes]
+        if not left.size:
             break
-        a += (cc * by_slope - zc * by_shift) / size
-        b += (zz * by_shift - zc * by_slope) / size
-    return NAN
+    return found
 
 
 @dataclass(frozen=True)
@@ -202,7 +232,7 @@ class Intercept:
         """Return the shift of each resample; nan where it has none."""
         left, *of_order, positives, rows = self.sums @ times.T.astype(np.float64)
         shift = np.zeros(len(times))
-        with np.errstate(all="ignore"):  # what is not finite is solved row by row
+        with np.errstate(all="ignore"):  # what is not finite is solved from its rows
             for _ in range(STEPS):
                 excess, curve, power = -left, np.zeros(shift.size), np.ones(shift.size)
                 for order, one in enumerate(of_order, 1):
@@ -216,19 +246,29 @@ class Intercept:
             beyond = LARGEST * reach ** (ORDER + 1) / (1 - reach)
             near = (reach < 0.5) & (beyond + np.abs(excess) / rows < calibration.CONVERGED)
         found = np.where(np.abs(positives - rows / 2) < rows / 2, self.start + shift, NAN)
-        for at in np.flatnonzero(~near & ~np.isnan(found)):
-            found[at] = self._row_by_row(times[at])
+        far = np.flatnonzero(~near & ~np.isnan(found))
+        for part in parts(far.size, self.value.size):
+            found[far[part]] = self._from_rows(times[far[part]])
         return found
 
-    def _row_by_row(self, times: np.ndarray) -> float:
-        weight = times[self.patient]
-        drawn, shift = weight.astype(np.float64), self.start
-        positives = dot(drawn, self.present.astype(np.float64))
+    def _from_rows(self, times: np.ndarray) -> np.ndarray:
+        weight = np.take(times, self.patient, axis=1)
+        drawn, truth = weight.astype(np.float64), self.present.astype(np.float64)
+        left, shift = np.arange(len(times)), np.full(len(times), self.start)
+        found, positives = np.full(len(times), NAN), _dot(drawn, truth)
         for _ in range(STEPS):
-            p = calibration.sigmoid(self.value + shift)
-            step = (positives - dot(drawn, p)) / dot(drawn, p * (1 - p))
-            shift += step
-            if abs(step) < 1e-9:  # the error left is of its square
-                return float(shift)
-        rows = np.repeat(np.arange(self.value.size), weight)
-        return calibrated.calibration_intercept(self.present[rows], self.probability[rows])
+            p = calibration.sigmoid(self.value + shift[:, None])
+            excess = positives - np.sum(drawn * p, axis=1)
+            step = excess / np.sum(drawn * (p * (1 - p)), axis=1)
+            shift = shift + step
+            reached = np.abs(step) < 1e-9  # the error left is of its square
+            found[left[reached]] = shift[reached]
+            left, shift, positives, drawn = (
+                one[~reached] for one in (left, shift, positives, drawn)
+            )
+            if not left.size:
+                break
+        for at in left:
+            rows = np.repeat(np.arange(self.value.size), weight[at])
+            found[at] = calibrated.calibration_intercept(self.present[rows], self.probability[rows])
+        return found

@@ -8,8 +8,8 @@ The seed fixes which patients are drawn. Patients are sorted first, so the order
 effect on a statistic that ignores it, and two statistics with the same patients and seed see the
 same resamples.
 
-Of `MANY` rows and more a statistic that is `Weighted` is computed from how often each patient is
-drawn, on rows that were sorted once; the rows of a resample are then never listed.
+A statistic that is `Weighted` is computed from how often each patient is drawn, on rows that were
+sorted once; the rows of a resample are then never listed.
 
 Sources: Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), chapter 13; Field and
 Welsh, "Bootstrapping clustered data", JRSS B 69:369 (2007).
@@ -26,22 +26,24 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import numpy as np
 
 from hilum.safety import threads
+from hilum.statistics._ranked_rows import parts
 
 # Fraction of the resamples. With more undefined, the defined ones are a biased selection, and there
 # is no interval.
 MAX_UNDEFINED = 0.2
-# Rows from which weights pay for the sorting; of fewer, figures stay the same to the last bit.
-MANY = 5_000
 _BLOCK = 4_000_000  # cells of the table of resamples and patients that is held at a time
 Statistic = Callable[[np.ndarray], float]
 
 
 @dataclass(frozen=True)
 class Linear:
-    """A statistic of sums over rows: `sums` float64 (patients, k), and `finish` of their total."""
+    """A statistic of sums over rows: `sums` float64 (patients, k), and `finish` of their totals.
+
+    `finish` takes a float64 array (resamples, k) and returns a value a resample.
+    """
 
     sums: np.ndarray
-    finish: Callable[[np.ndarray], float]
+    finish: Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -157,8 +159,11 @@ def _times(patients: int, resamples: int, generator: np.random.Generator) -> Ite
     left = resamples if patients > 1 else 0
     while left:
         block = np.empty((min(left, max(1, _BLOCK // patients)), patients), np.int32)
-        for times in block:
-            times[:] = np.bincount(generator.integers(patients, size=patients), minlength=patients)
+        for part in parts(len(block), patients):
+            times = block[part]
+            drawn = generator.integers(patients, size=times.shape)
+            drawn += patients * np.arange(len(times))[:, None]  # each resample counts its own
+            times[:] = np.bincount(drawn.ravel(), minlength=times.size).reshape(times.shape)
         left -= len(block)
         yield block
 
@@ -174,9 +179,8 @@ def _computed(
     blocks: Iterator[np.ndarray],
 ) -> Iterator[np.ndarray]:
     """Yield the values of `statistics` on each block of resamples, (some resamples, statistics)."""
-    many = len(patient_of_row) >= MANY
     forms = [
-        one.weighted(patient_of_row, patients) if many and isinstance(one, Weighted) else None
+        one.weighted(patient_of_row, patients) if isinstance(one, Weighted) else None
         for one in statistics
     ]
     linear = {number: one for number, one in enumerate(forms) if isinstance(one, Linear)}
@@ -189,7 +193,7 @@ def _computed(
         found = np.empty((len(block), len(statistics)))
         totals = np.split(block.astype(np.float64) @ sums, ends, axis=1) if linear else []
         for (number, one), total in zip(linear.items(), totals, strict=True):
-            found[:, number] = [one.finish(of) for of in total]
+            found[:, number] = one.finish(total)
         for number, of_times in counted.items():
             found[:, number] = of_times(block)
         for at, times in enumerate(block if listed else ()):
@@ -198,7 +202,7 @@ def _computed(
                 found[at, number] = statistic(rows)
         return found
 
-    if not many or listed:  # a caller's statistic may not be one for several threads
+    if listed:  # a caller's statistic may not be one for several threads
         yield from map(_of, blocks)
         return
     with threads.numeric_pool(threads.cores()) as pool:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import polars as pl
@@ -27,6 +27,7 @@ from hilum.statistics.bootstrap import Counted, Linear
 from hilum.statistics.calibration import Fitted
 from hilum.statistics.metrics import calibration as calibrated
 from hilum.statistics.metrics import discrimination
+from hilum.statistics.metrics.discrimination import Number
 
 REOPTIMISED, AT_PREVALENCE, WITHIN_FOLDS = "_reoptimised", "_at_prevalence", "auroc_within_folds"
 KINDS = ("uncalibrated", "temperature", "isotonic")
@@ -54,7 +55,7 @@ class Measure(NamedTuple):
     values: np.ndarray | None
     why: str = ""
     warning: str = ""
-    form: weighted.Form | None = None  # of `function`, for resamples of many rows
+    form: weighted.Form | None = None  # of `function`, for resamples
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ def of_subgroup(
         return
     if len(fitted) > 1:
         by_fold = np.column_stack([score, cell.rows["fold"].to_numpy()])
-        yield Measure(WITHIN_FOLDS, _within_folds, by_fold)
+        yield Measure(WITHIN_FOLDS, _within_folds, by_fold, form=weighted.auroc_within)
     best = discrimination.youden_threshold(truth, score)
     called_again = np.full(score.size, NAN) if np.isnan(best) else (score >= best).astype(float)
     yield from _at_threshold(called_again, REOPTIMISED, estimate.one_class(cell.rows))
@@ -187,20 +188,21 @@ def _at_prevalence(called: np.ndarray, prevalence: float) -> Iterator[Measure]:
         )
 
 
-Rule = Callable[[float, float, float], float]
+class _Rule(Protocol):
+    """Bayes' rule for one predictive value at another prevalence."""
+
+    def __call__(self, prevalence: float, sensitivity: Number, specificity: Number, /) -> Number:
+        """Compute the value; nan where one of them is."""
+        ...
 
 
-def _by_bayes(rule: Rule, prevalence: float, truth: np.ndarray, called: np.ndarray) -> float:
+def _by_bayes(rule: _Rule, prevalence: float, truth: np.ndarray, called: np.ndarray) -> float:
     return _of_counts(rule, prevalence, discrimination.confusion(truth, called, 0.5))
 
 
-def _of_counts(rule: Rule, prevalence: float, counts: discrimination.Confusion) -> float:
-    sensitivity, specificity = (
-        discrimination.OF_COUNTS[name](counts) for name in ("sensitivity", "specificity")
-    )
-    if np.isnan(sensitivity + specificity):
-        return NAN
-    return rule(prevalence, sensitivity, specificity)
+def _of_counts(rule: _Rule, prevalence: float, counts: discrimination.Confusion[Number]) -> Number:
+    of = discrimination.OF_COUNTS
+    return rule(prevalence, of["sensitivity"](counts), of["specificity"](counts))
 
 
 def _within_folds(truth: np.ndarray, values: np.ndarray) -> float:

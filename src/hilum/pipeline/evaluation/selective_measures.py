@@ -89,9 +89,9 @@ def _mean(truth: np.ndarray, values: np.ndarray, patient: np.ndarray, patients: 
     return weighted.mean(values, patient, patients)
 
 
-def _wrong(counts: discrimination.Confusion) -> float:
+def _wrong(counts: discrimination.Confusion[np.ndarray]) -> np.ndarray:
     wrong = counts.false_positive + counts.false_negative
-    return ratio(wrong, sum(counts))
+    return ratio(wrong, wrong + counts.true_positive + counts.true_negative)
 
 
 def _of_curve(form: weighted.Form) -> weighted.Form:

@@ -58,9 +58,19 @@ def bins_of(rows: int) -> int:
     return max(1, min(MOST_BINS, rows // ROWS))
 
 
-def error_of_bins(sums: np.ndarray) -> float:
-    """Return the error of bins by their sums of probability, truth and rows, (bins, 3)."""
-    return _error(_reliability(sums))
+def errors_of_bins(sums: np.ndarray) -> np.ndarray:
+    """Return the errors (resamples,) of bins by their sums of probability, truth and rows.
+
+    `sums` is (resamples, 3, bins).
+    """
+    probability, truth, rows = np.moveaxis(sums, 1, 0)
+    filled = (rows >= ROWS).all(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):  # of resamples with an empty bin
+        apart = rows * np.abs(probability / rows - truth / rows)
+    found = np.sum(apart, axis=1) / rows.sum(axis=1)
+    for at in np.flatnonzero(~filled):
+        found[at] = _error(_reliability(sums[at].T))
+    return found
 
 
 def _error(bins: Reliability) -> float:

@@ -19,11 +19,13 @@ et al., ICPR 2010, for balanced accuracy.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
 from hilum.statistics.metrics._validation import Values, checked, ratio
+
+Number = TypeVar("Number", float, np.ndarray)
 
 
 def auroc(truth: Values, score: Values) -> float:
@@ -59,7 +61,7 @@ def roc_curve(truth: Values, score: Values) -> tuple[np.ndarray, np.ndarray, np.
     called = _called(truth, score)
     true, false = (np.concatenate([[0], count]) for count in (called.true, called.false))
     thresholds = np.concatenate([[np.inf], called.thresholds])
-    return _ratios(false, called.negatives), _ratios(true, called.positives), thresholds
+    return ratio(false, called.negatives), ratio(true, called.positives), thresholds
 
 
 def precision_recall_curve(
@@ -73,8 +75,8 @@ def precision_recall_curve(
     """
     called = _called(truth, score)
     return (
-        _ratios(called.true, called.true + called.false),
-        _ratios(called.true, called.positives),
+        ratio(called.true, called.true + called.false),
+        ratio(called.true, called.positives),
         called.thresholds,
     )
 
@@ -152,7 +154,7 @@ def balanced_accuracy(truth: Values, score: Values, threshold: float) -> float:
     return _balanced_accuracy(confusion(truth, score, threshold))
 
 
-def ppv_at(prevalence: float, sensitivity: float, specificity: float) -> float:
+def ppv_at(prevalence: float, sensitivity: Number, specificity: Number) -> Number:
     """Return the positive predictive value at another `prevalence`, by Bayes' rule.
 
     nan where nothing is called positive.
@@ -161,7 +163,7 @@ def ppv_at(prevalence: float, sensitivity: float, specificity: float) -> float:
     return ratio(right, right + (1 - prevalence) * (1 - specificity))
 
 
-def npv_at(prevalence: float, sensitivity: float, specificity: float) -> float:
+def npv_at(prevalence: float, sensitivity: Number, specificity: Number) -> Number:
     """Return the negative predictive value at another `prevalence`, by Bayes' rule.
 
     nan where nothing is called negative.
@@ -200,13 +202,21 @@ def micro(
     return metric(truth[known], score[known])
 
 
-class Confusion(NamedTuple):
-    """Rows by truth and call."""
+class Confusion(NamedTuple, Generic[Number]):
+    """Rows by truth and call; each a number, or an array of them, one a resample."""
 
-    true_positive: float
-    false_positive: float
-    false_negative: float
-    true_negative: float
+    true_positive: Number
+    false_positive: Number
+    false_negative: Number
+    true_negative: Number
+
+
+class OfCounts(Protocol):
+    """A metric of the counts; of arrays of them, element by element."""
+
+    def __call__(self, rows: Confusion[Number], /) -> Number:
+        """Compute the metric."""
+        ...
 
 
 class _Called(NamedTuple):
@@ -222,37 +232,38 @@ class _Called(NamedTuple):
     negatives: int
 
 
-def _sensitivity(rows: Confusion) -> float:
+def _sensitivity(rows: Confusion[Number]) -> Number:
     return ratio(rows.true_positive, rows.true_positive + rows.false_negative)
 
 
-def _specificity(rows: Confusion) -> float:
+def _specificity(rows: Confusion[Number]) -> Number:
     return ratio(rows.true_negative, rows.true_negative + rows.false_positive)
 
 
-def _ppv(rows: Confusion) -> float:
+def _ppv(rows: Confusion[Number]) -> Number:
     return ratio(rows.true_positive, rows.true_positive + rows.false_positive)
 
 
-def _npv(rows: Confusion) -> float:
+def _npv(rows: Confusion[Number]) -> Number:
     return ratio(rows.true_negative, rows.true_negative + rows.false_negative)
 
 
-def _f1(rows: Confusion) -> float:
+def _f1(rows: Confusion[Number]) -> Number:
     return ratio(
         2 * rows.true_positive, 2 * rows.true_positive + rows.false_positive + rows.false_negative
     )
 
 
-def _accuracy(rows: Confusion) -> float:
-    return ratio(rows.true_positive + rows.true_negative, sum(rows))
+def _accuracy(rows: Confusion[Number]) -> Number:
+    right = rows.true_positive + rows.true_negative
+    return ratio(right, right + rows.false_positive + rows.false_negative)
 
 
-def _balanced_accuracy(rows: Confusion) -> float:
+def _balanced_accuracy(rows: Confusion[Number]) -> Number:
     return (_sensitivity(rows) + _specificity(rows)) / 2
 
 
-def confusion(truth: Values, score: Values, threshold: float) -> Confusion:
+def confusion(truth: Values, score: Values, threshold: float) -> Confusion[float]:
     """Count rows by truth and call. Raises `ValueError` for a threshold of nan."""
     present, score = checked(truth, score)
     if np.isnan(threshold):
@@ -289,11 +300,6 @@ def _checked_prevalence(prevalence: float) -> float:
     return prevalence
 
 
-def _ratios(part: np.ndarray, whole: np.ndarray | int) -> np.ndarray:
-    with np.errstate(invalid="ignore"):  # 0 / 0 is the nan that the module promises
-        return part / whole
-
-
 METRICS = {"auroc": auroc, "average_precision": average_precision}
 METRICS_AT = {
     "sensitivity": sensitivity,
@@ -305,7 +311,7 @@ METRICS_AT = {
     "balanced_accuracy": balanced_accuracy,
 }
 # The same of counts.
-OF_COUNTS: dict[str, Callable[[Confusion], float]] = {
+OF_COUNTS: dict[str, OfCounts] = {
     "sensitivity": _sensitivity,
     "specificity": _specificity,
     "ppv": _ppv,
