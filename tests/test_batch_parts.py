@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import numpy as np
@@ -66,6 +67,35 @@ def test_parts_are_those_of_a_loop_over_them():
     assert np.allclose(losses, other_losses, rtol=1e-5)
     for name, value in replicated.state_dict().items():
         assert torch.allclose(value, looped.state_dict()[name], rtol=1e-3, atol=1e-5), name
+
+
+class Frozen(nn.BatchNorm2d):
+    """Normalisation that is frozen, as in a network of which a part is trained."""
+
+    def train(self, mode: bool = True) -> nn.Module:
+        return super().train(False)
+
+
+@pytest.mark.parametrize(
+    "norm", [nn.BatchNorm1d(16), nn.InstanceNorm1d(16, track_running_stats=True)]
+)
+def test_statistics_of_any_normalisation_are_those_of_a_loop(norm):
+    found = []
+    for dropout in (batch_parts.Dropout(1e-9), nn.Dropout(1e-9)):
+        torch.set_num_threads(2)
+        with training_loop.seeded(3):
+            network = nn.Sequential(
+                nn.Conv2d(1, 4, 3, bias=False), Frozen(4), nn.ReLU(), nn.Flatten(2),
+                nn.Conv1d(4, 16, 9, 9, bias=False), copy.deepcopy(norm), nn.ReLU(), nn.Flatten(),
+                dropout, nn.Linear(336, 1),
+            )  # fmt: skip
+        schedule = Schedule(3, 8, 0.01, 0.01, 0.9, precision="float32", accumulate=2)
+        examples = training_loop.Examples(batch, ROWS)
+        training_loop.fit(network, examples, nn.functional.mse_loss, schedule, seed=1)
+        found.append(network.state_dict())
+    for name, value in found[0].items():
+        assert torch.allclose(value, found[1][name], rtol=1e-3, atol=1e-5), name
+    assert int(found[0]["1.num_batches_tracked"]) == 0
 
 
 def test_dropout_keeps_its_fraction_and_the_mean_and_depends_on_the_seed_alone():

@@ -40,7 +40,6 @@ def test_a_killed_rank_is_started_again_and_the_weights_are_the_same_to_the_bit(
     # kill or, where rank 0 was quicker than its end, from the one after it.
     assert found["begun"] in (ranks_training.KILLED, ranks_training.KILLED + 1)
     assert same(found, "killed", "undisturbed")
-    assert not found["left"]  # the checkpoint, at the end
 
 
 @pytest.mark.parametrize(

@@ -246,8 +246,9 @@ def test_a_resumed_training_equals_an_undisturbed_one_to_the_bit(
         with pytest.raises(Interrupted):
             watched(checkpoint, stop_after)
         assert checkpoint.exists()
-    assert watched(checkpoint) == undisturbed
-    assert not list(tmp_path.iterdir())
+    for _ in range(2):  # the second time from the end
+        assert watched(checkpoint) == undisturbed
+    assert list(tmp_path.iterdir()) == [checkpoint]  # for the caller to remove
 
 
 def test_the_tune_images_are_evaluated_now_and_then_and_stop_a_training_that_no_longer_learns(

@@ -1,6 +1,7 @@
 """Work in shards: the same results whoever carries them, and whatever is killed meanwhile."""
 
 import errno
+import itertools
 import os
 import random
 import signal
@@ -285,6 +286,28 @@ def test_a_shard_is_done_when_all_that_it_wrote_is_flushed_and_a_flush_that_fail
     monkeypatch.setattr(os, "fsync", lambda descriptor: (_ for _ in ()).throw(full))
     ended = worker.done(written, Task(2, range(3)))
     assert isinstance(ended.error, CannotWrite) and not ended.outcomes
+
+
+def test_a_flush_that_fails_is_no_fault_of_the_file_that_is_written_meanwhile(
+    tmp_path, monkeypatch
+):
+    refused, flushed = [], itertools.count()
+
+    def written(number: int) -> bytes:
+        try:
+            storage.write_text(tmp_path / f"{number}", "x")
+        except HilumError as fault:  # as a work says what is wrong with its own file
+            refused.append(fault)
+        return squared(number)
+
+    def full(descriptor: int) -> None:
+        if next(flushed) == 1:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    ended = worker.done(written, Task(1, range(100)))  # more than wait for their flush
+    assert not refused and isinstance(ended.error, CannotWrite)
+    assert str(ended.error).startswith(f"cannot write {tmp_path / '1'}: ")
 
 
 def test_a_poisoned_image_is_tried_again_by_the_next_call(in_two, counted, tmp_path):

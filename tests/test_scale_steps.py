@@ -18,7 +18,8 @@ from hilum.cli.verbs import app
 from hilum.dataset import pixel_cache
 from hilum.errors import BadData
 from hilum.imaging import synthetic
-from hilum.imaging.files import raster
+from hilum.imaging.batch import each_image
+from hilum.imaging.files import find_images, raster
 from hilum.inference import orientation
 from hilum.pipeline import explain, predict, training_domain
 from hilum.progress import quietly
@@ -151,6 +152,31 @@ def test_an_image_that_ends_each_process_that_describes_it_is_named(
     with pytest.raises(BadData, match="film-1: each of the 2 processes") as found:
         orientation.describe_cache(cached, index, journal=tmp_path / "j")
     assert str(found.value).count("film-") == 1
+
+
+@dataclass(frozen=True)
+class Ending:
+    """Work on files, one of which ends the process that reads it."""
+
+    name: str
+
+    def __call__(self, path: Path, name: str) -> str:
+        if path.name == self.name:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return name
+
+
+def test_a_file_that_ends_each_process_that_reads_it_is_named_by_its_path(
+    carriers, films, monkeypatch
+):
+    monkeypatch.setattr(executor, "current", lambda: carriers[1])
+    found = find_images.collect([films])
+    results, faults = each_image.for_each(
+        found, Ending("2.png"), title="", watch=each_image.unwatched, say=each_image.unheard
+    )
+    assert results == [name for _, name in found.names if name != "2"]
+    assert len(faults) == 1
+    assert faults[0].startswith(f"{films / '2.png'}: each of the 2 processes")
 
 
 def test_a_training_image_that_ends_each_process_that_measures_it_is_named(carriers, monkeypatch):

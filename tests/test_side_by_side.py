@@ -14,6 +14,9 @@ torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402
 
+from hilum.config import Classify  # noqa: E402
+from hilum.pipeline._training import TrainingJob  # noqa: E402
+from hilum.run_folder import Run  # noqa: E402
 from hilum.training import side_by_side, training_loop  # noqa: E402
 from hilum.training.schedule import Schedule  # noqa: E402
 
@@ -169,3 +172,31 @@ def test_a_training_that_holds_the_random_numbers_does_not_rest():
 
     found = dict(side_by_side.as_finished([drawing] * 3, [1, 1, 1], training_loop.ignore))
     assert found == dict.fromkeys(range(3), True)
+
+
+def test_a_trained_network_is_kept_until_its_model_is(tmp_path, monkeypatch):
+    """Trainings that end together wait for the export of each other, which may be interrupted."""
+    begun = []
+
+    def fit(module, settings, checkpoint, progress):
+        begun.append(checkpoint.exists())
+        checkpoint.write_bytes(b"the last epoch")
+        return nn.Identity()
+
+    def exported(network, path, **about):
+        if begun == [False, False]:
+            raise KeyboardInterrupt
+        path.write_bytes(b"a model")
+
+    monkeypatch.setattr("hilum.training.onnx_export.to_onnx", exported)
+    monkeypatch.setattr("hilum.pipeline._training.OnnxModel", lambda path, root: path)
+    run = Run(tmp_path)
+    jobs = [
+        TrainingJob(file, Classify(), 64, "whole", "range", ["a", "b"], fit)
+        for file in ("one.onnx", "other.onnx")
+    ]
+    with pytest.raises(KeyboardInterrupt):
+        TrainingJob.run_all(jobs, run, {}, lambda done, of: None)
+    assert begun == [False, False] and len(list(tmp_path.glob("*.checkpoint"))) == 2
+    TrainingJob.run_all(jobs, run, {}, lambda done, of: None)
+    assert begun == [False, False, True, True] and not list(tmp_path.glob("*.checkpoint"))

@@ -105,15 +105,17 @@ def scored(arguments: argparse.Namespace, seen: Seen, job: Job, where: Path) -> 
         "tune": tune,
         "progress": progress,
     }
+    checkpoint = where.with_suffix(".checkpoint")
     network = module.fit(
         seen.images,
         targets,
         learn,
         settings,
-        checkpoint=where.with_suffix(".checkpoint"),
+        checkpoint=checkpoint,
         **reported_to,
     )
     cpu = time.process_time() - begun
+    checkpoint.unlink(missing_ok=True)
     rows = {"tune": tune, "test": job.test}
     found = {
         part: {

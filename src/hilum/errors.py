@@ -91,7 +91,7 @@ class CannotWrite(HilumError):
         """Return the error for a refusal to write `path`; `elsewhere` is the usual remedy."""
         why = error.strerror or on_one_line(str(error)) or type(error).__name__
         remedy = {
-            errno.ENOSPC: f"the disk is full; {_FREE_SPACE}, it continues where it stopped",
+            errno.ENOSPC: f"the disk is full; {_FREE_SPACE}",
             errno.EDQUOT: f"your disk quota is used up; {_FREE_SPACE}",
             errno.EFBIG: f"files may not be so large here; {elsewhere}",
             errno.EROFS: f"the disk is read-only; {elsewhere}",

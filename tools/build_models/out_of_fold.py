@@ -98,6 +98,7 @@ def scores_of_fold(places: Places, number: int) -> np.ndarray:
                 flush=True,
             )
 
+    checkpoint = kept.with_suffix(".checkpoint")
     network = pneumonia_backbone.fit_of(places.start)(
         crops,
         facts["tuberculosis"].to_numpy().astype(np.float32)[:, None],
@@ -105,7 +106,7 @@ def scores_of_fold(places: Places, number: int) -> np.ndarray:
         efficientnet_lite0.Settings(**settings),
         concepts=[NAME],
         seed=seed,
-        checkpoint=kept.with_suffix(".checkpoint"),
+        checkpoint=checkpoint,
         progress=progress,
     )
     held_out = torch.from_numpy(crops[fold == number])
@@ -113,6 +114,7 @@ def scores_of_fold(places: Places, number: int) -> np.ndarray:
         found = [network(batch)[0][:, 0].numpy() for batch in held_out.split(TOGETHER)]
     with storage.replacing(kept) as beside, open(beside, "wb") as stream:
         np.save(stream, np.concatenate(found))
+    checkpoint.unlink(missing_ok=True)
     return np.load(kept)
 
 

@@ -107,6 +107,7 @@ def main() -> None:
         if done % 20 == 0:
             print(f"{done} of {of} batches, {time.monotonic() - begun:.0f} s", flush=True)
 
+    checkpoint = arguments.out.with_suffix(".checkpoint")
     trained = classification.fit(
         network,
         np.load(arguments.films / "crops.npy", mmap_mode="r"),
@@ -115,12 +116,13 @@ def main() -> None:
         SETTINGS,
         concepts=CONCEPTS,
         seed=SEED,
-        checkpoint=arguments.out.with_suffix(".checkpoint"),
+        checkpoint=checkpoint,
         progress=progress,
     )
     content = io.BytesIO()
     torch.save(trained.network.features.state_dict(), content)
     storage.write_bytes(arguments.out, content.getvalue())
+    checkpoint.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

@@ -344,10 +344,11 @@ def trained(
 
     targets = np.full((len(cuts.images), 1), np.nan, np.float32)
     targets[rows, 0], targets[tune, 0] = cuts.truth("train"), cuts.truth("tune")
+    checkpoint = path.with_suffix(".checkpoint")
     training = {
         "concepts": metadata["contract"]["concepts"],
         "seed": SEED,
-        "checkpoint": path.with_suffix(".checkpoint"),
+        "checkpoint": checkpoint,
         "progress": progress,
         "tune": tune,
     }
@@ -355,6 +356,7 @@ def trained(
     onnx_export.to_onnx(
         network, path, size=cuts.images.shape[1], outputs=module.OUTPUTS, metadata=_texts(metadata)
     )
+    checkpoint.unlink(missing_ok=True)
     return path
 
 

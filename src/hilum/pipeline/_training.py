@@ -95,8 +95,10 @@ class TrainingJob:
 
     def _train(self, run: Run, progress: Progress) -> Any:
         module = plugins.load("models", self.section.model)
-        checkpoint = (run / self.file).with_suffix(".checkpoint")
-        return self.fit(module, model_settings(self.section), checkpoint, progress)
+        return self.fit(module, model_settings(self.section), self._checkpoint(run), progress)
+
+    def _checkpoint(self, run: Run) -> Path:
+        return (run / self.file).with_suffix(".checkpoint")
 
     def _finish(self, run: Run, made_from: Inputs, network: Any) -> None:
         """Export the trained network, and record that it is finished."""
@@ -116,6 +118,9 @@ class TrainingJob:
         return {"precision": schedule.precision_on(ranks.device())}
 
     def _opened(self, run: Run) -> OnnxModel:
+        """Open the finished model, which no checkpoint is needed for any more."""
+        if (checkpoint := self._checkpoint(run)).exists():
+            checkpoint.unlink()
         return OnnxModel(run / self.file, run.folder)
 
     def _export(self, run: Run, module: ModuleType, network: Any) -> None:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 
-from hilum.errors import refused
+from hilum.errors import HilumError, refused
 
 _MOST = 32  # files of one block that wait for their flush, each of them open
 
@@ -24,20 +24,28 @@ class _Beside:
 
     def __init__(self, pool: ThreadPoolExecutor) -> None:
         self._pool, self._waiting = pool, deque[tuple[Path, Future[None]]]()
+        self._refused: HilumError | None = None
 
     def add(self, descriptor: int, path: Path) -> None:
         """Flush an open file, and close it."""
         self._waiting.append((path, self._pool.submit(_flushed, descriptor)))
-        self.wait(_MOST)
+        self._wait(_MOST)
 
-    def wait(self, left: int = 0) -> None:
-        """Wait until no more than so many are left. Raises as `hilum.storage.replacing` does."""
+    def finish(self) -> None:
+        """Wait for all files. Raises as `hilum.storage.replacing` does, where one was refused."""
+        self._wait(0)
+        if self._refused:
+            raise self._refused
+
+    def _wait(self, left: int) -> None:
+        # What was refused is said at the end: it is no fault of the file that is written now.
         while len(self._waiting) > left:
             path, flush = self._waiting.popleft()
-            try:
-                flush.result()
-            except OSError as error:
-                raise refused(path, error) from error
+            error = flush.exception()
+            if isinstance(error, OSError):
+                self._refused = self._refused or refused(path, error)
+            elif error:
+                raise error
 
 
 _beside: ContextVar[_Beside | None] = ContextVar("beside", default=None)
@@ -57,7 +65,7 @@ def beside() -> Iterator[None]:
             yield
         finally:
             _beside.reset(token)
-        files.wait()
+        files.finish()
 
 
 def flush(path: Path) -> None:

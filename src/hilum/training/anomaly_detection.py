@@ -27,7 +27,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -35,8 +34,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hilum.errors import TooFew
-from hilum.training import efficientnet_backbone
-from hilum.training.frozen_features import FrozenFeatures
+from hilum.training import efficientnet_backbone, frozen_features
 
 OUTPUTS = ("score", "map")
 DEPTH = 3  # stages of the backbone
@@ -92,7 +90,7 @@ class NormalFeatures:
         self.images, self.rows = images, rows
         self.size, self.grid = height, height // CELL
         self.extractor, self.progress = Features(), progress
-        self.frozen = _exported(self.size)
+        self.frozen = frozen_features.exported(Features, self.size)
         self.done, self.total = 0, passes * len(rows)
 
     def __len__(self) -> int:
@@ -104,12 +102,6 @@ class NormalFeatures:
             yield torch.from_numpy(found), visible(torch.from_numpy(images))
             self.done += len(images)
             self.progress(self.done, self.total)
-
-
-@lru_cache(maxsize=1)
-def _exported(size: int) -> FrozenFeatures:
-    """Export the features once for all folds of a run; their weights are those of the package."""
-    return FrozenFeatures(Features(), size)
 
 
 class Anomaly(nn.Module, ABC):

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hilum.safety import threads
+from hilum.training import shared_norms
 from hilum.training.random_state import DRAWING
 
 T = TypeVar("T")
@@ -55,7 +56,8 @@ def replicated(network: nn.Module, count: int) -> Iterator[Replicas | None]:
     """Yield replicas for so many parts, whose threads last as long as the block.
 
     New threads in each step would take new memory in each step. None for one part, or where the
-    network draws by other means than `Dropout`, or its normalisation has no momentum.
+    network draws by other means than `Dropout`, where its normalisation has no momentum, and where
+    it holds buffers besides, which it may change.
     """
     if count < 2 or not _suits(network):
         yield None
@@ -74,7 +76,7 @@ class Replicas:
     def __init__(self, network: nn.Module, count: int, pool: ThreadPoolExecutor) -> None:
         self.networks = [network, *(_replica(network) for _ in range(count - 1))]
         self.pool = pool
-        norms = [_norms(one) for one in self.networks]
+        norms = [shared_norms.norms(one) for one in self.networks]
         self._norms = list(zip(*norms, strict=True))
 
     def each(self, work: Callable[[nn.Module, int], T], count: int) -> list[T]:
@@ -115,6 +117,8 @@ class Replicas:
                     weight.grad = replica.grad
                 replica.grad = None
         for norm, *replicas in self._norms:
+            if not (norm.training and norm.track_running_stats):
+                continue
             for replica in replicas[: count - 1]:
                 norm.running_mean.lerp_(replica.running_mean, norm.momentum)
                 norm.running_var.lerp_(replica.running_var, norm.momentum)
@@ -123,12 +127,13 @@ class Replicas:
 
 def _suits(network: nn.Module) -> bool:
     drawing = [part for part in network.modules() if isinstance(part, DRAWING)]
-    momenta = [norm.momentum for norm in _norms(network)]
-    return all(isinstance(part, Dropout) for part in drawing) and None not in momenta
-
-
-def _norms(network: nn.Module) -> list[nn.BatchNorm2d]:
-    return [part for part in network.modules() if isinstance(part, nn.BatchNorm2d)]
+    norms = shared_norms.norms(network)
+    joined = {id(buffer) for norm in norms for buffer in norm.buffers(recurse=False)}
+    return (
+        all(isinstance(part, Dropout) for part in drawing)
+        and all(norm.momentum is not None for norm in norms)
+        and joined == {id(buffer) for buffer in network.buffers()}
+    )
 
 
 def _replica(network: nn.Module) -> nn.Module:
@@ -137,6 +142,6 @@ def _replica(network: nn.Module) -> nn.Module:
         id(one): nn.Parameter(one.detach(), one.requires_grad) for one in network.parameters()
     }
     replica = copy.deepcopy(network, weights)
-    for norm in _norms(replica):
+    for norm in shared_norms.norms(replica):
         norm.momentum = 1.0
     return replica.train()

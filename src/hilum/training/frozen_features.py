@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from hilum.safety import threads
 from hilum.safety.onnx_session import Session
 from hilum.training import onnx_export
 
+KINDS = 2  # of networks whose features are kept: an anomaly model's and a linear probe's
 AHEAD = 4  # batches for each thread that are under way: memory holds no more
 _OUTPUT = "features"
 
@@ -50,6 +52,15 @@ class FrozenFeatures:
 
     def _of(self, image: np.ndarray) -> np.ndarray:
         return self._session.run([_OUTPUT], {onnx_export.INPUT: image[None]})[0]
+
+
+@lru_cache(KINDS)
+def exported(network: Callable[[], nn.Module], size: int) -> FrozenFeatures:
+    """Return the features of what `network` makes, exported once for all folds of a run.
+
+    It makes the same network each time, as that of a package's weights is.
+    """
+    return FrozenFeatures(network(), size)
 
 
 Batch = tuple[np.ndarray, np.ndarray]

@@ -19,25 +19,31 @@ from torch import Tensor, nn
 
 from hilum.training import ranks
 
+Norm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
+
 
 @contextmanager
 def shared_norms(network: nn.Module) -> Iterator[None]:
     """Let batch normalisation see the batches of all ranks inside the block."""
-    norms = [part for part in network.modules() if isinstance(part, nn.BatchNorm2d)]
-    norms = norms if ranks.count() > 1 else []
-    for norm in norms:
+    shared = norms(network) if ranks.count() > 1 else []
+    for norm in shared:
         vars(norm)["forward"] = partial(_normalised, norm)
     try:
         yield
     finally:
-        for norm in norms:
+        for norm in shared:
             del vars(norm)["forward"]
 
 
-def _normalised(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
+def norms(network: nn.Module) -> list[Norm]:
+    """Return the layers of batch normalisation."""
+    return [part for part in network.modules() if isinstance(part, Norm)]
+
+
+def _normalised(norm: Norm, x: Tensor) -> Tensor:
     """Normalise by mean and variance over all ranks; update the running statistics."""
     if not norm.training:
-        return nn.BatchNorm2d.forward(norm, x)
+        return type(norm).forward(norm, x)
     running_mean, running_variance = norm.running_mean, norm.running_var
     assert running_mean is not None and running_variance is not None
     assert norm.num_batches_tracked is not None
@@ -103,5 +109,6 @@ class _Normalised(torch.autograd.Function):
         scale = torch.rsqrt(variance + ctx.eps)
         tilt = (-gain * scale.square() * by_gain).to(x)
         shift = -gain * scale * by_bias - tilt * mean
-        of_x.addcmul_(x, tilt[:, None, None]).add_(shift[:, None, None])
+        each = (-1, *[1] * (x.ndim - 2))  # of the channels, for each row and place
+        of_x.addcmul_(x, tilt.view(each)).add_(shift.view(each))
         return of_x, of_gain, of_bias, None, None, None, None

@@ -108,7 +108,8 @@ class Caller:
 
     With `checkpoint`, the state is written there after each epoch (and every
     `Schedule.checkpoint_steps` batches), resumed by the same call, ignored by a call with other
-    settings or another `made_from`, and removed at the end. `progress` receives (batches done, of
+    settings or another `made_from`. It is left for the caller
+    to remove once the trained network is kept: until then the same call returns it at once. `progress` receives (batches done, of
     how many), `on_epoch` every epoch, after a resumption the earlier ones too.
     """
 
@@ -226,8 +227,6 @@ def _run(training: _Training, caller: Caller) -> list[float]:
     network.eval()
     if len(state.epochs) < schedule.epochs:
         caller.progress(schedule.epochs * loop.steps, schedule.epochs * loop.steps)
-    if caller.checkpoint:
-        caller.checkpoint.unlink(missing_ok=True)
     return [epoch.loss for epoch in state.epochs]
 
 

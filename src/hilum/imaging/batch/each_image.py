@@ -64,8 +64,11 @@ def for_each(
         kept=_is_written,
     )
     with kept, watch(title) as progress, closing(outcomes):
-        for done, outcome in enumerate(outcomes, start=1):
-            if outcome.fault:
+        for done, (name, outcome) in enumerate(zip(items, outcomes, strict=True), start=1):
+            if outcome.poisoned:  # of which only its name here was known
+                path, *_ = items[name]
+                faults.append(f"{as_text(path)}{outcome.fault.removeprefix(name)}")
+            elif outcome.fault:
                 faults.append(outcome.fault)
             else:
                 results.append(restored(json.loads(outcome.result)["result"]))

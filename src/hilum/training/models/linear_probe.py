@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +26,12 @@ from torch.nn import functional as F
 
 from hilum.errors import BadRecipe
 from hilum.plugins import Card
-from hilum.training import classification, efficientnet_backbone, training_loop
-from hilum.training.frozen_features import FrozenFeatures
+from hilum.training import (
+    classification,
+    efficientnet_backbone,
+    frozen_features,
+    training_loop,
+)
 
 TASK = "finding"
 OUTPUTS = classification.OUTPUTS
@@ -135,16 +138,11 @@ def fit(
     return classification.ExportableClassifier(network).eval()
 
 
-@lru_cache(maxsize=1)
-def _exported(size: int) -> FrozenFeatures:
-    """Export the features once for all folds of a run; their weights are those of the package."""
-    return FrozenFeatures(_Means(Probe(0)), size)
-
-
 def _features(images: np.ndarray, rows: np.ndarray, progress: Callable[[int, int], None]) -> Tensor:
     """Compute the features of rows, float64 (rows, CHANNELS)."""
     found, done = torch.empty((len(rows), CHANNELS), dtype=torch.float64), 0
-    for _, some in _exported(images.shape[1]).batches(images, rows, BATCH):
+    frozen = frozen_features.exported(_Means, images.shape[1])
+    for _, some in frozen.batches(images, rows, BATCH):
         found[done : done + len(some)] = torch.from_numpy(some)
         done += len(some)
         progress(done, len(rows))
@@ -223,9 +221,9 @@ def _path(
 class _Means(nn.Module):
     """The features of a probe: uint8 (n, size, size) -> float32 (n, channels)."""
 
-    def __init__(self, probe: Probe) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.probe = probe
+        self.probe = Probe(0)
 
     def forward(self, images: Tensor) -> Tensor:
         """Compute the mean of each map over the image."""
