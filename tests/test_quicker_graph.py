@@ -45,13 +45,20 @@ class Network(nn.Module):
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, bytes]:
     """The 8-bit network as it is quantised, and rewritten."""
-    torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("models")
     whole = folder / "whole.onnx"
-    onnx_export.to_onnx(Network().eval(), whole, size=SIDE, outputs=OUTPUTS, metadata={"a": "b"})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(quicker_graph, "padded_in_convolutions", lambda model: model)
+        exported(whole)
     return quantised(whole, folder / "before.onnx", rewritten=False), quantised(
         whole, folder / "after.onnx", rewritten=True
     )
+
+
+def exported(path: Path) -> bytes:
+    torch.manual_seed(0)
+    onnx_export.to_onnx(Network().eval(), path, size=SIDE, outputs=OUTPUTS, metadata={"a": "b"})
+    return path.read_bytes()
 
 
 def quantised(whole: Path, path: Path, *, rewritten: bool) -> bytes:
@@ -88,6 +95,22 @@ def test_it_has_no_slow_operator_and_is_as_quick_as_it_can_be(
     assert axes and max(axes) == 4
     assert quicker_graph.quicker(after) == after
     assert {one.key: one.value for one in after.metadata_props} == {"a": "b"}
+
+
+def test_exports_pad_in_their_convolutions_with_the_same_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    after = exported(tmp_path / "after.onnx")
+    monkeypatch.setattr(quicker_graph, "padded_in_convolutions", lambda model: model)
+    before = exported(tmp_path / "before.onnx")
+    operators = [
+        {node.op_type for node in onnx.load_from_string(one).graph.node} for one in (before, after)
+    ]
+    assert operators[0] - operators[1] >= {"Pad"} and not operators[1] - operators[0]
+    for ours, theirs in zip(
+        *(answers(one, OUTPUTS, images(3)) for one in (after, before)), strict=True
+    ):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 def test_padding_with_another_number_stays(models: tuple[bytes, bytes]) -> None:

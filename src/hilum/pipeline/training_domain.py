@@ -77,7 +77,7 @@ class _Measuring:
     def __call__(self, row: int) -> bytes:
         image, features = self.images[row], None
         if domain.OUTPUT in self.model.contract.outputs:
-            features = self.model(image)[domain.OUTPUT][None]
+            features = self.model.many(image[None], (domain.OUTPUT,))[domain.OUTPUT]
         measured = domain.measurements(image[None], features)
         names = (domain.IMAGE, domain.FEATURES)
         return np.concatenate([measured[name][0] for name in names if name in measured]).tobytes()

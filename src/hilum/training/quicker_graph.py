@@ -4,8 +4,8 @@ Each rewriting keeps every number that leaves the graph, to the bit:
 
     patches   the pixels of each patch as channels (`pixel_unshuffle`), which PyTorch exports as a
               transposition of six axes, by a convolution whose weights are 0 and 1
-    padding   zeros around features, for which those of 8 bits were made float32 and 8 bits again,
-              by the padding of the convolution that follows
+    padding   zeros around features, a copy of them, for which those of 8 bits were made float32
+              and 8 bits again, by the padding of the convolution that follows
     doubling  of 8-bit features to the nearest, by putting each pixel, and then each row, beside
               itself, which ONNX Runtime copies as a whole; so it is done with channels last
     outputs   a last convolution with all outputs' channels, cut apart at the end, by one
@@ -39,6 +39,16 @@ def quicker(model: onnx.ModelProto) -> onnx.ModelProto:
     ):
         rewrite(_Graph(changed))  # whose sides are those of what was rewritten before
     _Graph(changed).drop_unused()
+    return changed
+
+
+def padded_in_convolutions(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return `model` with the rewriting of padding alone done, as a quantisation may follow."""
+    changed = onnx.ModelProto()
+    changed.CopyFrom(model)
+    graph = _Graph(changed)
+    _padding_in_convolution(graph)
+    graph.drop_unused()
     return changed
 
 
