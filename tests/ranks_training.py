@@ -24,7 +24,7 @@ class Small(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.features = nn.Sequential(nn.Conv2d(1, 6, 3, bias=False), nn.BatchNorm2d(6), nn.ReLU())
-        self.last = nn.Linear(6, 3)
+        self.last = nn.Sequential(nn.BatchNorm1d(6), nn.Linear(6, 3))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.last(self.features(x).mean((2, 3)))

@@ -50,7 +50,7 @@ def trained(parts: int, threads: int, dropout: nn.Module) -> tuple[list[float], 
 
 @pytest.mark.parametrize("parts", [2, 3])
 @pytest.mark.parametrize("rate", [0.0, 0.3])
-def test_the_number_of_threads_changes_no_bit(parts, rate):
+def test_threads_that_are_fewer_than_two_a_part_change_no_bit(parts, rate):
     (losses, one), (same_losses, three) = (
         trained(parts, threads, batch_parts.Dropout(rate)) for threads in (1, 3)
     )

@@ -4,7 +4,8 @@ Threads that divide each layer among them wait for one another at the end of eac
 as long as one (benchmarks/results/speed.md, the whole job). Threads that divide the batch meet once
 a step. Replicas share the weights; each has its own gradients and statistics of batch
 normalisation, which are added up in the order of the parts. So the result is that of parts which
-are computed one after the other, and does not depend on the number of cores.
+are computed one after the other. Up to twice as many cores as parts, less one, each part has one,
+and the result is the same to the bit; of two or more PyTorch's layers add up in another order.
 """
 
 from __future__ import annotations

@@ -42,10 +42,10 @@ def norms(network: nn.Module) -> list[Norm]:
 
 def _normalised(norm: Norm, x: Tensor) -> Tensor:
     """Normalise by mean and variance over all ranks; update the running statistics."""
-    if not norm.training:
-        return type(norm).forward(norm, x)
     running_mean, running_variance = norm.running_mean, norm.running_var
     assert running_mean is not None and running_variance is not None
+    if not norm.training:
+        return F.batch_norm(x, running_mean, running_variance, norm.weight, norm.bias, eps=norm.eps)
     assert norm.num_batches_tracked is not None
     size, mean, variance = _moments(x.detach(), running_mean, running_variance)
     with torch.no_grad():
