@@ -107,10 +107,10 @@ class Caller:
     """What only rank 0 has: where checkpoints are, and who hears of the training.
 
     With `checkpoint`, the state is written there after each epoch (and every
-    `Schedule.checkpoint_steps` batches), resumed by the same call, ignored by a call with other
-    settings or another `made_from`. It is left for the caller
-    to remove once the trained network is kept: until then the same call returns it at once. `progress` receives (batches done, of
-    how many), `on_epoch` every epoch, after a resumption the earlier ones too.
+    `Schedule.checkpoint_steps` batches), resumed by the same call, and ignored by a call with other
+    settings or another `made_from`. It is left for the caller to remove once the trained network is
+    kept: until then the same call returns it at once. `progress` receives (batches done, of how
+    many), `on_epoch` every epoch, after a resumption the earlier ones too.
     """
 
     checkpoint: Path | None = None
