@@ -137,14 +137,13 @@ def _placed(typical: Box, letterbox: Letterbox) -> Crop:
 
 def _box(labels: np.ndarray, margin: float) -> Crop | None:
     """Return the bounding box grown by `margin` of its sides; None for too little lung."""
-    if (labels > 0).mean() < LEAST_LUNG:
+    if cv2.countNonZero(labels) / labels.size < LEAST_LUNG:
         return None
+    left, top, width, height = cv2.boundingRect(labels)
     ends = []
-    for axis in (0, 1):
-        covered = np.flatnonzero((labels > 0).any(axis=1 - axis))
-        first, last = int(covered[0]), int(covered[-1]) + 1
-        more = round(margin * (last - first))
-        ends.append((max(0, first - more), min(labels.shape[axis], last + more)))
+    for first, length, side in ((top, height, labels.shape[0]), (left, width, labels.shape[1])):
+        more = round(margin * length)
+        ends.append((max(0, first - more), min(side, first + length + more)))
     (top, bottom), (left, right) = ends
     height, width = labels.shape
     return Crop((height, width), top, left, bottom, right)

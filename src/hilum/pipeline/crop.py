@@ -34,6 +34,8 @@ from hilum.pipeline._training import digests
 from hilum.pipeline.step import Inputs, StepResult
 from hilum.progress import Progress
 from hilum.run_folder import Run
+from hilum.safety import threads
+from hilum.storage import flushing, integrity
 
 VERSION = 5
 IMAGES, INDEX, TYPICAL = "crop/images.u8", "crop/index.parquet", "crop/typical.json"
@@ -77,25 +79,29 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> StepResult:
         for row, (image_id, place, *size) in enumerate(facts.iter_rows())
     }
     rows = Rows(run / IMAGES, recipe.crop.size)
-    regions = _sharded.results(
-        run / "crop",
-        _Cropping(cached.images, masks, recipe.crop, typical, rows),
-        items,
-        progress,
-        made_from=made_from(run, recipe),
-        rows=rows,
-    )
-    table = pl.DataFrame(
-        [{"image_id": name, **json.loads(one)} for name, one in zip(items, regions, strict=True)],
-        schema=COLUMNS,
-    )
-    storage.write_table(run / INDEX, table)
-    storage.write_json(run / TYPICAL, typical)
+    # The digest of the images takes as long as their way to the disk, and no lock of Python.
+    with threads.pool(1, "digest") as pool, flushing.beside():
+        regions = _sharded.results(
+            run / "crop",
+            _Cropping(cached.images, masks, recipe.crop, typical, rows),
+            items,
+            progress,
+            made_from=made_from(run, recipe),
+            rows=rows,
+        )
+        pool.submit(integrity.digest_of, run / IMAGES)  # which `digests` finds then
+        named = zip(items, regions, strict=True)
+        table = pl.DataFrame(
+            [{"image_id": name, **json.loads(one)} for name, one in named], schema=COLUMNS
+        )
+        storage.write_table(run / INDEX, table)
+        storage.write_json(run / TYPICAL, typical)
+        made = digests(run, [IMAGES, INDEX, TYPICAL])
     counts = {
         f"{how} in place of unreliable or missing lungs": int((table["cut"] == how).sum())
         for how in lung_crop.FLAGGED
     }
-    return StepResult(digests(run, [IMAGES, INDEX, TYPICAL]), {"regions": table.height, **counts})
+    return StepResult(made, {"regions": table.height, **counts})
 
 
 class _Place(NamedTuple):
