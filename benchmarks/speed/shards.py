@@ -7,12 +7,18 @@ step is first done on so few that it shows how long it takes, then timed by the 
 many that one process works for SECONDS at least, since a step of a second shows the start of
 processes and little else: on links to the same films, on more headers, or on a run whose tables
 name each image several times. The column `films` says how many. It is timed with one worker
-process, with two, and with two workers of a local Dask cluster, in turn, each time after the same
-step on a few films, by which processes are started; of several rounds the quickest counts for each.
-Nothing else may run on the machine. x2 is one process against two (to reach: 1.8), dask the time of
-two processes against that of Dask (to reach: 0.85). `start` is what the step costs once however
-many films there are: the same step on a few films with two processes that are not yet started. Of a
-run's step audit, `features` are the part that works image by image.
+process, with two, and with two workers of a local Dask cluster, in turn and in every other round
+backwards, each time after the same step on a few films, by which processes are started; of several
+rounds the quickest counts for each. Nothing else may run on the machine. x2 is one process against
+two (to reach: 1.8), dask the time of two processes against that of Dask (to reach: 0.85). `start`
+is what the step costs once however many films there are: the same step on a few films with two
+processes that are not yet started. Of a run's step audit, `features` are the part that works image
+by image.
+
+What two processes could reach is in the last two columns. `caller` is the part of their processor
+time that the process which hands out the shards takes: with one worker it works beside it on the
+second core. `at most` is what x2 would be if both cores had worked without a pause on what two
+processes and their caller took; it falls where they slow each other down, by memory or by clock.
 
 `cached` films are repeats of a few squares of 256 pixels: their orientation features, and their
 lungs by the bundled 8-bit network with and without test-time changes, on two processes (to reach:
@@ -34,6 +40,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import psutil
 
 from benchmarks._lib.results import machine, record
 from benchmarks.speed.deidentify import write_headers
@@ -57,13 +64,14 @@ from hilum.scale import executor
 from hilum.scale.executor import Executor, executing
 from hilum.storage import integrity
 
-HEIGHT, WIDTH, FEW, DRAWN = 1024, 900, 8, 24
-SECONDS = 10.0  # of one process, at least
+HEIGHT, WIDTH, FEW, DRAWN = 1024, 900, 4, 24
+SECONDS = 8.0  # of one process, at least
 MOST_TIMES = 20  # films of the next try beside those of a step that was too short
 # For each film, files of headers: that are de-identified, and that are indexed.
 STUDIES, HEADERS = 4, 50
 EXPLAINED = 10  # films for each that is explained
 FORMS = ("coco", "torchxrayvision")
+OF_A_RUN = ("run: crop", "run: predict", "run: cache")
 RECIPE = """
 [data]
 folder = "{folder}"
@@ -144,8 +152,9 @@ def main() -> None:
             f"{machine('onnxruntime', 'opencv-python-headless')}. Seconds of the wall clock; each "
             f"step on so many films that one process works for {SECONDS:.0f} s.",
             "",
-            "| step | films | 1 process | 2 processes | Dask, 2 workers | start | x2 | dask |",
-            "| --- | --: | --: | --: | --: | --: | --: | --: |",
+            "| step | films | 1 process | 2 processes | Dask, 2 workers | start | x2 | dask "
+            "| caller | at most |",
+            "| --- | --: | --: | --: | --: | --: | --: | --: | --: | --: |",
             *rows,
             "",
             *rates,
@@ -160,42 +169,64 @@ def main() -> None:
         record("Two processes against one", text)
 
 
+@dataclass(frozen=True)
+class Timed:
+    """A step on many films, in seconds, and before it on a few with the start of processes.
+
+    `caller` and `workers` are seconds of processors that this process and all others took.
+    """
+
+    seconds: float
+    start: float
+    caller: float
+    workers: float
+
+
 def measured(name: str, step: Step, rounds: int) -> str:
     """Return the row of a step, on so many films that one process works for `SECONDS`."""
-    count, one = step.base, executors()["1"]
-    while (alone := timed(step, count, one))[0] < SECONDS:
+    count, kinds = step.base, executors()
+    while (alone := timed(step, count, kinds["1"])).seconds < SECONDS:
         # Part of the time is the start, so that twice the films take less than twice the time.
-        count = ceil(count * min(MOST_TIMES, 1.1 * SECONDS / alone[0]))
-    others = {kind: chosen for kind, chosen in executors().items() if kind != "1"}
-    found = [
-        {
-            "1": timed(step, count, one) if number else alone,
-            **{kind: timed(step, count, chosen) for kind, chosen in others.items()},
-        }
-        for number in range(rounds)
-    ]
-    took = best_of({kind: seconds for kind, (seconds, _) in one.items()} for one in found)
-    start = min(one["2"][1] for one in found)
+        count = ceil(count * min(MOST_TIMES, 1.1 * SECONDS / alone.seconds))
+    found = {"1": [alone], **{kind: list[Timed]() for kind in kinds if kind != "1"}}
+    for number in range(rounds):
+        # Backwards every other time, so that a machine that slows down favours none.
+        for kind in reversed(kinds) if number % 2 else kinds:
+            if number or kind != "1":
+                found[kind].append(timed(step, count, kinds[kind]))
+    took = {kind: min(one.seconds for one in of_kind) for kind, of_kind in found.items()}
+    start = min(one.start for one in found["2"])
+    both = min(one.caller + one.workers for one in found["2"])
+    caller = min(one.caller for one in found["2"]) / both
     ratios = took["1"] / took["2"], took["2"] / took["dask"]
-    cells = [f"{count:,}", *(f"{took[kind]:.1f}" for kind in ("1", "2", "dask"))]
-    cells += [f"{start:.1f}", *(f"{one:.2f}" for one in ratios)]
+    cells = [f"{count:,}", *(f"{seconds:.1f}" for seconds in took.values()), f"{start:.1f}"]
+    cells += [*(f"{one:.2f}" for one in ratios), f"{caller:.0%}", f"{2 * took['1'] / both:.2f}"]
     return f"| {' | '.join([name, *cells])} |"
 
 
-def timed(step: Step, count: int, chosen: Executor) -> tuple[float, float]:
-    """Return the seconds of a step on so many films, and before it of a few with the start."""
+def timed(step: Step, count: int, chosen: Executor) -> Timed:
+    """Time a step on so many films, and before it on a few."""
     work = step.on(count)
     with executing(chosen):
         begun = time.perf_counter()
         step.few()
-        started = time.perf_counter()
+        started, (caller, workers) = time.perf_counter(), processor_seconds()
         work()
-        return time.perf_counter() - started, started - begun
+        ended, (caller_then, workers_then) = time.perf_counter(), processor_seconds()
+    return Timed(ended - started, started - begun, caller_then - caller, workers_then - workers)
+
+
+def processor_seconds() -> tuple[float, float]:
+    """Return what this process and the processes it has started have taken so far."""
+    this = psutil.Process()
+    taken = [one.cpu_times() for one in (this, *this.children(recursive=True))]
+    caller, *workers = (one.user + one.system for one in taken)
+    return caller, sum(workers)
 
 
 def needs_run(only: str) -> bool:
     """Return whether a step whose name begins so is of a run, or applies one."""
-    return any(name.startswith(only) for name in ("run: c", "run: p", "apply", "explain"))
+    return any(name.startswith(only) for name in (*OF_A_RUN, "apply", "explain"))
 
 
 def best_of(rounds: Iterable[dict[str, float]]) -> dict[str, float]:
@@ -300,11 +331,8 @@ def steps_of_a_run(root: Path, films: int) -> dict[str, Step]:
 
         return Step(lambda: segment_images.segment_images([root / "few"]), on, films)
 
-    return {
-        "run: crop": step(crop.make, "crop"),
-        "run: predict": step(predict.make, "predict"),
-        "run: cache": step(cache.make, "cache"),
-    }
+    made = (step(crop.make, "crop"), step(predict.make, "predict"), step(cache.make, "cache"))
+    return dict(zip(OF_A_RUN, made, strict=True))
 
 
 def do(run: Run, root: Path, folder: str, until: str) -> None:
@@ -420,7 +448,7 @@ def lungs_rates(root: Path, cached: Cache, index: pl.DataFrame, rounds: int) -> 
             index.height,
         )
         seconds = best_of(
-            {kind: timed(step, index.height, executors()[kind])[0] for kind in "12"}
+            {kind: timed(step, index.height, executors()[kind]).seconds for kind in "12"}
             for _ in range(rounds)
         )
         rates = [f"{index.height / seconds[kind]:.0f}" for kind in "12"]
