@@ -89,13 +89,14 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> StepResult:
             made_from=made_from(run, recipe),
             rows=rows,
         )
-        pool.submit(integrity.digest_of, run / IMAGES)  # which `digests` finds then
+        hashed = pool.submit(integrity.digest_of, run / IMAGES)
         named = zip(items, regions, strict=True)
         table = pl.DataFrame(
             [{"image_id": name, **json.loads(one)} for name, one in named], schema=COLUMNS
         )
         storage.write_table(run / INDEX, table)
         storage.write_json(run / TYPICAL, typical)
+        hashed.result()  # which `digests` finds then, and would begin anew before
         made = digests(run, [IMAGES, INDEX, TYPICAL])
     counts = {
         f"{how} in place of unreliable or missing lungs": int((table["cut"] == how).sum())
