@@ -52,7 +52,7 @@ class RankedRows:
     def drawn(self, times: np.ndarray) -> DrawnRows:
         """Return the rows that resamples draw; `times` int32 (resamples, patients)."""
         until = np.take(times, self.owner, axis=1, mode="clip")
-        until.reshape(len(times), -1)[:, self.empty] = 0
+        until.reshape(len(times), self.owner.size)[:, self.empty] = 0
         for line in range(1, DEEP):
             until[:, line] += until[:, line - 1]
         columns = np.zeros((len(times), until.shape[2] + 1), np.int64)
@@ -81,7 +81,7 @@ class DrawnRows:
         The places are the same (rows,) in all resamples, or (resamples, rows).
         """
         cell, column = places
-        until = self.until.reshape(len(self.until), -1)
+        until = self.until.reshape(len(self.until), self.until.shape[1] * self.until.shape[2])
         if cell.ndim == 1:
             return np.take(until, cell, axis=1) + np.take(self.columns, column, axis=1)
         return np.take_along_axis(until, cell, 1) + np.take_along_axis(self.columns, column, 1)

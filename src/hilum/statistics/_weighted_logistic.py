@@ -263,9 +263,8 @@ class Intercept:
             shift = shift + step
             reached = np.abs(step) < 1e-9  # the error left is of its square
             found[left[reached]] = shift[reached]
-            left, shift, positives, drawn = (
-                one[~reached] for one in (left, shift, positives, drawn)
-            )
+            left, drawn = left[~reached], drawn[~reached]
+            shift, positives = shift[~reached], positives[~reached]
             if not left.size:
                 break
         for at in left:

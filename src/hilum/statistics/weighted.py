@@ -24,7 +24,7 @@ from hilum.statistics._ranked_rows import RankedRows, parts
 from hilum.statistics._weighted_logistic import Intercept, Slope
 from hilum.statistics.bootstrap import Counted, Linear
 from hilum.statistics.metrics import calibration as calibrated
-from hilum.statistics.metrics._validation import checked, ratio
+from hilum.statistics.metrics._validation import checked, ratios
 from hilum.statistics.metrics.discrimination import Confusion
 
 NAN = float("nan")
@@ -44,7 +44,7 @@ def sums(patient: np.ndarray, patients: int, *columns: np.ndarray) -> np.ndarray
     return np.column_stack([np.bincount(patient, one, patients) for one in columns])
 
 
-def of_calls(finish: Callable[[Confusion[np.ndarray]], np.ndarray]) -> Form:
+def of_calls(finish: Callable[[Confusion], np.ndarray]) -> Form:
     """Return the form of a metric of the confusion of truth and calls of 0.0 and 1.0."""
 
     def _form(truth: np.ndarray, called: np.ndarray, patient: np.ndarray, patients: int) -> Linear:
@@ -58,7 +58,7 @@ def of_calls(finish: Callable[[Confusion[np.ndarray]], np.ndarray]) -> Form:
 def mean(values: np.ndarray, patient: np.ndarray, patients: int) -> Linear:
     """Return the form of the mean of `values`; nan without rows."""
     columns = sums(patient, patients, values, np.ones(values.size))
-    return Linear(columns, lambda totals: ratio(totals[:, 0], totals[:, 1]))
+    return Linear(columns, lambda totals: ratios(totals[:, 0], totals[:, 1]))
 
 
 def brier(truth: np.ndarray, values: np.ndarray, patient: np.ndarray, patients: int) -> Linear:
@@ -69,7 +69,7 @@ def brier(truth: np.ndarray, values: np.ndarray, patient: np.ndarray, patients: 
 def auroc(truth: np.ndarray, values: np.ndarray, patient: np.ndarray, patients: int) -> Counted:
     """Return the form of the AUROC: of each positive row, the weight of the negatives below."""
     pairs = _pairs(truth, values, patient)
-    return _counted(lambda times: ratio(*pairs(times)), len(truth))
+    return _counted(lambda times: ratios(*pairs(times)), len(truth))
 
 
 def auroc_within(
@@ -85,7 +85,7 @@ def auroc_within(
         found = np.zeros((2, len(times)), np.int64)
         for pairs in each:
             found += pairs(times)
-        return ratio(*found)
+        return ratios(*found)
 
     return _counted(_of, len(truth))
 
@@ -158,7 +158,7 @@ def coverage_within(
     def _of(times: np.ndarray) -> np.ndarray:
         called = curve.ranked.drawn(times).before(places)
         risk = np.take(curve.errors(times), wrong, axis=1) / np.maximum(called, 1)
-        return ratio(np.where(risk <= target, called, 0).max(axis=1), called[:, -1])
+        return ratios(np.where(risk <= target, called, 0).max(axis=1), called[:, -1])
 
     return _counted(_of, certainty.size)
 
@@ -176,7 +176,7 @@ def mean_risk(
         risk = wrong / np.maximum(called, 1)
         risk[:, 1:] *= called[:, 1:] - called[:, :-1]
         risk[:, :1] *= called[:, :1]
-        return ratio(risk.sum(axis=1), drawn.total)
+        return ratios(risk.sum(axis=1), drawn.total)
 
     return _counted(_of, certainty.size)
 

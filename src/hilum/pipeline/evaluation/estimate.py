@@ -22,7 +22,7 @@ warning            why the value must not be relied on although there is one; el
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from dataclasses import dataclass
 from typing import NamedTuple, TypedDict
 
 import numpy as np
@@ -30,7 +30,7 @@ import polars as pl
 
 from hilum.annotations.vocabulary import State
 from hilum.config import Evaluate
-from hilum.statistics import bootstrap
+from hilum.statistics import bootstrap, weighted
 
 ALL, MACRO, MICRO = "all", "macro", "micro"
 FEW_PATIENTS = 20  # a subgroup of fewer is too small for a figure that means anything
@@ -192,15 +192,24 @@ def means(
             empty = no_estimate(of_these, some, NAN, warning)
             found.update(dict.fromkeys(names, empty))
             continue
-        statistics = [partial(_mean, values[name][kept]) for name in names]
+        statistics = [_Mean(values[name][kept]) for name in names]
         figures = estimate(settings, some, statistics, [of_these] * len(names))
         found.update(zip(names, figures, strict=True))
     for metric in values:
         yield {**found[metric], "metric": metric}
 
 
-def _mean(values: np.ndarray, rows: np.ndarray) -> float:
-    return float(values[rows].mean())
+@dataclass(frozen=True)
+class _Mean:
+    """The mean of values (rows,), as a statistic of row numbers."""
+
+    values: np.ndarray
+
+    def __call__(self, rows: np.ndarray) -> float:
+        return float(self.values[rows].mean())
+
+    def weighted(self, patient_of_row: np.ndarray, patients: int) -> bootstrap.Linear:
+        return weighted.mean(self.values, patient_of_row, patients)
 
 
 def _left_out(kept: np.ndarray, reasons: Mapping[str, np.ndarray]) -> str:

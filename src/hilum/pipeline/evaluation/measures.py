@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -27,7 +27,6 @@ from hilum.statistics.bootstrap import Counted, Linear
 from hilum.statistics.calibration import Fitted
 from hilum.statistics.metrics import calibration as calibrated
 from hilum.statistics.metrics import discrimination
-from hilum.statistics.metrics.discrimination import Number
 
 REOPTIMISED, AT_PREVALENCE, WITHIN_FOLDS = "_reoptimised", "_at_prevalence", "auroc_within_folds"
 KINDS = ("uncalibrated", "temperature", "isotonic")
@@ -178,31 +177,23 @@ def _at_threshold(
 
 def _at_prevalence(called: np.ndarray, prevalence: float) -> Iterator[Measure]:
     none = _none(called)
-    for name, rule in (("ppv", discrimination.ppv_at), ("npv", discrimination.npv_at)):
+    for name, rule in discrimination.OF_COUNTS_AT.items():
+        of_counts = partial(rule, prevalence)
         yield Measure(
             name + AT_PREVALENCE,
-            partial(_by_bayes, rule, prevalence),
+            partial(_of_calls, of_counts),
             None if none else called,
             "no threshold was chosen" if none else "",
-            form=weighted.of_calls(partial(_of_counts, rule, prevalence)),
+            form=weighted.of_calls(of_counts),
         )
 
 
-class _Rule(Protocol):
-    """Bayes' rule for one predictive value at another prevalence."""
-
-    def __call__(self, prevalence: float, sensitivity: Number, specificity: Number, /) -> Number:
-        """Compute the value; nan where one of them is."""
-        ...
-
-
-def _by_bayes(rule: _Rule, prevalence: float, truth: np.ndarray, called: np.ndarray) -> float:
-    return _of_counts(rule, prevalence, discrimination.confusion(truth, called, 0.5))
-
-
-def _of_counts(rule: _Rule, prevalence: float, counts: discrimination.Confusion[Number]) -> Number:
-    of = discrimination.OF_COUNTS
-    return rule(prevalence, of["sensitivity"](counts), of["specificity"](counts))
+def _of_calls(
+    of_counts: Callable[[discrimination.Confusion], np.ndarray],
+    truth: np.ndarray,
+    called: np.ndarray,
+) -> float:
+    return float(of_counts(discrimination.confusion(truth, called, 0.5)))
 
 
 def _within_folds(truth: np.ndarray, values: np.ndarray) -> float:

@@ -26,7 +26,7 @@ from hilum.pipeline.evaluation.measures import Measure
 from hilum.statistics import selective, weighted
 from hilum.statistics.bootstrap import Linear
 from hilum.statistics.metrics import discrimination
-from hilum.statistics.metrics._validation import ratio
+from hilum.statistics.metrics._validation import ratios
 
 COVERAGE, ERROR, MEAN_RISK = "coverage", "error_of_calls", "mean_risk"
 SENSITIVITY, SPECIFICITY = "sensitivity_of_calls", "specificity_of_calls"
@@ -89,9 +89,9 @@ def _mean(truth: np.ndarray, values: np.ndarray, patient: np.ndarray, patients: 
     return weighted.mean(values, patient, patients)
 
 
-def _wrong(counts: discrimination.Confusion[np.ndarray]) -> np.ndarray:
+def _wrong(counts: discrimination.Confusion) -> np.ndarray:
     wrong = counts.false_positive + counts.false_negative
-    return ratio(wrong, wrong + counts.true_positive + counts.true_negative)
+    return ratios(wrong, wrong + counts.true_positive + counts.true_negative)
 
 
 def _of_curve(form: weighted.Form) -> weighted.Form:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import overload
 
 import numpy as np
 
@@ -32,12 +31,11 @@ def checked(truth: Values, score: Values) -> tuple[np.ndarray, np.ndarray]:
     return present, score
 
 
-@overload
-def ratio(part: float, whole: float) -> float: ...
-@overload
-def ratio(part: np.ndarray, whole: np.ndarray | float) -> np.ndarray: ...
-def ratio(part: np.ndarray | float, whole: np.ndarray | float) -> np.ndarray | float:
-    """Return `part / whole`, nan where `whole` is 0; of arrays, element by element."""
-    undefined = np.full(np.broadcast(part, whole).shape, np.nan)
-    found = np.divide(part, whole, out=undefined, where=np.not_equal(whole, 0))
-    return found if found.ndim else float(found)
+def ratio(part: float, whole: float) -> float:
+    """Return `part / whole`, nan where `whole` is 0."""
+    return float(part / whole) if whole else float("nan")
+
+
+def ratios(part: np.ndarray, whole: np.ndarray | int) -> np.ndarray:
+    """Return `part / whole` element by element, nan where `whole` is 0; `part` has the shape."""
+    return np.divide(part, whole, out=np.full(part.shape, np.nan), where=np.not_equal(whole, 0))

@@ -19,13 +19,11 @@ et al., ICPR 2010, for balanced accuracy.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 
-from hilum.statistics.metrics._validation import Values, checked, ratio
-
-Number = TypeVar("Number", float, np.ndarray)
+from hilum.statistics.metrics._validation import Values, checked, ratio, ratios
 
 
 def auroc(truth: Values, score: Values) -> float:
@@ -61,7 +59,7 @@ def roc_curve(truth: Values, score: Values) -> tuple[np.ndarray, np.ndarray, np.
     called = _called(truth, score)
     true, false = (np.concatenate([[0], count]) for count in (called.true, called.false))
     thresholds = np.concatenate([[np.inf], called.thresholds])
-    return ratio(false, called.negatives), ratio(true, called.positives), thresholds
+    return ratios(false, called.negatives), ratios(true, called.positives), thresholds
 
 
 def precision_recall_curve(
@@ -75,8 +73,8 @@ def precision_recall_curve(
     """
     called = _called(truth, score)
     return (
-        ratio(called.true, called.true + called.false),
-        ratio(called.true, called.positives),
+        ratios(called.true, called.true + called.false),
+        ratios(called.true, called.positives),
         called.thresholds,
     )
 
@@ -106,12 +104,12 @@ def youden_threshold(truth: Values, score: Values) -> float:
 
 def sensitivity(truth: Values, score: Values, threshold: float) -> float:
     """Return the fraction of positive rows called positive (recall); nan without positive rows."""
-    return _sensitivity(confusion(truth, score, threshold))
+    return float(_sensitivity(confusion(truth, score, threshold)))
 
 
 def specificity(truth: Values, score: Values, threshold: float) -> float:
     """Return the fraction of negative rows called negative; nan without negative rows."""
-    return _specificity(confusion(truth, score, threshold))
+    return float(_specificity(confusion(truth, score, threshold)))
 
 
 def ppv(truth: Values, score: Values, threshold: float) -> float:
@@ -119,7 +117,7 @@ def ppv(truth: Values, score: Values, threshold: float) -> float:
 
     The fraction of rows called positive that are positive.
     """
-    return _ppv(confusion(truth, score, threshold))
+    return float(_ppv(confusion(truth, score, threshold)))
 
 
 def npv(truth: Values, score: Values, threshold: float) -> float:
@@ -127,7 +125,7 @@ def npv(truth: Values, score: Values, threshold: float) -> float:
 
     The fraction of rows called negative that are negative.
     """
-    return _npv(confusion(truth, score, threshold))
+    return float(_npv(confusion(truth, score, threshold)))
 
 
 def f1(truth: Values, score: Values, threshold: float) -> float:
@@ -135,7 +133,7 @@ def f1(truth: Values, score: Values, threshold: float) -> float:
 
     nan where no row is positive or called positive.
     """
-    return _f1(confusion(truth, score, threshold))
+    return float(_f1(confusion(truth, score, threshold)))
 
 
 def accuracy(truth: Values, score: Values, threshold: float) -> float:
@@ -143,7 +141,7 @@ def accuracy(truth: Values, score: Values, threshold: float) -> float:
 
     Always calling the more frequent class reaches the frequency of that class.
     """
-    return _accuracy(confusion(truth, score, threshold))
+    return float(_accuracy(confusion(truth, score, threshold)))
 
 
 def balanced_accuracy(truth: Values, score: Values, threshold: float) -> float:
@@ -151,25 +149,23 @@ def balanced_accuracy(truth: Values, score: Values, threshold: float) -> float:
 
     nan where a class has no row.
     """
-    return _balanced_accuracy(confusion(truth, score, threshold))
+    return float(_balanced_accuracy(confusion(truth, score, threshold)))
 
 
-def ppv_at(prevalence: float, sensitivity: Number, specificity: Number) -> Number:
+def ppv_at(prevalence: float, sensitivity: float, specificity: float) -> float:
     """Return the positive predictive value at another `prevalence`, by Bayes' rule.
 
     nan where nothing is called positive.
     """
-    right = _checked_prevalence(prevalence) * sensitivity
-    return ratio(right, right + (1 - prevalence) * (1 - specificity))
+    return float(_ppv_at(prevalence, np.asarray(sensitivity), np.asarray(specificity)))
 
 
-def npv_at(prevalence: float, sensitivity: Number, specificity: Number) -> Number:
+def npv_at(prevalence: float, sensitivity: float, specificity: float) -> float:
     """Return the negative predictive value at another `prevalence`, by Bayes' rule.
 
     nan where nothing is called negative.
     """
-    right = (1 - _checked_prevalence(prevalence)) * specificity
-    return ratio(right, right + prevalence * (1 - sensitivity))
+    return float(_npv_at(prevalence, np.asarray(sensitivity), np.asarray(specificity)))
 
 
 def macro(
@@ -202,21 +198,13 @@ def micro(
     return metric(truth[known], score[known])
 
 
-class Confusion(NamedTuple, Generic[Number]):
-    """Rows by truth and call; each a number, or an array of them, one a resample."""
+class Confusion(NamedTuple):
+    """Rows by truth and call: whole numbers, each an array of one shape, as one a resample."""
 
-    true_positive: Number
-    false_positive: Number
-    false_negative: Number
-    true_negative: Number
-
-
-class OfCounts(Protocol):
-    """A metric of the counts; of arrays of them, element by element."""
-
-    def __call__(self, rows: Confusion[Number], /) -> Number:
-        """Compute the metric."""
-        ...
+    true_positive: np.ndarray
+    false_positive: np.ndarray
+    false_negative: np.ndarray
+    true_negative: np.ndarray
 
 
 class _Called(NamedTuple):
@@ -232,38 +220,48 @@ class _Called(NamedTuple):
     negatives: int
 
 
-def _sensitivity(rows: Confusion[Number]) -> Number:
-    return ratio(rows.true_positive, rows.true_positive + rows.false_negative)
+def _sensitivity(rows: Confusion) -> np.ndarray:
+    return ratios(rows.true_positive, rows.true_positive + rows.false_negative)
 
 
-def _specificity(rows: Confusion[Number]) -> Number:
-    return ratio(rows.true_negative, rows.true_negative + rows.false_positive)
+def _specificity(rows: Confusion) -> np.ndarray:
+    return ratios(rows.true_negative, rows.true_negative + rows.false_positive)
 
 
-def _ppv(rows: Confusion[Number]) -> Number:
-    return ratio(rows.true_positive, rows.true_positive + rows.false_positive)
+def _ppv(rows: Confusion) -> np.ndarray:
+    return ratios(rows.true_positive, rows.true_positive + rows.false_positive)
 
 
-def _npv(rows: Confusion[Number]) -> Number:
-    return ratio(rows.true_negative, rows.true_negative + rows.false_negative)
+def _npv(rows: Confusion) -> np.ndarray:
+    return ratios(rows.true_negative, rows.true_negative + rows.false_negative)
 
 
-def _f1(rows: Confusion[Number]) -> Number:
-    return ratio(
+def _f1(rows: Confusion) -> np.ndarray:
+    return ratios(
         2 * rows.true_positive, 2 * rows.true_positive + rows.false_positive + rows.false_negative
     )
 
 
-def _accuracy(rows: Confusion[Number]) -> Number:
+def _accuracy(rows: Confusion) -> np.ndarray:
     right = rows.true_positive + rows.true_negative
-    return ratio(right, right + rows.false_positive + rows.false_negative)
+    return ratios(right, right + rows.false_positive + rows.false_negative)
 
 
-def _balanced_accuracy(rows: Confusion[Number]) -> Number:
+def _balanced_accuracy(rows: Confusion) -> np.ndarray:
     return (_sensitivity(rows) + _specificity(rows)) / 2
 
 
-def confusion(truth: Values, score: Values, threshold: float) -> Confusion[float]:
+def _ppv_at(prevalence: float, sensitivity: np.ndarray, specificity: np.ndarray) -> np.ndarray:
+    right = _checked_prevalence(prevalence) * sensitivity
+    return ratios(right, right + (1 - prevalence) * (1 - specificity))
+
+
+def _npv_at(prevalence: float, sensitivity: np.ndarray, specificity: np.ndarray) -> np.ndarray:
+    right = (1 - _checked_prevalence(prevalence)) * specificity
+    return ratios(right, right + prevalence * (1 - sensitivity))
+
+
+def confusion(truth: Values, score: Values, threshold: float) -> Confusion:
     """Count rows by truth and call. Raises `ValueError` for a threshold of nan."""
     present, score = checked(truth, score)
     if np.isnan(threshold):
@@ -275,12 +273,13 @@ def confusion(truth: Values, score: Values, threshold: float) -> Confusion[float
     true_positive = int(np.count_nonzero(called & present))
     positive, called_positive = int(np.count_nonzero(present)), int(np.count_nonzero(called))
     either = positive + called_positive - true_positive
-    return Confusion(
+    counts = (
         true_positive,
         called_positive - true_positive,
         positive - true_positive,
         present.size - either,
     )
+    return Confusion(*map(np.asarray, counts))
 
 
 def _called(truth: Values, score: Values) -> _Called:
@@ -310,8 +309,8 @@ METRICS_AT = {
     "accuracy": accuracy,
     "balanced_accuracy": balanced_accuracy,
 }
-# The same of counts.
-OF_COUNTS: dict[str, OfCounts] = {
+# The same of counts, element by element.
+OF_COUNTS: dict[str, Callable[[Confusion], np.ndarray]] = {
     "sensitivity": _sensitivity,
     "specificity": _specificity,
     "ppv": _ppv,
@@ -319,4 +318,9 @@ OF_COUNTS: dict[str, OfCounts] = {
     "f1": _f1,
     "accuracy": _accuracy,
     "balanced_accuracy": _balanced_accuracy,
+}
+# And at another prevalence.
+OF_COUNTS_AT: dict[str, Callable[[float, Confusion], np.ndarray]] = {
+    "ppv": lambda prevalence, rows: _ppv_at(prevalence, _sensitivity(rows), _specificity(rows)),
+    "npv": lambda prevalence, rows: _npv_at(prevalence, _sensitivity(rows), _specificity(rows)),
 }
