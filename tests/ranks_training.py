@@ -21,10 +21,11 @@ HALVES = replace(SCHEDULE, batch_size=8, accumulate=2)
 
 
 class Small(nn.Module):
-    def __init__(self) -> None:
+    def __init__(self, *, vectors_normalised: bool = False) -> None:
         super().__init__()
         self.features = nn.Sequential(nn.Conv2d(1, 6, 3, bias=False), nn.BatchNorm2d(6), nn.ReLU())
-        self.last = nn.Sequential(nn.BatchNorm1d(6), nn.Linear(6, 3))
+        norm = nn.BatchNorm1d(6) if vectors_normalised else nn.Identity()
+        self.last = nn.Sequential(norm, nn.Linear(6, 3))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.last(self.features(x).mean((2, 3)))
@@ -38,9 +39,11 @@ def images(rows, rngs) -> tuple[np.ndarray, np.ndarray]:
     return (rows[:, None, None] * 4 + noise).astype(np.uint8), targets
 
 
-def train(schedule: Schedule, **more) -> tuple[list[float], dict[str, np.ndarray]]:
+def train(
+    schedule: Schedule, *, vectors_normalised: bool = False, **more
+) -> tuple[list[float], dict[str, np.ndarray]]:
     with training_loop.seeded(1):
-        network = Small()
+        network = Small(vectors_normalised=vectors_normalised)
     loss = classification.WeightedLoss(torch.tensor([1.0, 2.0, 3.0]))
     examples, caller = training_loop.Examples(images, ROWS), training_loop.Caller(**more)
     losses = training_loop.fit(network, examples, loss, schedule, seed=5, caller=caller)
@@ -58,11 +61,13 @@ def under_torchrun(folder: Path) -> None:
     checkpoint = folder / "training.checkpoint"
     killed = train(SCHEDULE, checkpoint=checkpoint, progress=progress)
     undisturbed, halves = train(SCHEDULE), train(HALVES)
+    vectors = train(SCHEDULE, vectors_normalised=True)
     found = {"begun": np.array(begun[0])}
     for name, (losses, weights) in (
         ("killed", killed),
         ("undisturbed", undisturbed),
         ("halves", halves),
+        ("vectors", vectors),
     ):
         found[f"{name} losses"] = np.array(losses)
         found |= {f"{name} {key}": value for key, value in weights.items()}

@@ -43,11 +43,17 @@ def test_a_killed_rank_is_started_again_and_the_weights_are_the_same_to_the_bit(
 
 
 @pytest.mark.parametrize(
-    ("name", "schedule"),
-    [("undisturbed", ranks_training.SCHEDULE), ("halves", ranks_training.HALVES)],
+    ("name", "schedule", "vectors_normalised"),
+    [
+        ("undisturbed", ranks_training.SCHEDULE, False),
+        ("halves", ranks_training.HALVES, False),
+        ("vectors", ranks_training.SCHEDULE, True),
+    ],
 )
-def test_two_ranks_have_the_losses_and_weights_of_one(found, name, schedule) -> None:
-    losses, weights = ranks_training.train(schedule)
+def test_two_ranks_have_the_losses_and_weights_of_one(
+    found, name, schedule, vectors_normalised
+) -> None:
+    losses, weights = ranks_training.train(schedule, vectors_normalised=vectors_normalised)
     assert np.allclose(found[f"{name} losses"], losses, atol=1e-5, rtol=0)
     for key, value in weights.items():
         assert np.allclose(found[f"{name} {key}"], value, atol=1e-4, rtol=1e-4), key
