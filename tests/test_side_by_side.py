@@ -175,28 +175,25 @@ def test_a_training_that_holds_the_random_numbers_does_not_rest():
 
 
 def test_a_trained_network_is_kept_until_its_model_is(tmp_path, monkeypatch):
-    """Trainings that end together wait for the export of each other, which may be interrupted."""
-    begun = []
+    """The export, for which those of other trainings may have to end first, may be interrupted."""
+    resumed = []
 
     def fit(module, settings, checkpoint, progress):
-        begun.append(checkpoint.exists())
+        resumed.append(checkpoint.exists())
         checkpoint.write_bytes(b"the last epoch")
         return nn.Identity()
 
     def exported(network, path, **about):
-        if begun == [False, False]:
+        if resumed == [False]:
             raise KeyboardInterrupt
         path.write_bytes(b"a model")
 
     monkeypatch.setattr("hilum.training.onnx_export.to_onnx", exported)
     monkeypatch.setattr("hilum.pipeline._training.OnnxModel", lambda path, root: path)
     run = Run(tmp_path)
-    jobs = [
-        TrainingJob(file, Classify(), 64, "whole", "range", ["a", "b"], fit)
-        for file in ("one.onnx", "other.onnx")
-    ]
+    job = TrainingJob("one.onnx", Classify(), 64, "whole", "range", ["a", "b"], fit)
     with pytest.raises(KeyboardInterrupt):
-        TrainingJob.run_all(jobs, run, {}, lambda done, of: None)
-    assert begun == [False, False] and len(list(tmp_path.glob("*.checkpoint"))) == 2
-    TrainingJob.run_all(jobs, run, {}, lambda done, of: None)
-    assert begun == [False, False, True, True] and not list(tmp_path.glob("*.checkpoint"))
+        TrainingJob.run_all([job], run, {}, lambda done, of: None)
+    assert resumed == [False] and list(tmp_path.glob("*.checkpoint"))
+    TrainingJob.run_all([job], run, {}, lambda done, of: None)
+    assert resumed == [False, True] and not list(tmp_path.glob("*.checkpoint"))
