@@ -161,7 +161,9 @@ def main() -> None:
             "",
             f"`start`: the step on {FEW} films with two processes that are not started. The start "
             f"of one process takes {starts['1']:.1f} s, of two {starts['2']:.1f} s, of a "
-            f"local Dask cluster {starts['dask']:.1f} s, once for each command.",
+            f"local Dask cluster {starts['dask']:.1f} s, once for each command. `caller`: the part "
+            "of the processor time of two that the process takes which hands out the shards. "
+            "`at most`: what x2 would be had both cores worked without a pause.",
         ]
     )
     print(text)
