@@ -118,12 +118,15 @@ def _without_content(images: pl.DataFrame) -> Iterator[Issue]:
 
 
 def _of_another_kind(images: pl.DataFrame) -> Iterator[Issue]:
-    end = pl.col("path").str.slice(-max(map(len, KINDS))).str.to_lowercase()
-    wrong = images.filter(
-        pl.any_horizontal(
-            end.str.ends_with(ending) & (pl.col("kind") != kind) for ending, kind in KINDS.items()
-        )
+    ending = pl.col("path").str.slice(-max(map(len, KINDS)))
+    named = images.with_columns(ending=ending)
+    # Many files have few endings: each is judged once.
+    lower = pl.col("ending").str.to_lowercase()
+    another = pl.any_horizontal(
+        lower.str.ends_with(one) & (pl.col("kind") != kind) for one, kind in KINDS.items()
     )
+    judged = named.select("ending", "kind").unique().filter(another)
+    wrong = named.join(judged, on=["ending", "kind"], how="semi", maintain_order="left")
     yield from ENDING.issue(
         wrong.select("image_id", message=pl.format("{}: holds a {} image", "path", "kind"))
     )
