@@ -34,8 +34,7 @@ from hilum.pipeline._training import digests
 from hilum.pipeline.step import Inputs, StepResult
 from hilum.progress import Progress
 from hilum.run_folder import Run
-from hilum.safety import threads
-from hilum.storage import flushing, integrity
+from hilum.storage import flushing
 
 VERSION = 5
 IMAGES, INDEX, TYPICAL = "crop/images.u8", "crop/index.parquet", "crop/typical.json"
@@ -79,8 +78,8 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> StepResult:
         for row, (image_id, place, *size) in enumerate(facts.iter_rows())
     }
     rows = Rows(run / IMAGES, recipe.crop.size)
-    # The digest of the images takes as long as their way to the disk, and no lock of Python.
-    with threads.pool(1, "digest") as pool, flushing.beside():
+    # The digest of the images takes as long as their way to the disk.
+    with flushing.beside():
         regions = _sharded.results(
             run / "crop",
             _Cropping(cached.images, masks, recipe.crop, typical, rows),
@@ -89,14 +88,12 @@ def make(run: Run, recipe: Recipe, progress: Progress) -> StepResult:
             made_from=made_from(run, recipe),
             rows=rows,
         )
-        hashed = pool.submit(integrity.digest_of, run / IMAGES)
         named = zip(items, regions, strict=True)
         table = pl.DataFrame(
             [{"image_id": name, **json.loads(one)} for name, one in named], schema=COLUMNS
         )
         storage.write_table(run / INDEX, table)
         storage.write_json(run / TYPICAL, typical)
-        hashed.result()  # which `digests` finds then, and would begin anew before
         made = digests(run, [IMAGES, INDEX, TYPICAL])
     counts = {
         f"{how} in place of unreliable or missing lungs": int((table["cut"] == how).sum())

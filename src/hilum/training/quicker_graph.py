@@ -16,7 +16,7 @@ What is not of these forms stays as it is.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,26 +29,26 @@ _UNSHUFFLED = [0, 1, 3, 5, 2, 4]  # axes of (n, channels, rows, patch, columns, 
 
 def quicker(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return `model` with the rewritings above done; the given one stays as it is."""
-    changed = onnx.ModelProto()
-    changed.CopyFrom(model)
-    for rewrite in (
+    return _rewritten(
+        model,
         _patches_by_convolution,
         _padding_in_convolution,
         _doubled_by_copies,
         _outputs_apart,
-    ):
-        rewrite(_Graph(changed))  # whose sides are those of what was rewritten before
-    _Graph(changed).drop_unused()
-    return changed
+    )
 
 
 def padded_in_convolutions(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return `model` with the rewriting of padding alone done, as a quantisation may follow."""
+    return _rewritten(model, _padding_in_convolution)
+
+
+def _rewritten(model: onnx.ModelProto, *rewritings: Callable[[_Graph], None]) -> onnx.ModelProto:
     changed = onnx.ModelProto()
     changed.CopyFrom(model)
-    graph = _Graph(changed)
-    _padding_in_convolution(graph)
-    graph.drop_unused()
+    for rewrite in rewritings:
+        rewrite(_Graph(changed))  # whose sides are those of what was rewritten before
+    _Graph(changed).drop_unused()
     return changed
 
 
